@@ -1,0 +1,11 @@
+//! The container runtime, in CRI v1's shape: pod sandboxes, containers, images.
+//!
+//! Two runtimes stand behind the [`Cri`] trait: Wasm workloads on wasmtime, which need no root, and OCI
+//! containers through libcontainer, which do. [`Cri`] mirrors `runtime.v1` of CRI method by method, so that
+//! the wire (and a foreign CRI socket) is one more implementation.
+//!
+//! Workloads in Wasm are known here alone; policies in Wasm are not known here at all.
+
+mod cri;
+
+pub use cri::*;

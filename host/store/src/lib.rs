@@ -1,0 +1,13 @@
+//! The store: etcd v3's data model (MVCC revisions, transactions, watches, leases, compaction), replicated
+//! by openraft, kept on sled.
+//!
+//! It knows bytes and revisions, and nothing of Kubernetes. Everything above talks to the [`Store`] trait;
+//! a remote etcd is one more implementation of it.
+//!
+//! Invariants: acknowledged means synced to disk (on a quorum); revisions only grow; a read never goes back
+//! in time; every watcher sees every event of its range once, in revision order, or is told that it was
+//! compacted or cancelled.
+
+mod api;
+
+pub use api::*;
