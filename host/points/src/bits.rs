@@ -26,7 +26,9 @@ impl Bits {
 
     /// Whether `n` is in the set.
     pub fn contains(&self, n: u32) -> bool {
-        self.words.get(n as usize / 64).is_some_and(|w| w >> (n % 64) & 1 == 1)
+        self.words
+            .get(n as usize / 64)
+            .is_some_and(|w| w >> (n % 64) & 1 == 1)
     }
 
     /// Adds `n`.

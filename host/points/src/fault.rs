@@ -32,7 +32,11 @@ pub enum FaultKind {
 impl Fault {
     /// A fault of the given kind that is not worth repeating.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), retry: false }
+        Self {
+            kind,
+            message: message.into(),
+            retry: false,
+        }
     }
 }
 

@@ -75,7 +75,8 @@ pub trait Daemon: Send + Sync {
     fn sources(&self) -> Result<Vec<Source>, Fault>;
 
     /// Lines of one source, in order, at most 512; `dropped` were lost before them.
-    fn on_lines(&self, source: u32, lines: &[Line], dropped: u64, now_ms: u64) -> Result<Vec<Finding>, Fault>;
+    fn on_lines(&self, source: u32, lines: &[Line], dropped: u64, now_ms: u64)
+    -> Result<Vec<Finding>, Fault>;
 
     /// A reading of host metrics.
     fn on_samples(&self, samples: &[Sample], now_ms: u64) -> Result<Vec<Finding>, Fault>;

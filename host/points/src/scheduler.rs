@@ -183,12 +183,22 @@ pub struct Pod {
 #[allow(missing_docs)]
 pub enum Delta {
     /// Texts of new symbols, consecutive from `first`.
-    Symbols { first: Symbol, texts: Vec<String> },
+    Symbols {
+        first: Symbol,
+        texts: Vec<String>,
+    },
     NodeUpserted(Node),
     NodeRemoved(NodeId),
-    PodUpserted { id: PodId, node: NodeId, pod: Pod },
+    PodUpserted {
+        id: PodId,
+        node: NodeId,
+        pod: Pod,
+    },
     PodRemoved(PodId),
-    NamespaceUpserted { namespace: Symbol, labels: Vec<Label> },
+    NamespaceUpserted {
+        namespace: Symbol,
+        labels: Vec<Label>,
+    },
     NamespaceRemoved(Symbol),
 }
 

@@ -49,7 +49,9 @@ pub struct Seating<P: ?Sized> {
 
 impl<P: ?Sized> Default for Seating<P> {
     fn default() -> Self {
-        Self { row: watch::Sender::new(Arc::from(Vec::new())) }
+        Self {
+            row: watch::Sender::new(Arc::from(Vec::new())),
+        }
     }
 }
 

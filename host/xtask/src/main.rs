@@ -1,1 +1,51 @@
-fn main() {}
+//! The project's two README commands and their siblings: `up`, `test`, `build`, `components`, `bench`.
+//!
+//! Each step says what it does before it does it. Nothing is assumed on the machine but git, a C compiler and
+//! a stable Rust toolchain; what else a step needs, it installs or names. Called by people and by `.ci/run`.
+
+mod components;
+mod guest_toolchain;
+mod run;
+mod tools;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, runs, tests and measures Capstan")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build and run a whole cluster; what follows goes to `capstan up`
+    Up {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Build everything and pass every test; what follows goes to `cargo test`
+    Test {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Build the self-contained binary at target/release/capstan
+    Build,
+    /// Build the plugins and demonstration workloads into target/components
+    Components,
+    /// Measure, print a table and write it as JSON to target/bench.json
+    Bench {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::Up { arguments } => run::up(&arguments),
+        Task::Test { arguments } => run::test(&arguments),
+        Task::Build => run::build(),
+        Task::Components => components::build(),
+        Task::Bench { arguments } => run::bench(&arguments),
+    }
+}

