@@ -156,7 +156,8 @@ pub struct HostPort {
 #[allow(missing_docs)]
 pub struct Pod {
     pub namespace: Symbol,
-    pub name: Symbol,
+    /// Empty for an assigned pod.
+    pub name: String,
     pub labels: Vec<Label>,
     pub annotations: Vec<(String, String)>,
     pub priority: i32,
