@@ -1,1 +1,23 @@
-//! capstan-kinds
+//! What a Kubernetes kind is: the resource table, schemas, defaults, validation, selectors, quantities,
+//! patch rules and printer columns. Objects are `serde_json::Value` documents; everything here is pure:
+//! no clock, no randomness, no I/O. The API server, controllers, scheduler, node and plugin host call it.
+//! The tables here are the only place that knows what is special about a kind. Left out on purpose:
+//! managedFields and server-side apply, and the schemas of custom resources.
+
+pub mod columns;
+pub mod convert;
+pub mod default;
+mod error;
+pub mod fields;
+pub mod name;
+pub mod patch;
+pub mod plugin;
+pub mod quantity;
+pub mod resource;
+pub mod schema;
+pub mod selector;
+pub mod status;
+pub mod strategy;
+pub mod validate;
+
+pub use error::Error;

@@ -1,0 +1,254 @@
+//! What the server itself does to an object around a write, before validation.
+//! Invariants: a write to the main resource never changes status, a write to status never changes spec;
+//! generation rises exactly when what the user wants changes. The API server calls one of the three for
+//! each write; names, uid, creation time and revisions are set by it, not here.
+
+use serde_json::{Map, Value, json};
+
+use crate::resource::Resource;
+
+/// Metadata that only the server writes; an update keeps the old values.
+const SERVER_METADATA: [&str; 5] = [
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+];
+
+/// Makes a new object ready: no status where status has its own subresource, generation 1 where the kind counts.
+pub fn prepare_create(resource: &Resource, object: &mut Value) {
+    let Some(document) = object.as_object_mut() else {
+        return;
+    };
+    if drops_status(resource) {
+        document.remove("status");
+    }
+    if resource.is("", "Namespace") {
+        document.insert("status".to_string(), json!({"phase": "Active"}));
+    }
+    if resource.is("", "Pod") {
+        document.insert(
+            "status".to_string(),
+            json!({"phase": "Pending", "qosClass": qos_class(document.get("spec"))}),
+        );
+    }
+    if resource.is("", "PersistentVolumeClaim") || resource.is("", "PersistentVolume") {
+        document.insert("status".to_string(), json!({"phase": "Pending"}));
+    }
+    let counts = counts_generations(resource);
+    if let Some(metadata) = metadata_of(document) {
+        for field in [
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "selfLink",
+            "generation",
+        ] {
+            metadata.remove(field);
+        }
+        if counts {
+            metadata.insert("generation".to_string(), json!(1));
+        }
+    }
+}
+
+/// Makes an update of the main resource ready.
+pub fn prepare_update(resource: &Resource, new: &mut Value, old: &Value) {
+    let Some(document) = new.as_object_mut() else {
+        return;
+    };
+    if drops_status(resource) {
+        keep(document, old, "status");
+    }
+    if resource.is("", "Namespace")
+        && let Some(finalizers) = old.pointer("/spec/finalizers")
+    {
+        // Written through the finalize subresource only.
+        if let Some(spec) = document
+            .entry("spec")
+            .or_insert_with(|| json!({}))
+            .as_object_mut()
+        {
+            spec.insert("finalizers".to_string(), finalizers.clone());
+        }
+    }
+    restore_metadata(document, old);
+    if counts_generations(resource) && wanted(document) != old.as_object().map(wanted).unwrap_or_default() {
+        let generation = old
+            .pointer("/metadata/generation")
+            .and_then(Value::as_i64)
+            .unwrap_or_default();
+        if let Some(metadata) = metadata_of(document) {
+            metadata.insert("generation".to_string(), json!(generation + 1));
+        }
+    }
+}
+
+/// Makes an update of the status subresource ready: everything but status comes from the old object, save
+/// the metadata that a status writer may change.
+pub fn prepare_status_update(_resource: &Resource, new: &mut Value, old: &Value) {
+    let (Some(document), Some(before)) = (new.as_object_mut(), old.as_object()) else {
+        return;
+    };
+    let status = document.remove("status");
+    let sent = document.remove("metadata");
+    *document = before.clone();
+    match status {
+        Some(status) => document.insert("status".to_string(), status),
+        None => document.remove("status"),
+    };
+    let (Some(metadata), Some(Value::Object(mut sent))) = (metadata_of(document), sent) else {
+        return;
+    };
+    for field in [
+        "annotations",
+        "labels",
+        "finalizers",
+        "managedFields",
+        "resourceVersion",
+    ] {
+        match sent.remove(field) {
+            Some(value) => metadata.insert(field.to_string(), value),
+            None => metadata.remove(field),
+        };
+    }
+}
+
+/// The pod's quality of service: `Guaranteed`, `Burstable` or `BestEffort`.
+pub fn qos_class(spec: Option<&Value>) -> &'static str {
+    let containers = ["containers", "initContainers"]
+        .into_iter()
+        .filter_map(|list| spec?.get(list)?.as_array())
+        .flatten();
+    let (mut any, mut guaranteed) = (false, true);
+    for container in containers {
+        let amount = |kind: &str, name: &str| {
+            let amount = container.get("resources")?.get(kind)?.get(name)?;
+            let quantity: crate::quantity::Quantity = amount.as_str()?.parse().ok()?;
+            (!quantity.is_zero()).then_some(quantity)
+        };
+        for name in ["cpu", "memory"] {
+            let (request, limit) = (amount("requests", name), amount("limits", name));
+            any |= request.is_some() || limit.is_some();
+            guaranteed &= limit.is_some() && (request.is_none() || request == limit);
+        }
+    }
+    match (any, guaranteed) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}
+
+/// Kinds whose status subresource exists but whose main resource is free to write status: none of ours.
+fn drops_status(resource: &Resource) -> bool {
+    resource.has_status()
+}
+
+/// Kinds that count the changes of what is wanted.
+fn counts_generations(resource: &Resource) -> bool {
+    match resource.group.as_str() {
+        "" => matches!(resource.kind.as_str(), "Pod" | "ReplicationController"),
+        "coordination.k8s.io" | "events.k8s.io" | "rbac.authorization.k8s.io" => false,
+        "storage.k8s.io" => resource.kind == "CSIDriver" || resource.kind == "CSIStorageCapacity",
+        "discovery.k8s.io" => true,
+        "autoscaling" => false,
+        "certificates.k8s.io" | "authentication.k8s.io" | "authorization.k8s.io" => false,
+        "apps" => true,
+        "apiregistration.k8s.io" => false,
+        _ => true,
+    }
+}
+
+/// What the user asks for: everything but metadata and status.
+fn wanted(document: &Map<String, Value>) -> Vec<(&String, &Value)> {
+    document
+        .iter()
+        .filter(|(field, _)| !matches!(field.as_str(), "metadata" | "status" | "apiVersion" | "kind"))
+        .collect()
+}
+
+fn metadata_of(document: &mut Map<String, Value>) -> Option<&mut Map<String, Value>> {
+    document
+        .entry("metadata")
+        .or_insert_with(|| json!({}))
+        .as_object_mut()
+}
+
+fn keep(document: &mut Map<String, Value>, old: &Value, field: &str) {
+    match old.get(field) {
+        Some(value) => document.insert(field.to_string(), value.clone()),
+        None => document.remove(field),
+    };
+}
+
+fn restore_metadata(document: &mut Map<String, Value>, old: &Value) {
+    let Some(metadata) = metadata_of(document) else {
+        return;
+    };
+    metadata.remove("selfLink");
+    for field in SERVER_METADATA {
+        match old.get("metadata").and_then(|before| before.get(field)) {
+            Some(value) => metadata.insert(field.to_string(), value.clone()),
+            // A uid that the old object lacks would be a precondition; leave it to the caller.
+            None if field == "uid" => None,
+            None => metadata.remove(field),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::find_kind;
+
+    #[test]
+    fn create_drops_status_and_starts_the_generation() {
+        let deployment = find_kind("apps/v1", "Deployment").unwrap();
+        let mut object =
+            json!({"metadata": {"name": "a", "generation": 7}, "spec": {}, "status": {"replicas": 3}});
+        prepare_create(&deployment, &mut object);
+        assert_eq!(
+            object,
+            json!({"metadata": {"name": "a", "generation": 1}, "spec": {}})
+        );
+        let mut pod =
+            json!({"metadata": {}, "spec": {"containers": [{"resources": {"requests": {"cpu": "1"}}}]}});
+        prepare_create(&find_kind("v1", "Pod").unwrap(), &mut pod);
+        assert_eq!(
+            pod["status"],
+            json!({"phase": "Pending", "qosClass": "Burstable"})
+        );
+    }
+
+    #[test]
+    fn update_keeps_status_and_counts_changes_of_spec() {
+        let deployment = find_kind("apps/v1", "Deployment").unwrap();
+        let old = json!({"metadata": {"uid": "u", "generation": 1, "creationTimestamp": "t"}, "spec": {"replicas": 1}, "status": {"replicas": 1}});
+        let mut same = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"replicas": 1}});
+        prepare_update(&deployment, &mut same, &old);
+        assert_eq!(
+            same["metadata"],
+            json!({"labels": {"a": "b"}, "uid": "u", "generation": 1, "creationTimestamp": "t"})
+        );
+        assert_eq!(same["status"], json!({"replicas": 1}));
+        let mut changed = json!({"metadata": {}, "spec": {"replicas": 2}, "status": {"replicas": 9}});
+        prepare_update(&deployment, &mut changed, &old);
+        assert_eq!(
+            (&changed["metadata"]["generation"], &changed["status"]["replicas"]),
+            (&json!(2), &json!(1))
+        );
+    }
+
+    #[test]
+    fn status_update_changes_only_status() {
+        let deployment = find_kind("apps/v1", "Deployment").unwrap();
+        let old = json!({"metadata": {"name": "a", "generation": 1}, "spec": {"replicas": 1}});
+        let mut new = json!({"metadata": {"name": "b", "generation": 5, "annotations": {"x": "y"}}, "spec": {"replicas": 5}, "status": {"replicas": 1}});
+        prepare_status_update(&deployment, &mut new, &old);
+        assert_eq!(
+            new,
+            json!({"metadata": {"name": "a", "generation": 1, "annotations": {"x": "y"}}, "spec": {"replicas": 1}, "status": {"replicas": 1}})
+        );
+    }
+}
