@@ -5,7 +5,6 @@
 //! feeds deltas on, uses [`Informer::subscribe`].
 
 use std::fmt::Debug;
-use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,19 +80,10 @@ impl Drop for AbortOnDrop {
 
 impl<K> Informer<K>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Hash + Eq + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     /// Starts listing and watching. The task ends with the last clone.
     pub fn start(api: Api<K>, config: watcher::Config) -> Self {
-        Self::spawn(api, config)
-    }
-}
-
-impl<K> Informer<K>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-{
-    fn spawn(api: Api<K>, config: watcher::Config) -> Self {
         let (store, writer) = reflector::store();
         let (tick, changes) = watch::channel(0);
         let (feed, _) = broadcast::channel(SUBSCRIBER_LAG_MAX);
