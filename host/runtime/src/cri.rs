@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// Names a sandbox or container; unique on the node.
 pub type Id = String;
 
 /// What the kubelet knows a sandbox by.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct PodSandboxMetadata {
     pub name: String,
@@ -20,7 +21,7 @@ pub struct PodSandboxMetadata {
 }
 
 /// How a pod's sandbox is to be made.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct PodSandboxConfig {
     pub metadata: PodSandboxMetadata,
@@ -35,7 +36,7 @@ pub struct PodSandboxConfig {
 }
 
 /// A sandbox's or container's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum SandboxState {
     #[default]
@@ -58,7 +59,7 @@ pub struct PodSandboxStatus {
 }
 
 /// What the kubelet knows a container by; `attempt` counts restarts.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ContainerMetadata {
     pub name: String,
@@ -66,7 +67,7 @@ pub struct ContainerMetadata {
 }
 
 /// A host path seen in the container.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Mount {
     pub container_path: String,
@@ -75,7 +76,7 @@ pub struct Mount {
 }
 
 /// Limits of a container.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct LinuxContainerResources {
     /// Microseconds of CPU in each `cpu_period_us`; 0 is unlimited.
@@ -87,7 +88,7 @@ pub struct LinuxContainerResources {
 }
 
 /// How a container is to be made.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ContainerConfig {
     pub metadata: ContainerMetadata,
@@ -116,7 +117,7 @@ pub struct ContainerConfig {
 }
 
 /// Where a container is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum ContainerState {
     #[default]
@@ -228,7 +229,7 @@ pub enum Error {
     #[error("{0} timed out")]
     Timeout(String),
     /// The machine failed us.
-    #[error("{context}")]
+    #[error("{context}: {source}")]
     Io {
         /// What was being done.
         context: String,
@@ -236,6 +237,22 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl Error {
+    /// For `map_err`: names what was being done when the machine failed us.
+    pub(crate) fn io(context: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let context = context.into();
+        move |source| Self::Io { context, source }
+    }
+
+    /// An image that could not be had, with the reason that the pod's status shows.
+    pub(crate) fn image(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::Image {
+            reason,
+            message: message.into(),
+        }
+    }
 }
 
 /// What a CRI call returns.
@@ -270,7 +287,8 @@ pub trait Cri: Send + Sync + 'static {
     /// One container.
     async fn container_status(&self, id: &str) -> Result<ContainerStatus>;
     /// Runs a command to its end.
-    async fn exec_sync(&self, id: &str, command: &[String], timeout_seconds: i64) -> Result<ExecSyncResponse>;
+    async fn exec_sync(&self, id: &str, command: &[String], timeout_seconds: i64)
+    -> Result<ExecSyncResponse>;
     /// Its use of resources.
     async fn container_stats(&self, id: &str) -> Result<ContainerStats>;
 

@@ -2,10 +2,19 @@
 //!
 //! Two runtimes stand behind the [`Cri`] trait: Wasm workloads on wasmtime, which need no root, and OCI
 //! containers through libcontainer, which do. [`Cri`] mirrors `runtime.v1` of CRI method by method, so that
-//! the wire (and a foreign CRI socket) is one more implementation.
+//! the wire (and a foreign CRI socket) is one more implementation. [`Embedded`] is both in this process.
 //!
 //! Workloads in Wasm are known here alone; policies in Wasm are not known here at all.
 
 mod cri;
+mod embedded;
+mod files;
+mod image;
+mod logs;
+mod oci;
+mod task;
+mod wasm;
 
 pub use cri::*;
+pub use embedded::{Embedded, Options, PodAddresses};
+pub use oci::shim_main;

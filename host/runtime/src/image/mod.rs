@@ -1,0 +1,244 @@
+//! The image store: a table of images over content-addressed blobs, under the runtime's root folder.
+//!
+//! Images come from files ([`load`]), from registries ([`pull`]), or are built in. The table is written whole
+//! after each change; a blob that no image owns is removed with the last image that owned it. File systems of
+//! images are unpacked at first use. Called by [`crate::Embedded`] alone.
+
+mod archive;
+mod blobs;
+mod layout;
+mod load;
+mod pull;
+mod record;
+mod reference;
+mod unpack;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub(crate) use self::blobs::digest_of;
+use self::blobs::{Blobs, hex_of};
+pub(crate) use self::record::{StoredImage, Workload};
+use crate::task::Process;
+use crate::{AuthConfig, Error, Image, Result, files};
+
+/// A larger manifest or configuration is refused.
+const DOCUMENT_BYTES_MAX: u64 = 4 << 20;
+/// A larger component is refused.
+pub(crate) const COMPONENT_BYTES_MAX: u64 = 256 << 20;
+/// More images than this are refused.
+const IMAGES_MAX: usize = 10_000;
+
+type Table = BTreeMap<String, StoredImage>;
+
+/// All images of a node.
+#[derive(Debug)]
+pub(crate) struct ImageStore {
+    root: PathBuf,
+    blobs: Blobs,
+    /// By digest of their manifests.
+    table: Mutex<Table>,
+    /// Names that are built in: they need no registry.
+    bundled: Vec<String>,
+    /// One unpacks at a time.
+    unpacking: tokio::sync::Mutex<()>,
+}
+
+impl ImageStore {
+    /// Opens the store and adds what is built in.
+    pub(crate) fn open(root: &Path, bundled: &[(String, Cow<'static, [u8]>)]) -> Result<Self> {
+        files::create_private_dir(root)?;
+        let blobs = Blobs::open(root)?;
+        let table: Table = files::read_json(&root.join("images.json"))?.unwrap_or_default();
+        let mut store = Self {
+            root: root.to_owned(),
+            blobs,
+            table: Mutex::new(table),
+            bundled: vec![],
+            unpacking: Default::default(),
+        };
+        for (name, component) in bundled {
+            let canonical = reference::canonical(&reference::parse(name)?);
+            store.add_component(component, &canonical)?;
+            store.bundled.push(canonical);
+        }
+        Ok(store)
+    }
+
+    /// All images.
+    pub(crate) fn list(&self) -> Vec<Image> {
+        self.locked().values().map(StoredImage::to_cri).collect()
+    }
+
+    /// The image of that name, digest reference or id.
+    pub(crate) fn find(&self, name: &str) -> Result<Option<StoredImage>> {
+        if name.starts_with("sha256:") {
+            let table = self.locked();
+            return Ok(table
+                .values()
+                .find(|image| image.id == name || image.digest == name)
+                .cloned());
+        }
+        let canonical = reference::canonical(&reference::parse(name)?);
+        let table = self.locked();
+        let found = table.values().find(|image| {
+            image
+                .tags
+                .iter()
+                .chain(&image.repo_digests)
+                .any(|present| *present == canonical)
+        });
+        Ok(found.cloned())
+    }
+
+    /// Puts an image from a file or folder into the store.
+    pub(crate) fn load(&self, path: &Path, name: Option<&str>) -> Result<StoredImage> {
+        load::load(self, path, name)
+    }
+
+    /// Fetches an image from its registry; returns it.
+    pub(crate) async fn pull(&self, name: &str, auth: Option<AuthConfig>) -> Result<StoredImage> {
+        let reference = reference::parse(name)?;
+        let canonical = reference::canonical(&reference);
+        if self.bundled.contains(&canonical)
+            && let Some(image) = self.find(&canonical)?
+        {
+            return Ok(image);
+        }
+        pull::pull(self, &reference, auth).await
+    }
+
+    /// Removes an image with all its names; one that is not here is fine.
+    pub(crate) fn remove(&self, name: &str) -> Result<()> {
+        let Some(image) = self.find(name)? else {
+            return Ok(());
+        };
+        self.change(|table| {
+            table.remove(&image.digest);
+        })?;
+        files::remove(&self.rootfs_path(&image.digest)?)?;
+        let table = self.locked().clone();
+        self.blobs
+            .retain(|digest| table.values().any(|image| image.owns(digest)))
+    }
+
+    /// A component's bytes.
+    pub(crate) fn component(&self, digest: &str) -> Result<Vec<u8>> {
+        self.blobs.read(digest, COMPONENT_BYTES_MAX)
+    }
+
+    /// The folder with the image's files, unpacked at first use. Nobody writes into it.
+    pub(crate) async fn rootfs(self: &Arc<Self>, image: &StoredImage) -> Result<PathBuf> {
+        let path = self.rootfs_path(&image.digest)?;
+        files::create_private_dir(&self.root.join("rootfs"))?;
+        let _one = self.unpacking.lock().await;
+        if path.exists() {
+            return Ok(path);
+        }
+        let (blobs, layers, target) = (self.blobs.clone(), image.layers.clone(), path.clone());
+        let unpacked = tokio::task::spawn_blocking(move || unpack::unpack(&blobs, &layers, &target)).await;
+        unpacked.map_err(|error| Error::Container(format!("unpacking the image failed: {error}")))??;
+        Ok(path)
+    }
+
+    fn rootfs_path(&self, digest: &str) -> Result<PathBuf> {
+        Ok(self.root.join("rootfs").join(hex_of(digest)?))
+    }
+
+    /// Makes an image of a bare component, in the layout that registries know.
+    fn add_component(&self, component: &[u8], name: &str) -> Result<StoredImage> {
+        let (config, manifest) = load::component_documents(component)?;
+        self.blobs.put(component)?;
+        self.blobs.put(&config)?;
+        self.add(&manifest, Some(name), None)
+    }
+
+    /// Adds the image of a manifest whose blobs are all here, under a name if one is given.
+    /// `repository` is where a registry has it.
+    fn add(&self, manifest: &[u8], tag: Option<&str>, repository: Option<&str>) -> Result<StoredImage> {
+        let parsed = load::parse_manifest(manifest)?;
+        let digest = self.blobs.put(manifest)?;
+        let config = self
+            .blobs
+            .read(&parsed.config().digest().to_string(), DOCUMENT_BYTES_MAX)?;
+        let mut image = StoredImage::new(digest.clone(), &parsed, &config)?;
+        if let Some(missing) = image.layers.iter().find(|(layer, _)| !self.blobs.contains(layer)) {
+            return Err(Error::image(
+                "ErrImagePull",
+                format!("layer {} of the image is missing", missing.0),
+            ));
+        }
+        let tag_repository = tag
+            .map(reference::parse)
+            .transpose()?
+            .map(|reference| reference::repository(&reference));
+        self.change(|table| {
+            if let Some(present) = table.get(&digest) {
+                image.tags.clone_from(&present.tags);
+                image.repo_digests.clone_from(&present.repo_digests);
+            }
+            for repository in [repository.map(str::to_owned), tag_repository]
+                .into_iter()
+                .flatten()
+            {
+                add_once(&mut image.repo_digests, format!("{repository}@{digest}"));
+            }
+            if let Some(tag) = tag {
+                // A name means one image: the newest that bears it.
+                table
+                    .values_mut()
+                    .for_each(|other| other.tags.retain(|present| present != tag));
+                add_once(&mut image.tags, tag.to_owned());
+            }
+            table.insert(digest.clone(), image.clone());
+        })?;
+        Ok(image)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Table)) -> Result<()> {
+        let mut held = self.locked();
+        let mut table = held.clone();
+        change(&mut table);
+        if table.len() > IMAGES_MAX {
+            return Err(Error::image(
+                "ErrImagePull",
+                format!("the store holds {IMAGES_MAX} images; remove some"),
+            ));
+        }
+        if table != *held {
+            files::write_json(&self.root.join("images.json"), &table, files::Survives::Power)?;
+            *held = table;
+        }
+        Ok(())
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn add_once(list: &mut Vec<String>, item: String) {
+    if !list.contains(&item) {
+        list.push(item);
+    }
+}
+
+/// The component that a process names by its first word, in an image's files.
+pub(crate) fn component_in(rootfs: &Path, process: &Process, bytes_max: u64) -> Result<Vec<u8>> {
+    let program = process.args.first().map(String::as_str).unwrap_or_default();
+    let failed =
+        |why: &dyn std::fmt::Display| Error::Container(format!("the image's program \"{program}\": {why}"));
+    let path = unpack::resolve_in(rootfs, &Path::new(&process.working_dir).join(program))
+        .map_err(|error| failed(&error))?;
+    let size_bytes = path.metadata().map_err(|error| failed(&error))?.len();
+    if size_bytes > bytes_max {
+        return Err(failed(&format!(
+            "it has {size_bytes} bytes, more than {bytes_max}"
+        )));
+    }
+    let bytes = std::fs::read(path).map_err(|error| failed(&error))?;
+    load::check_component(&bytes).map_err(|why| failed(&why))?;
+    Ok(bytes)
+}
