@@ -1,1 +1,14 @@
-//! capstan-tests
+//! Drives the real binary with the real kubectl: a cluster for a test, and what to ask of it.
+//!
+//! Every [`Cluster`] has its own data folder, port and loopback networks, and ends with the value. Waiting is
+//! always for a condition, with a bound. Called by the tests beside it and by the bench.
+
+mod cluster;
+mod component;
+mod kubectl;
+mod wait;
+
+pub use cluster::{Cluster, ClusterOptions};
+pub use component::{component, componentize};
+pub use kubectl::Answer;
+pub use wait::{until, until_within};
