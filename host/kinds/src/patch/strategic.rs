@@ -1,6 +1,6 @@
 //! The strategic merge: a merge patch that knows which lists merge, and by which key.
 //! Invariants: works on copies, so a failed patch changes nothing; the order of merged lists is the
-//! original's (`$setElementOrder` first, else patch order appended). Understands `$patch` (merge, replace,
+//! original's (`$setElementOrder`, else the patch's own order). Understands `$patch` (merge, replace,
 //! delete), `$setElementOrder/X`, `$deleteFromPrimitiveList/X` and `$retainKeys`.
 
 use serde_json::{Map, Value};
@@ -78,7 +78,7 @@ fn merge_map(
             && let Some(Value::Array(items)) = merged.get(list)
         {
             let key = member(schema, list).and_then(Schema::merge_key);
-            let sorted = sort(items.clone(), &[], items, order_of(order, list)?, key);
+            let sorted = sort(items.clone(), items, order_of(order, list)?, key);
             merged.insert(list.to_string(), Value::Array(sorted));
         }
     }
@@ -114,7 +114,7 @@ fn merge_field(
             let before = before.and_then(Value::as_array).unwrap_or(&empty);
             let order = match patch.get(&format!("{SET_ORDER}{field}")) {
                 Some(order) => order_of(order, field)?,
-                None => &[],
+                None => change.as_slice(),
             };
             Value::Array(merge_list(node, before, change, order, field)?)
         }
@@ -176,7 +176,7 @@ fn merge_list(
                 merged.push(item.clone());
             }
         }
-        return Ok(sort(merged, change, before, order, None));
+        return Ok(sort(merged, before, order, None));
     };
     merge_objects(node, key, before, change, order, field)
 }
@@ -202,7 +202,8 @@ fn merge_objects(
                 Some(id) => merged.retain(|one| one.get(key) != Some(id)),
                 None => return malformed(missing_key(item, key)),
             },
-            Some("merge") | None => changes.push(item),
+            None => changes.push(item),
+            Some("merge") => return malformed("merging lists cannot yet be specified in the patch"),
             Some(other) => return malformed(format!("unknown patch type found: {other}")),
         }
     }
@@ -222,7 +223,7 @@ fn merge_objects(
             _ => merged.push(Value::Object(merge_map(items, &Map::new(), item)?)),
         }
     }
-    Ok(sort(merged, change, before, order, Some(key)))
+    Ok(sort(merged, before, order, Some(key)))
 }
 
 fn missing_key(item: &Map<String, Value>, key: &str) -> String {
@@ -232,40 +233,31 @@ fn missing_key(item: &Map<String, Value>, key: &str) -> String {
     )
 }
 
-/// Orders a merged list: items that the patch names stand in its order, the server's own stay where they were.
-fn sort(
-    merged: Vec<Value>,
-    change: &[Value],
-    before: &[Value],
-    order: &[Value],
-    key: Option<&str>,
-) -> Vec<Value> {
-    if order.is_empty() {
-        return merged;
-    }
-    let _ = change;
-    let id = |item: &Value| -> Value {
+/// Orders a merged list as the original does: items that the order names stand in its order, the server's own
+/// keep their place before those old neighbours that they stood before, and new items come ahead of them.
+fn sort(merged: Vec<Value>, before: &[Value], order: &[Value], key: Option<&str>) -> Vec<Value> {
+    let id = |item: &Value| {
         key.and_then(|key| item.get(key))
             .cloned()
             .unwrap_or_else(|| item.clone())
     };
-    let rank = |item: &Value| {
+    let index = |list: &[Value], item: &Value| {
         let wanted = id(item);
-        order.iter().position(|one| id(one) == wanted)
+        list.iter().position(|one| id(one) == wanted)
     };
-    let place = |item: &Value| {
-        let wanted = id(item);
-        before.iter().position(|one| id(one) == wanted)
-    };
-    let (mut ordered, own): (Vec<Value>, Vec<Value>) =
-        merged.into_iter().partition(|item| rank(item).is_some());
-    ordered.sort_by_key(|item| rank(item));
-    // The server's own items keep their place relative to their old neighbours.
-    let mut result = Vec::with_capacity(ordered.len() + own.len());
+    let (mut named, mut own): (Vec<Value>, Vec<Value>) =
+        merged.into_iter().partition(|item| index(order, item).is_some());
+    named.sort_by_cached_key(|item| index(order, item));
+    own.sort_by_cached_key(|item| index(before, item));
+    let mut result = Vec::with_capacity(named.len() + own.len());
     let mut own = own.into_iter().peekable();
-    for item in ordered {
-        if let Some(here) = place(&item) {
-            while own.peek().and_then(&place).is_some_and(|there| there < here) {
+    for item in named {
+        if let Some(here) = index(before, &item) {
+            while own
+                .peek()
+                .and_then(|first| index(before, first))
+                .is_some_and(|there| there < here)
+            {
                 result.extend(own.next());
             }
         }
@@ -296,4 +288,138 @@ fn clean_map(fields: &Map<String, Value>) -> Map<String, Value> {
         })
         .map(|(field, value)| (field.clone(), clean(value)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::schema;
+
+    fn patched(api_version: &str, kind: &str, document: Value, patch: Value) -> Result<Value, PatchError> {
+        apply(schema::of(api_version, kind), &document, &patch)
+    }
+
+    #[track_caller]
+    fn check(document: Value, patch: Value, expected: Value) {
+        assert_eq!(patched("v1", "Pod", document, patch).unwrap(), expected);
+    }
+
+    fn containers(names: &[&str]) -> Value {
+        json!({"spec": {"containers": names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>()}})
+    }
+
+    #[test]
+    fn lists_merge_by_key() {
+        check(
+            json!({"spec": {"containers": [{"name": "a", "image": "x", "env": [{"name": "E", "value": "1"}]}]}}),
+            json!({"spec": {"containers": [{"name": "a", "image": "y", "env": [{"name": "F", "value": "2"}]}]}}),
+            json!({"spec": {"containers": [{"name": "a", "image": "y", "env": [{"name": "F", "value": "2"}, {"name": "E", "value": "1"}]}]}}),
+        );
+        // A new item comes first, as kubectl patch shows.
+        check(
+            containers(&["a", "b"]),
+            containers(&["c"]),
+            containers(&["c", "a", "b"]),
+        );
+        check(
+            containers(&["a", "b", "c"]),
+            containers(&["b"]),
+            containers(&["a", "b", "c"]),
+        );
+        // Lists without a merge strategy are replaced.
+        check(
+            json!({"spec": {"containers": [{"name": "a", "args": ["1"]}], "tolerations": [{"key": "x"}]}}),
+            json!({"spec": {"containers": [{"name": "a", "args": ["2"]}], "tolerations": [{"key": "y"}]}}),
+            json!({"spec": {"containers": [{"name": "a", "args": ["2"]}], "tolerations": [{"key": "y"}]}}),
+        );
+    }
+
+    #[test]
+    fn null_removes() {
+        check(
+            json!({"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {"containers": [{"name": "a", "image": "x"}]}}),
+            json!({"metadata": {"labels": {"a": null}}, "spec": {"containers": [{"name": "a", "image": null}]}}),
+            json!({"metadata": {"labels": {"b": "2"}}, "spec": {"containers": [{"name": "a"}]}}),
+        );
+    }
+
+    #[test]
+    fn element_order() {
+        check(
+            containers(&["a", "b", "c"]),
+            json!({"spec": {"$setElementOrder/containers": [{"name": "c"}, {"name": "a"}]}}),
+            containers(&["b", "c", "a"]),
+        );
+        check(
+            containers(&["a", "b"]),
+            json!({"spec": {"$setElementOrder/containers": [{"name": "a"}, {"name": "n"}], "containers": [{"name": "n"}, {"$patch": "delete", "name": "b"}]}}),
+            containers(&["a", "n"]),
+        );
+    }
+
+    #[test]
+    fn delete_and_replace() {
+        check(
+            containers(&["a", "b"]),
+            json!({"spec": {"containers": [{"name": "a", "$patch": "delete"}]}}),
+            containers(&["b"]),
+        );
+        check(
+            containers(&["a", "b"]),
+            json!({"spec": {"containers": [{"name": "z"}, {"$patch": "replace"}]}}),
+            containers(&["z"]),
+        );
+        check(
+            json!({"spec": {"securityContext": {"runAsUser": 1}, "nodeSelector": {"a": "b"}}}),
+            json!({"spec": {"securityContext": {"$patch": "delete"}, "nodeSelector": {"$patch": "replace", "c": "d"}}}),
+            json!({"spec": {"securityContext": {}, "nodeSelector": {"c": "d"}}}),
+        );
+    }
+
+    #[test]
+    fn primitives() {
+        check(
+            json!({"metadata": {"finalizers": ["a", "b"]}}),
+            json!({"metadata": {"finalizers": ["c", "b"]}}),
+            json!({"metadata": {"finalizers": ["c", "a", "b"]}}),
+        );
+        check(
+            json!({"metadata": {"finalizers": ["a", "b"]}}),
+            json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"], "$setElementOrder/finalizers": ["b"]}}),
+            json!({"metadata": {"finalizers": ["b"]}}),
+        );
+    }
+
+    #[test]
+    fn retain_keys_clears_the_rest() {
+        let deployment =
+            json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}});
+        let patch = json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}});
+        assert_eq!(
+            patched("apps/v1", "Deployment", deployment, patch).unwrap(),
+            json!({"spec": {"strategy": {"type": "Recreate"}}})
+        );
+        check(
+            json!({"spec": {"volumes": [{"name": "v", "emptyDir": {}}]}}),
+            json!({"spec": {"volumes": [{"name": "v", "$retainKeys": ["name", "hostPath"], "hostPath": {"path": "/x"}}]}}),
+            json!({"spec": {"volumes": [{"name": "v", "hostPath": {"path": "/x"}}]}}),
+        );
+    }
+
+    #[test]
+    fn refused() {
+        for patch in [
+            json!({"spec": {"containers": [{"image": "x"}]}}),
+            json!({"spec": {"$patch": "explode"}}),
+            json!({"spec": {"$retainKeys": ["a"], "b": 1}}),
+            json!([]),
+        ] {
+            assert!(
+                patched("v1", "Pod", containers(&["a"]), patch.clone()).is_err(),
+                "{patch}"
+            );
+        }
+    }
 }
