@@ -1,1 +1,25 @@
-//! capstan-controllers
+//! The controllers: each brings one kind of object towards what it says, as a client of the Kubernetes API.
+//!
+//! One module a controller, each a pure plan and a thin loop over [`work`]. Invariants: level-triggered,
+//! idempotent, rereads state; keeps nothing that a restart would miss, but for what is on the objects
+//! themselves. Called by the composition root. Not here: scheduling, the node's own work, and the policies
+//! that [`remedy`] asks.
+
+mod catalog;
+mod deployment;
+mod error;
+mod event;
+mod garbage;
+mod informers;
+mod namespace;
+mod owner;
+mod pod;
+mod pods_of;
+mod queue;
+mod replica_set;
+mod service_account;
+mod start;
+mod work;
+
+pub use error::Error;
+pub use start::{Controllers, Options};

@@ -1,0 +1,110 @@
+//! One informer a kind, shared by all controllers of the process.
+//!
+//! Not here: metadata of arbitrary kinds, which the garbage collector watches for itself.
+
+use std::time::Duration;
+
+use capstan_client::Informer;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::runtime::watcher::Config;
+use kube::{Api, Client};
+
+use crate::Error;
+
+/// Longest wait for the first lists.
+const SYNC_MAX: Duration = Duration::from_secs(60);
+
+/// All informers.
+#[derive(Clone)]
+pub(crate) struct Informers {
+    pub(crate) config_maps: Informer<ConfigMap>,
+    pub(crate) cron_jobs: Informer<CronJob>,
+    pub(crate) daemon_sets: Informer<DaemonSet>,
+    pub(crate) deployments: Informer<Deployment>,
+    pub(crate) endpoint_slices: Informer<EndpointSlice>,
+    pub(crate) endpoints: Informer<Endpoints>,
+    pub(crate) jobs: Informer<Job>,
+    pub(crate) leases: Informer<Lease>,
+    pub(crate) namespaces: Informer<Namespace>,
+    pub(crate) nodes: Informer<Node>,
+    pub(crate) pods: Informer<Pod>,
+    pub(crate) replica_sets: Informer<ReplicaSet>,
+    pub(crate) service_accounts: Informer<ServiceAccount>,
+    pub(crate) services: Informer<Service>,
+    pub(crate) stateful_sets: Informer<StatefulSet>,
+}
+
+impl Informers {
+    /// Starts them all.
+    pub(crate) fn start(client: &Client) -> Self {
+        macro_rules! all {
+            () => {
+                Informer::start(Api::all(client.clone()), Config::default())
+            };
+        }
+        let root_ca = Config::default().fields("metadata.name=kube-root-ca.crt");
+        Self {
+            config_maps: Informer::start(Api::all(client.clone()), root_ca),
+            cron_jobs: all!(),
+            daemon_sets: all!(),
+            deployments: all!(),
+            endpoint_slices: all!(),
+            endpoints: all!(),
+            jobs: all!(),
+            leases: Informer::start(
+                Api::namespaced(client.clone(), "kube-node-lease"),
+                Config::default(),
+            ),
+            namespaces: all!(),
+            nodes: all!(),
+            pods: all!(),
+            replica_sets: all!(),
+            service_accounts: all!(),
+            services: all!(),
+            stateful_sets: all!(),
+        }
+    }
+
+    /// Waits until every one has its first list.
+    pub(crate) async fn synced(&self) -> Result<(), Error> {
+        let Self {
+            config_maps,
+            cron_jobs,
+            daemon_sets,
+            deployments,
+            endpoint_slices,
+            endpoints,
+            jobs,
+            leases,
+            namespaces,
+            nodes,
+            pods,
+            replica_sets,
+            service_accounts,
+            services,
+            stateful_sets,
+        } = self;
+        futures::try_join!(
+            config_maps.synced(SYNC_MAX),
+            cron_jobs.synced(SYNC_MAX),
+            daemon_sets.synced(SYNC_MAX),
+            deployments.synced(SYNC_MAX),
+            endpoint_slices.synced(SYNC_MAX),
+            endpoints.synced(SYNC_MAX),
+            jobs.synced(SYNC_MAX),
+            leases.synced(SYNC_MAX),
+            namespaces.synced(SYNC_MAX),
+            nodes.synced(SYNC_MAX),
+            pods.synced(SYNC_MAX),
+            replica_sets.synced(SYNC_MAX),
+            service_accounts.synced(SYNC_MAX),
+            services.synced(SYNC_MAX),
+            stateful_sets.synced(SYNC_MAX),
+        )?;
+        Ok(())
+    }
+}

@@ -1,0 +1,136 @@
+//! Starts all controllers, once this process leads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use capstan_client::Election;
+use capstan_points::Seats;
+use capstan_points::remedy::Remedy;
+use kube::Client;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::deployment::Deployments;
+use crate::error::Error;
+use crate::event::Recorder;
+use crate::garbage::Garbage;
+use crate::informers::Informers;
+use crate::namespace::Namespaces;
+use crate::replica_set::ReplicaSets;
+use crate::service_account::ServiceAccounts;
+use crate::work::run;
+
+/// Pause before the start is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What the composition root decides.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Stand for election first; `None` where there can be only one of us.
+    pub election: Option<Election>,
+    /// Published to every namespace as `kube-root-ca.crt`; empty publishes nothing.
+    pub root_ca_pem: String,
+    /// How long a node may be silent (`--node-monitor-grace-period`).
+    pub node_monitor_grace: Duration,
+    /// Ended pods that are kept (`--terminated-pod-gc-threshold`).
+    pub terminated_pods_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            election: None,
+            root_ca_pem: String::new(),
+            node_monitor_grace: Duration::from_secs(40),
+            terminated_pods_max: 12_500,
+        }
+    }
+}
+
+/// The running controllers; they end when this is dropped.
+#[derive(Debug)]
+pub struct Controllers {
+    task: JoinHandle<()>,
+}
+
+impl Controllers {
+    /// Starts them, or starts to stand for election. Needs a tokio runtime.
+    pub fn start(client: Client, options: Options, remedies: Seats<dyn Remedy>) -> Self {
+        Self {
+            task: tokio::spawn(lead(client, options, remedies)),
+        }
+    }
+
+    /// Stops them and waits until they stopped. Whatever was under way is taken up at the next start.
+    pub async fn shutdown(mut self) {
+        self.task.abort();
+        // It was aborted: that is no failure.
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Controllers {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn lead(client: Client, options: Options, remedies: Seats<dyn Remedy>) {
+    let Some(election) = options.election.clone() else {
+        return keep_running(client, options, remedies).await;
+    };
+    let leadership = election.stand(client.clone());
+    let mut leads = leadership.leads();
+    loop {
+        if leads.wait_for(|leads| *leads).await.is_err() {
+            return;
+        }
+        tracing::info!("leading: controllers start");
+        tokio::select! {
+            () = keep_running(client.clone(), options.clone(), remedies.clone()) => {}
+            lost = leads.wait_for(|leads| !*leads) => {
+                if lost.is_err() {
+                    return;
+                }
+                tracing::warn!("leadership lost: controllers stop");
+            }
+        }
+    }
+}
+
+async fn keep_running(client: Client, options: Options, remedies: Seats<dyn Remedy>) {
+    loop {
+        match run_all(client.clone(), &options, remedies.clone()).await {
+            Ok(()) => tracing::error!("the controllers ended, starting them again"),
+            Err(error) => tracing::warn!(%error, "the controllers could not start, trying again"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Runs until dropped, or until one of them ends, which none should.
+async fn run_all(client: Client, options: &Options, _remedies: Seats<dyn Remedy>) -> Result<(), Error> {
+    let informers = Informers::start(&client);
+    let catalog = crate::catalog::start(client.clone());
+    let events = Recorder::start(client.clone());
+    informers.synced().await?;
+
+    let mut tasks = JoinSet::new();
+    macro_rules! start {
+        ($controller:expr) => {{
+            let controller = Arc::new($controller);
+            let wakes = controller.wakes();
+            tasks.spawn(run(controller, wakes));
+        }};
+    }
+    start!(ServiceAccounts::new(
+        client.clone(),
+        &informers,
+        &options.root_ca_pem
+    ));
+    start!(Namespaces::new(client.clone(), &informers, catalog.clone()));
+    start!(Deployments::new(client.clone(), &informers, &events));
+    start!(ReplicaSets::new(client.clone(), &informers, &events));
+    start!(Garbage::new(client.clone(), catalog.clone()));
+    tasks.join_next().await;
+    Ok(())
+}
