@@ -12,7 +12,7 @@ pub mod scheduler;
 #[doc(hidden)]
 pub mod wit;
 
-pub use plugin::{Fault, HandOff, NoConfig, Pair, Plugin, SelfTest};
+pub use plugin::{Config, Fault, HandOff, NoConfig, Pair, Plugin, SelfTest};
 
 /// What [`export!`] expands to; not for authors.
 #[doc(hidden)]

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 /// A plugin of any kind. One value serves one instance of the component.
 pub trait Plugin: Sized + 'static {
     /// What `spec.config` of the Plugin object holds; `{}` where it is absent.
-    type Config: DeserializeOwned;
+    type Config: Config;
 
     /// JSON Schema (2020-12) of the configuration, by which the host refuses a bad one before the swap.
     /// Keep it beside the crate: `include_str!("../config.schema.json")`.
@@ -23,14 +23,35 @@ pub trait Plugin: Sized + 'static {
     fn new(config: Self::Config) -> Result<Self, Fault>;
 }
 
-/// For plugins that have nothing to configure; refuses every field.
-#[derive(Debug, Clone, Copy, Default, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NoConfig {}
+/// A configuration as it is read from JSON. Every type that serde can read is one.
+pub trait Config: Sized {
+    /// Reads the configuration; a fault says what is wrong where.
+    fn read(json: &str) -> Result<Self, Fault>;
+}
+
+impl<T: DeserializeOwned> Config for T {
+    fn read(json: &str) -> Result<Self, Fault> {
+        serde_json::from_str(json).map_err(|e| Fault::permanent(format!("configuration: {e}")))
+    }
+}
+
+/// For plugins that have nothing to configure. Reading it takes no JSON parser along, which keeps the
+/// component small.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoConfig;
 
 impl NoConfig {
-    /// The schema that goes with it.
+    /// The schema that goes with it: no field at all.
     pub const SCHEMA: &'static str = r#"{"type":"object","additionalProperties":false}"#;
+}
+
+impl Config for NoConfig {
+    fn read(json: &str) -> Result<Self, Fault> {
+        match json.bytes().filter(|byte| !byte.is_ascii_whitespace()).eq(*b"{}") {
+            true => Ok(Self),
+            false => Err(Fault::permanent(format!("configuration: this plugin has none, but was given {json}"))),
+        }
+    }
 }
 
 /// A plugin that checks itself before it takes over (`self_test` in [`export!`](crate::export)).
@@ -111,8 +132,7 @@ impl<C: Component> guest::Guest for C {
 
     fn configure(config: String) -> Result<(), Fault> {
         let config = if config.trim().is_empty() { "{}" } else { &config };
-        let config =
-            serde_json::from_str(config).map_err(|e| Fault::permanent(format!("configuration: {e}")))?;
+        let config = <<C::Seated as Seated>::Plugin as Plugin>::Config::read(config)?;
         let plugin = <C::Seated as Seated>::Plugin::new(config)?;
         C::seat(|seat| *seat = Some(C::Seated::seat(plugin)));
         Ok(())

@@ -31,6 +31,8 @@ mod resources;
 mod runner;
 mod selector;
 mod symbols;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
 mod verdict;
 
 pub use crate::wit::{
