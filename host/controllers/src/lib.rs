@@ -7,13 +7,16 @@
 
 mod catalog;
 mod deployment;
+mod endpoint_slice;
 mod error;
 mod event;
 mod garbage;
 mod informers;
 mod namespace;
+mod node;
 mod owner;
 mod pod;
+mod pod_gc;
 mod pods_of;
 mod queue;
 mod replica_set;

@@ -10,11 +10,14 @@ use kube::Client;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::deployment::Deployments;
+use crate::endpoint_slice::EndpointSlices;
 use crate::error::Error;
 use crate::event::Recorder;
 use crate::garbage::Garbage;
 use crate::informers::Informers;
 use crate::namespace::Namespaces;
+use crate::node::Nodes;
+use crate::pod_gc::PodGc;
 use crate::replica_set::ReplicaSets;
 use crate::service_account::ServiceAccounts;
 use crate::work::run;
@@ -130,6 +133,9 @@ async fn run_all(client: Client, options: &Options, _remedies: Seats<dyn Remedy>
     start!(Namespaces::new(client.clone(), &informers, catalog.clone()));
     start!(Deployments::new(client.clone(), &informers, &events));
     start!(ReplicaSets::new(client.clone(), &informers, &events));
+    start!(EndpointSlices::new(client.clone(), &informers));
+    start!(Nodes::new(client.clone(), &informers, &events, options.node_monitor_grace));
+    start!(PodGc::new(client.clone(), &informers, options.terminated_pods_max));
     start!(Garbage::new(client.clone(), catalog.clone()));
     tasks.join_next().await;
     Ok(())
