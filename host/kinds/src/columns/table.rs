@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Column, age};
+use super::{Column, age, cluster, core, network, pod, workload};
 use crate::resource::Resource;
 
 /// A column's description and reader.
@@ -74,6 +74,54 @@ pub(super) const AGE: Spec = text("Age", |object, now| {
 static COMMON: [Spec; 2] = [NAME, AGE];
 
 /// The table of a kind.
-pub(super) fn columns(_resource: &Resource) -> &'static [Spec] {
-    &COMMON
+pub(super) fn columns(resource: &Resource) -> &'static [Spec] {
+    match (resource.group.as_str(), resource.kind.as_str()) {
+        ("", "Pod") => &pod::PODS,
+        ("", "Node") => &core::NODES,
+        ("", "Namespace") => &core::NAMESPACES,
+        ("", "ConfigMap") => &core::CONFIG_MAPS,
+        ("", "Secret") => &core::SECRETS,
+        ("", "ServiceAccount") => &core::SERVICE_ACCOUNTS,
+        ("" | "events.k8s.io", "Event") => &core::EVENTS,
+        ("", "PersistentVolume") => &core::VOLUMES,
+        ("", "PersistentVolumeClaim") => &core::CLAIMS,
+        ("", "ResourceQuota") => &core::QUOTAS,
+        ("", "LimitRange")
+        | ("rbac.authorization.k8s.io", "Role" | "ClusterRole")
+        | ("apiextensions.k8s.io", "CustomResourceDefinition") => &core::CREATED,
+        ("", "Service") => &network::SERVICES,
+        ("", "Endpoints") => &network::ENDPOINTS,
+        ("discovery.k8s.io", "EndpointSlice") => &network::ENDPOINT_SLICES,
+        ("networking.k8s.io", "Ingress") => &network::INGRESSES,
+        ("networking.k8s.io", "IngressClass") => &network::INGRESS_CLASSES,
+        ("networking.k8s.io", "NetworkPolicy") => &network::POLICIES,
+        ("", "PodTemplate") => &workload::POD_TEMPLATES,
+        ("apps", "Deployment") => &workload::DEPLOYMENTS,
+        ("apps", "ReplicaSet") | ("", "ReplicationController") => &workload::REPLICA_SETS,
+        ("apps", "StatefulSet") => &workload::STATEFUL_SETS,
+        ("apps", "DaemonSet") => &workload::DAEMON_SETS,
+        ("apps", "ControllerRevision") => &workload::REVISIONS,
+        ("batch", "Job") => &workload::JOBS,
+        ("batch", "CronJob") => &workload::CRON_JOBS,
+        ("autoscaling", "HorizontalPodAutoscaler") => &workload::AUTOSCALERS,
+        ("policy", "PodDisruptionBudget") => &workload::BUDGETS,
+        ("storage.k8s.io", "StorageClass") => &cluster::STORAGE_CLASSES,
+        ("storage.k8s.io", "CSIDriver") => &cluster::DRIVERS,
+        ("storage.k8s.io", "CSINode") => &cluster::CSI_NODES,
+        ("storage.k8s.io", "VolumeAttachment") => &cluster::ATTACHMENTS,
+        ("coordination.k8s.io", "Lease") => &cluster::LEASES,
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => &cluster::BINDINGS,
+        ("scheduling.k8s.io", "PriorityClass") => &cluster::PRIORITY_CLASSES,
+        ("certificates.k8s.io", "CertificateSigningRequest") => &cluster::REQUESTS,
+        ("admissionregistration.k8s.io", kind) => match kind {
+            "ValidatingAdmissionPolicy" => &cluster::VALIDATING_POLICIES,
+            "MutatingAdmissionPolicy" => &cluster::MUTATING_POLICIES,
+            "ValidatingAdmissionPolicyBinding" | "MutatingAdmissionPolicyBinding" => &cluster::POLICY_BINDINGS,
+            _ => &cluster::WEBHOOKS,
+        },
+        ("node.k8s.io", "RuntimeClass") => &cluster::RUNTIME_CLASSES,
+        ("apiregistration.k8s.io", "APIService") => &cluster::API_SERVICES,
+        ("plugins.capstan.dev", "Plugin") => &cluster::PLUGINS,
+        _ => &COMMON,
+    }
 }
