@@ -4,6 +4,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 /// A global, strictly growing count of changes. The first write makes revision 2, as in etcd.
@@ -12,7 +13,7 @@ pub type Revision = i64;
 pub type LeaseId = i64;
 
 /// A key with its value and history counters.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyValue {
     /// The key.
     pub key: Bytes,
@@ -29,7 +30,7 @@ pub struct KeyValue {
 }
 
 /// A set of keys.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KeyRange {
     /// One key.
     Key(Bytes),
@@ -42,7 +43,7 @@ pub enum KeyRange {
 }
 
 /// A read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RangeRequest {
     /// Which keys.
     pub range: KeyRange,
@@ -71,12 +72,19 @@ impl RangeRequest {
 
     /// A linearizable read of everything in the range.
     pub fn new(range: KeyRange) -> Self {
-        Self { range, revision: 0, limit: 0, keys_only: false, count_only: false, serializable: false }
+        Self {
+            range,
+            revision: 0,
+            limit: 0,
+            keys_only: false,
+            count_only: false,
+            serializable: false,
+        }
     }
 }
 
 /// A read's answer, keys ascending.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RangeResponse {
     /// The store's revision at the time of the read (the header's revision).
     pub revision: Revision,
@@ -89,7 +97,7 @@ pub struct RangeResponse {
 }
 
 /// What a comparison looks at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum CompareTarget {
     Version(i64),
@@ -100,7 +108,7 @@ pub enum CompareTarget {
 }
 
 /// How it compares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum CompareResult {
     Equal,
@@ -110,7 +118,7 @@ pub enum CompareResult {
 }
 
 /// `key's target <result> the given value`; a missing key has zeros. Over a range, all keys must match.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Compare {
     pub range: KeyRange,
@@ -130,7 +138,7 @@ impl Compare {
 }
 
 /// A write of one key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Put {
     /// The key, not empty.
     pub key: Bytes,
@@ -161,7 +169,7 @@ impl Put {
 }
 
 /// One operation of a transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Op {
     Range(RangeRequest),
@@ -171,7 +179,7 @@ pub enum Op {
 }
 
 /// If all comparisons hold then `success`, else `failure`; atomic, one revision for all its writes.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Txn {
     pub compare: Vec<Compare>,
@@ -180,7 +188,7 @@ pub struct Txn {
 }
 
 /// One operation's answer, in the order of the branch that ran.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum OpResponse {
     Range(RangeResponse),
@@ -190,7 +198,7 @@ pub enum OpResponse {
 }
 
 /// A transaction's answer.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TxnResponse {
     /// The store's revision after it.
     pub revision: Revision,
@@ -204,9 +212,15 @@ pub struct TxnResponse {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Event {
-    Put { kv: KeyValue, prev_kv: Option<KeyValue> },
+    Put {
+        kv: KeyValue,
+        prev_kv: Option<KeyValue>,
+    },
     /// `key` and `mod_revision` of the deletion are set in `kv`.
-    Delete { kv: KeyValue, prev_kv: Option<KeyValue> },
+    Delete {
+        kv: KeyValue,
+        prev_kv: Option<KeyValue>,
+    },
 }
 
 impl Event {
@@ -284,12 +298,12 @@ pub struct Status {
 }
 
 /// Why an operation failed. A write fails as rejected (nothing happened) or as unknown.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
 pub enum Error {
     /// The asked revision was compacted away.
     #[error("mvcc: required revision has been compacted (compacted at {compact_revision})")]
     Compacted {
-        /// The oldest revision that is not answered any more.
+        /// The last compaction's revision, which is the oldest that is still answered.
         compact_revision: Revision,
     },
     /// The asked revision is in the future.
@@ -362,7 +376,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Writes one key.
     async fn put(&self, put: Put) -> Result<(Revision, Option<KeyValue>)> {
-        let answer = self.txn(Txn { success: vec![Op::Put(put)], ..Txn::default() }).await?;
+        let answer = self
+            .txn(Txn {
+                success: vec![Op::Put(put)],
+                ..Txn::default()
+            })
+            .await?;
         match answer.responses.into_iter().next() {
             Some(OpResponse::Put { prev_kv }) => Ok((answer.revision, prev_kv)),
             other => Err(Error::Unknown(format!("a put was answered by {other:?}"))),
@@ -372,7 +391,12 @@ pub trait Store: Send + Sync + 'static {
     /// Deletes keys; returns the revision, how many there were, and they themselves with `prev_kv`.
     async fn delete(&self, range: KeyRange, prev_kv: bool) -> Result<(Revision, i64, Vec<KeyValue>)> {
         let op = Op::Delete { range, prev_kv };
-        let answer = self.txn(Txn { success: vec![op], ..Txn::default() }).await?;
+        let answer = self
+            .txn(Txn {
+                success: vec![op],
+                ..Txn::default()
+            })
+            .await?;
         match answer.responses.into_iter().next() {
             Some(OpResponse::Delete { deleted, prev_kvs }) => Ok((answer.revision, deleted, prev_kvs)),
             other => Err(Error::Unknown(format!("a delete was answered by {other:?}"))),

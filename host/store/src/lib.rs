@@ -9,5 +9,16 @@
 //! compacted or cancelled.
 
 mod api;
+pub mod conformance;
+mod consensus;
+mod engine;
+mod lease;
+mod local;
+mod lock;
+mod mvcc;
+mod replica;
+mod watch;
 
 pub use api::*;
+pub use local::{LocalStore, Options, REQUEST_BYTES_MAX, SPACE_RESERVE_BYTES};
+pub use watch::WATCH_QUEUE_MAX;

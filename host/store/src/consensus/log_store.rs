@@ -1,0 +1,166 @@
+//! openraft's log storage on a [`LogEngine`].
+//!
+//! Writes go to the log's thread in order. Reads come from the tail in memory, and from the engine for what
+//! is older.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use openraft::entry::RaftEntry;
+use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use openraft::{OptionalSend, RaftLogReader};
+use tokio::sync::{mpsc, oneshot};
+
+use super::log_tail::LogTail;
+use super::log_writer::{self, Done, Job};
+use super::types::{Entry, LogId, TypeConfig, Vote, decode, encode, io_error};
+use crate::Result;
+use crate::engine::{LogEngine, LogValue};
+use crate::lock::RwLock;
+
+/// The log.
+#[derive(Clone)]
+pub(super) struct LogStore {
+    engine: Arc<dyn LogEngine>,
+    tail: Arc<RwLock<LogTail>>,
+    jobs: mpsc::Sender<Job>,
+}
+
+impl LogStore {
+    /// Starts the log's thread; it ends when every clone is dropped.
+    pub(super) fn start(engine: Arc<dyn LogEngine>) -> Result<(Self, std::thread::JoinHandle<()>)> {
+        let tail = Arc::new(RwLock::new(LogTail::default()));
+        let (jobs, thread) = log_writer::start(engine.clone(), tail.clone())?;
+        Ok((Self { engine, tail, jobs }, thread))
+    }
+
+    async fn run(&self, job: impl FnOnce(Done) -> Job) -> io::Result<()> {
+        let (done, answer) = oneshot::channel();
+        self.send(job(done)).await?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    async fn send(&self, job: Job) -> io::Result<()> {
+        self.jobs.send(job).await.map_err(|_| stopped())
+    }
+}
+
+fn stopped() -> io::Error {
+    io_error(crate::Error::Unavailable("the log's thread has stopped".into()))
+}
+
+fn bounds(range: &impl RangeBounds<u64>) -> Option<(u64, u64)> {
+    let first = match range.start_bound() {
+        Bound::Included(first) => *first,
+        Bound::Excluded(before) => before.checked_add(1)?,
+        Bound::Unbounded => 0,
+    };
+    let last = match range.end_bound() {
+        Bound::Included(last) => *last,
+        Bound::Excluded(after) => after.checked_sub(1)?,
+        Bound::Unbounded => u64::MAX - 1,
+    };
+    (first <= last).then_some((first, last))
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> io::Result<Vec<Entry>>
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let Some((first, last)) = bounds(&range) else {
+            return Ok(Vec::new());
+        };
+        if let Some(entries) = self.tail.read().read(first, last) {
+            return Ok(entries);
+        }
+        let rows = self.engine.read(first, last).map_err(io_error)?;
+        let mut entries = Vec::with_capacity(rows.len());
+        for row in rows {
+            entries.push(decode::<Entry>("an entry of the log", &row)?);
+        }
+        // Entries that were appended but are not yet written are in the tail alone.
+        let next = entries.last().map_or(first, |entry| entry.log_id().index + 1);
+        if next <= last {
+            entries.extend(self.tail.read().read(next, last).unwrap_or_default());
+        }
+        Ok(entries)
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        let vote = self.engine.get(LogValue::Vote).map_err(io_error)?;
+        vote.map(|bytes| decode("the vote", &bytes)).transpose()
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
+        let purged = self.engine.get(LogValue::Purged).map_err(io_error)?;
+        let purged: Option<LogId> = purged
+            .map(|bytes| decode("the purged log id", &bytes))
+            .transpose()?;
+        let last = self.engine.last().map_err(io_error)?;
+        let last: Option<Entry> = last
+            .map(|bytes| decode("the log's last entry", &bytes))
+            .transpose()?;
+        let last_log_id = last.map(|entry| entry.log_id()).max(purged);
+        Ok(LogState {
+            last_purged_log_id: purged,
+            last_log_id,
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        let value = encode(vote)?;
+        self.run(|done| Job::Set {
+            name: LogValue::Vote,
+            value,
+            done,
+        })
+        .await
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        {
+            let mut tail = self.tail.write();
+            entries.iter().for_each(|entry| tail.push(entry.clone()));
+        }
+        self.send(Job::Append {
+            entries,
+            done: callback,
+        })
+        .await
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
+        let first = last_log_id.map_or(0, |log_id| log_id.index + 1);
+        self.run(|done| Job::Truncate { first, done }).await?;
+        self.tail.write().truncate(first);
+        Ok(())
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
+        let purged = encode(&log_id)?;
+        self.run(|done| Job::Purge {
+            last: log_id.index,
+            purged,
+            done,
+        })
+        .await?;
+        self.tail.write().purge(log_id.index);
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! The types that openraft is instantiated with.
+
+use std::fmt;
+
+use bytes::Bytes;
+use openraft::{BasicNode, EntryPayload, OptionalSend, RaftTypeConfig, impls};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::replica::Outcome;
+
+/// A command on its way through the log: encoded once, and cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Proposal(pub(super) Bytes);
+
+impl fmt::Display for Proposal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "proposal of {} bytes", self.0.len())
+    }
+}
+
+impl Serialize for Proposal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Proposal {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Bytes::deserialize(deserializer).map(Self)
+    }
+}
+
+/// openraft, as this store uses it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct TypeConfig;
+
+pub(super) type NodeId = u64;
+
+#[allow(deprecated)] // The runtime's own crate is not a dependency of ours.
+impl RaftTypeConfig for TypeConfig {
+    type D = Proposal;
+    type R = Outcome;
+    type NodeId = NodeId;
+    type Node = BasicNode;
+    type Term = u64;
+    type LeaderId = impls::leader_id_std::LeaderId<u64, NodeId>;
+    type Vote = impls::Vote<Self::LeaderId>;
+    type Payload = EntryPayload<Self::D, Self::NodeId, Self::Node>;
+    type Entry = openraft::Entry<<Self::LeaderId as openraft::vote::RaftLeaderId>::Committed, Self::Payload>;
+    type AsyncRuntime = impls::TokioRuntime;
+    type Responder<T>
+        = impls::OneshotResponder<Self, T>
+    where
+        T: OptionalSend + 'static;
+    type Batch<T>
+        = impls::InlineBatch<T>
+    where
+        T: OptionalSend + 'static;
+    type ErrorSource = impls::BoxedErrorSource;
+}
+
+pub(super) type Entry = <TypeConfig as RaftTypeConfig>::Entry;
+pub(super) type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
+pub(super) type Vote = <TypeConfig as RaftTypeConfig>::Vote;
+pub(super) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
+pub(super) type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
+pub(super) type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, crate::replica::Image>;
+
+/// Encodes what openraft wants kept.
+pub(super) fn encode<T: Serialize>(value: &T) -> std::io::Result<Vec<u8>> {
+    postcard::to_stdvec(value).map_err(std::io::Error::other)
+}
+
+/// Decodes what was kept.
+pub(super) fn decode<T: for<'de> Deserialize<'de>>(what: &str, bytes: &[u8]) -> std::io::Result<T> {
+    postcard::from_bytes(bytes).map_err(|error| {
+        let error = crate::Error::Corrupt(format!("{what} cannot be decoded: {error}"));
+        io_error(error)
+    })
+}
+
+/// Our error in the clothes that openraft asks for.
+pub(super) fn io_error(error: crate::Error) -> std::io::Error {
+    std::io::Error::other(error)
+}

@@ -1,0 +1,100 @@
+//! Where bytes are kept: one small trait for the log, one for the state, and sled behind both.
+//!
+//! The two are separate databases, so that purging the log does not fragment the state and syncing the log
+//! does not flush the state. Nothing above this module knows sled. Durable means synced by us: sled's own
+//! flush does not reach the disk's platter, so each flush is followed by an fdatasync of its file.
+
+mod frame;
+mod sled_database;
+mod sled_log;
+mod sled_state;
+mod space;
+
+use bytes::Bytes;
+
+pub(crate) use sled_log::SledLog;
+pub(crate) use sled_state::SledState;
+pub(crate) use space::SpaceGuard;
+
+use crate::{Error, Result};
+
+/// The log: entries by index, and a few named values.
+pub(crate) trait LogEngine: Send + Sync + 'static {
+    /// Writes entries of consecutive indexes; durable after the next [`LogEngine::sync`].
+    fn append(&self, entries: &[(u64, Vec<u8>)]) -> Result<()>;
+    /// Entries from `first` to `last`, both included, as far as there are any.
+    fn read(&self, first: u64, last: u64) -> Result<Vec<Bytes>>;
+    /// The newest entry.
+    fn last(&self) -> Result<Option<Bytes>>;
+    /// Removes entries from `first` on, the newest first, so that a cut leaves no hole.
+    fn truncate(&self, first: u64) -> Result<()>;
+    /// Removes entries up to `last`, oldest first.
+    fn purge(&self, last: u64) -> Result<()>;
+    /// Writes a named value; durable after the next sync.
+    fn set(&self, name: LogValue, value: &[u8]) -> Result<()>;
+    /// Reads a named value.
+    fn get(&self, name: LogValue) -> Result<Option<Bytes>>;
+    /// Returns when everything written before is on disk.
+    fn sync(&self) -> Result<()>;
+    /// Bytes on disk.
+    fn size_bytes(&self) -> u64;
+}
+
+/// The log's named values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogValue {
+    Vote,
+    Purged,
+}
+
+/// Changes of the state that become visible together, also after a crash.
+#[derive(Debug, Default)]
+pub(crate) struct StateBatch {
+    pub(crate) puts: Vec<(Vec<u8>, Bytes)>,
+    pub(crate) deletes: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl StateBatch {
+    pub(crate) fn put(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Bytes>) {
+        let (key, value) = (key.into(), value.into());
+        self.bytes += key.len() + value.len();
+        self.puts.push((key, value));
+    }
+
+    pub(crate) fn delete(&mut self, key: impl Into<Vec<u8>>) {
+        self.deletes.push(key.into());
+    }
+
+    /// Bytes of what it puts.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// The state: sorted rows. Keys of one first byte have one length, so none is another's prefix.
+pub(crate) trait StateEngine: Send + Sync + 'static {
+    /// Applies a batch as a whole; durable after the next [`StateEngine::sync`].
+    fn apply(&self, batch: StateBatch) -> Result<()>;
+    /// Reads a row.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>>;
+    /// Visits rows with `start <= key < end` in order, until `visit` says stop.
+    fn scan(&self, start: &[u8], end: &[u8], visit: &mut Visit<'_>) -> Result<()>;
+    /// Returns when everything applied before is on disk.
+    fn sync(&self) -> Result<()>;
+    /// Bytes on disk.
+    fn size_bytes(&self) -> u64;
+}
+
+/// Is shown a row; answers whether to go on.
+pub(crate) type Visit<'a> = dyn FnMut(&[u8], Bytes) -> Result<bool> + 'a;
+
+/// Sorts an I/O failure: no space is the user's to mend, all else is damage or unavailability.
+pub(crate) fn io_error(doing: &str, error: &std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            Error::NoSpace(format!("{doing}: {error}"))
+        }
+        _ => Error::Unavailable(format!("{doing}: {error}")),
+    }
+}

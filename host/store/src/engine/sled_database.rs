@@ -1,0 +1,222 @@
+//! One sled database, opened with the guard rails that make it durable.
+//!
+//! No background flusher; small rows and segments that hold them (see `frame`); after each flush our own
+//! fdatasync of the data file; a small page cache. An interrupted snapshot of sled's is removed, and a blob
+//! file is refused, because sled never syncs those.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+
+use super::{frame, io_error};
+use crate::{Error, Result};
+
+/// A page must stay below a quarter of it: room for 32 rows of the largest chunk.
+const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
+/// sled's page cache; what it really takes is about ten times as much.
+const CACHE_BYTES: u64 = 512 * 1024;
+
+/// An open database.
+pub(super) struct SledDatabase {
+    name: &'static str,
+    directory: PathBuf,
+    tree: sled::Tree,
+    database: sled::Db,
+    data: File,
+    /// The first failure; after it sled answers nothing more.
+    failed: OnceLock<Error>,
+}
+
+impl SledDatabase {
+    pub(super) fn open(directory: &Path, name: &'static str) -> Result<Self> {
+        let doing = format!("opening the {name} in {}", directory.display());
+        fs::create_dir_all(directory).map_err(|error| io_error(&doing, &error))?;
+        tidy(directory).map_err(|error| io_error(&doing, &error))?;
+        refuse_blobs(directory, name)?;
+        let config = sled::Config::new()
+            .path(directory)
+            .segment_size(SEGMENT_BYTES)
+            .cache_capacity(CACHE_BYTES)
+            .mode(sled::Mode::HighThroughput)
+            .flush_every_ms(None);
+        // A damaged file makes sled panic in places; that must not take the process down.
+        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
+        let database = match opened {
+            Ok(Ok(database)) => database,
+            Ok(Err(error)) => return Err(sled_error(&doing, &error)),
+            Err(_) => return Err(Error::Corrupt(format!("{doing}: the data file is damaged"))),
+        };
+        let data = File::open(directory.join("db")).map_err(|error| io_error(&doing, &error))?;
+        let tree = (*database).clone();
+        let directory = directory.to_owned();
+        let this = Self {
+            name,
+            directory,
+            tree,
+            database,
+            data,
+            failed: OnceLock::new(),
+        };
+        this.sync()?;
+        sync_directory(&this.directory).map_err(|error| io_error(&doing, &error))?;
+        Ok(this)
+    }
+
+    /// Applies rows as a whole.
+    pub(super) fn apply<'a>(
+        &self,
+        puts: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+        deletes: impl Iterator<Item = Vec<u8>>,
+    ) -> Result<()> {
+        self.alive()?;
+        let mut rows = Vec::new();
+        for (key, value) in puts {
+            frame::encode(key, value, |key, value| rows.push((key, value)))?;
+        }
+        let mut deletes = deletes.peekable();
+        if rows.len() == 1 && deletes.peek().is_none() {
+            for (key, value) in rows {
+                self.tree
+                    .insert(key, value)
+                    .map_err(|error| self.fail("writing", &error))?;
+            }
+            return Ok(());
+        }
+        let mut batch = sled::Batch::default();
+        for (key, value) in rows {
+            batch.insert(key, value);
+        }
+        for key in deletes {
+            for row in self.rows_of(&key)? {
+                batch.remove(row);
+            }
+        }
+        self.tree
+            .apply_batch(batch)
+            .map_err(|error| self.fail("writing", &error))
+    }
+
+    fn rows_of(&self, key: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let first = frame::row_key(key, 0);
+        let Some(row) = self
+            .tree
+            .get(&first)
+            .map_err(|error| self.fail("reading", &error))?
+        else {
+            return Ok(Vec::new());
+        };
+        let chunks = frame::chunk_count(frame::value_length(&row).unwrap_or(0)).max(1);
+        Ok((0..u16::try_from(chunks).unwrap_or(u16::MAX))
+            .map(|chunk| frame::row_key(key, chunk))
+            .collect())
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        let first = self.tree.get(frame::row_key(key, 0));
+        let Some(row) = first.map_err(|error| self.fail("reading", &error))? else {
+            return Ok(None);
+        };
+        self.decode(key, &row).map(Some)
+    }
+
+    fn decode(&self, key: &[u8], first_row: &[u8]) -> Result<Bytes> {
+        frame::decode(self.name, key, first_row, |chunk| {
+            let row = self.tree.get(frame::row_key(key, chunk));
+            row.map_err(|error| self.fail("reading", &error))
+        })
+    }
+
+    /// Visits values with `start <= key < end` in order.
+    pub(super) fn scan(&self, start: &[u8], end: &[u8], visit: &mut super::Visit<'_>) -> Result<()> {
+        for row in self.tree.range(start..end) {
+            let (key, value) = row.map_err(|error| self.fail("reading", &error))?;
+            let Some((key, chunk)) = key.split_last_chunk::<{ frame::SUFFIX_BYTES }>() else {
+                return Err(Error::Corrupt(format!("{}: a row without a key", self.name)));
+            };
+            if *chunk == [0; frame::SUFFIX_BYTES] && !visit(key, self.decode(key, &value)?)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The last value with `start <= key < end`.
+    pub(super) fn last(&self, start: &[u8], end: &[u8]) -> Result<Option<Bytes>> {
+        let Some(row) = self.tree.range(start..end).next_back() else {
+            return Ok(None);
+        };
+        let (key, _) = row.map_err(|error| self.fail("reading", &error))?;
+        let Some((key, _)) = key.split_last_chunk::<{ frame::SUFFIX_BYTES }>() else {
+            return Err(Error::Corrupt(format!("{}: a row without a key", self.name)));
+        };
+        self.get(key)
+    }
+
+    /// Returns when everything written before is on disk.
+    pub(super) fn sync(&self) -> Result<()> {
+        self.alive()?;
+        self.tree.flush().map_err(|error| self.fail("syncing", &error))?;
+        self.data.sync_data().map_err(|error| {
+            let error = io_error(&format!("syncing the {}", self.name), &error);
+            self.failed.get_or_init(|| error).clone()
+        })
+    }
+
+    pub(super) fn size_bytes(&self) -> u64 {
+        self.database.size_on_disk().unwrap_or(0)
+    }
+
+    /// A sync that failed once may have lost what it was to keep: nothing more is acknowledged after it.
+    fn alive(&self) -> Result<()> {
+        self.failed.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    fn fail(&self, doing: &str, error: &sled::Error) -> Error {
+        let error = sled_error(&format!("{doing} the {}", self.name), error);
+        self.failed.get_or_init(|| error).clone()
+    }
+}
+
+fn sled_error(doing: &str, error: &sled::Error) -> Error {
+    match error {
+        sled::Error::Io(error) => io_error(doing, error),
+        error => Error::Corrupt(format!("{doing}: {error}")),
+    }
+}
+
+/// Removes what an interrupted snapshot of sled's left; it would be read as a whole one.
+fn tidy(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+fn refuse_blobs(directory: &Path, name: &str) -> Result<()> {
+    let blobs = directory.join("blobs");
+    let is_empty = fs::read_dir(&blobs).map_or(true, |mut entries| entries.next().is_none());
+    if is_empty {
+        return Ok(());
+    }
+    let blobs = blobs.display();
+    Err(Error::Corrupt(format!(
+        "the {name} has files in {blobs}, which this store never writes"
+    )))
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()?;
+    directory
+        .parent()
+        .map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}

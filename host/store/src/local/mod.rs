@@ -1,0 +1,127 @@
+//! The store in this process: a data folder, its consensus, its leases, behind the [`Store`] trait.
+//!
+//! Reads do not pass through Raft's core; writes are proposed and come back durable and applied. After
+//! [`LocalStore::shutdown`] every call answers `Unavailable`. The gRPC face and other members are not here.
+
+mod folder;
+mod leases;
+mod server;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::lock::RwLock;
+use crate::{
+    Error, LeaseId, LeaseStatus, RangeRequest, RangeResponse, Result, Revision, Status, Store, Txn,
+    TxnResponse, Watch, WatchRequest,
+};
+use server::Server;
+
+/// What stays free on the disk, by default: writes are refused before it is used up.
+pub const SPACE_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
+/// A request may be so large (etcd's default).
+pub const REQUEST_BYTES_MAX: usize = 1536 * 1024;
+
+/// How to open a store.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The data folder; made if missing. One process at a time may open it.
+    pub dir: PathBuf,
+    /// Bytes that stay free on its disk; writes that would use them are answered with `NoSpace`.
+    pub space_reserve_bytes: u64,
+}
+
+impl Options {
+    /// A store in `dir`, all else as usual.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            space_reserve_bytes: SPACE_RESERVE_BYTES,
+        }
+    }
+}
+
+/// A store in this process.
+pub struct LocalStore {
+    server: RwLock<Option<Arc<Server>>>,
+}
+
+impl std::fmt::Debug for LocalStore {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("LocalStore").finish_non_exhaustive()
+    }
+}
+
+impl LocalStore {
+    /// Opens a store: returns when it can be written, with everything acknowledged before in place.
+    ///
+    /// # Errors
+    /// `Unavailable` when another process has the folder open or it cannot be used, `Corrupt` when what is
+    /// in it is damaged or not a store of this format, `NoSpace` when the disk is full.
+    pub async fn open(options: Options) -> Result<Self> {
+        let server = Server::open(options).await?;
+        Ok(Self {
+            server: RwLock::new(Some(server)),
+        })
+    }
+
+    /// Ends all watches, brings everything to disk and gives the folder free.
+    pub async fn shutdown(&self) {
+        let server = self.server.write().take();
+        if let Some(server) = server {
+            server.shutdown().await;
+        }
+    }
+
+    fn server(&self) -> Result<Arc<Server>> {
+        self.server
+            .read()
+            .clone()
+            .ok_or_else(|| Error::Unavailable("the store is shut down".into()))
+    }
+}
+
+#[async_trait]
+impl Store for LocalStore {
+    async fn range(&self, request: RangeRequest) -> Result<RangeResponse> {
+        self.server()?.range(request).await
+    }
+
+    async fn txn(&self, txn: Txn) -> Result<TxnResponse> {
+        self.server()?.txn(txn).await
+    }
+
+    async fn watch(&self, request: WatchRequest) -> Result<Watch> {
+        self.server()?.watch(request)
+    }
+
+    async fn compact(&self, revision: Revision, physical: bool) -> Result<()> {
+        self.server()?.compact(revision, physical).await
+    }
+
+    async fn lease_grant(&self, id: LeaseId, ttl_seconds: i64) -> Result<(LeaseId, i64)> {
+        self.server()?.lease_grant(id, ttl_seconds).await
+    }
+
+    async fn lease_revoke(&self, id: LeaseId) -> Result<()> {
+        self.server()?.lease_revoke(id).await
+    }
+
+    async fn lease_keep_alive(&self, id: LeaseId) -> Result<i64> {
+        self.server()?.lease_keep_alive(id).await
+    }
+
+    async fn lease_time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseStatus> {
+        self.server()?.lease_time_to_live(id, keys).await
+    }
+
+    async fn leases(&self) -> Result<Vec<LeaseId>> {
+        self.server()?.leases().await
+    }
+
+    async fn status(&self) -> Result<Status> {
+        Ok(self.server()?.status())
+    }
+}

@@ -1,0 +1,176 @@
+//! Applying one command: decide, write, publish, tell the watchers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Command, Mark, Outcome, Replica, rows};
+use crate::engine::StateBatch;
+use crate::lease::{LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN};
+use crate::mvcc::{Change, State, delete_keys, execute};
+use crate::watch::{Batch, History};
+use crate::{Error, LeaseId, Result, Revision};
+
+/// What a command does to the state, beside its answer.
+#[derive(Default)]
+struct Effect {
+    changes: Vec<Change>,
+    granted: Option<(LeaseId, i64)>,
+    revoked: Option<LeaseId>,
+    compacted: Option<Revision>,
+}
+
+impl Replica {
+    /// Applies a command together with the caller's marks. An error means that the engine failed and that
+    /// nothing was applied; a command's own failure is in its outcome.
+    pub(crate) fn apply(self: &Arc<Self>, command: &Command, marks: Vec<(Mark, Bytes)>) -> Result<Outcome> {
+        let decided = match command {
+            Command::Txn(txn) => execute(&self.state.read(), &**self, txn).map(|(response, changes)| {
+                (
+                    Outcome::Txn(Ok(response)),
+                    Effect {
+                        changes,
+                        ..Effect::default()
+                    },
+                )
+            }),
+            command => self.decide(command).map(|effect| (Outcome::Done(Ok(())), effect)),
+        };
+        let (outcome, effect) = match decided {
+            Ok(decided) => decided,
+            Err(error) if is_fatal(&error) => return Err(error),
+            Err(error) => {
+                let outcome = match command {
+                    Command::Txn(_) => Outcome::Txn(Err(error)),
+                    _ => Outcome::Done(Err(error)),
+                };
+                (outcome, Effect::default())
+            }
+        };
+        self.carry_out(effect, marks)?;
+        Ok(outcome)
+    }
+
+    /// Writes marks alone: an entry without a command.
+    pub(crate) fn apply_marks(self: &Arc<Self>, marks: Vec<(Mark, Bytes)>) -> Result<()> {
+        self.carry_out(Effect::default(), marks)
+    }
+
+    fn decide(&self, command: &Command) -> Result<Effect> {
+        let state = self.state.read();
+        match *command {
+            Command::Txn(_) => Ok(Effect::default()),
+            Command::Compact { revision } => {
+                state.check_compact(revision)?;
+                Ok(Effect {
+                    compacted: Some(revision),
+                    ..Effect::default()
+                })
+            }
+            Command::LeaseGrant { id, ttl_seconds } => {
+                check_grant(&state, id, ttl_seconds)?;
+                let ttl_seconds = ttl_seconds.max(LEASE_TTL_SECONDS_MIN);
+                Ok(Effect {
+                    granted: Some((id, ttl_seconds)),
+                    ..Effect::default()
+                })
+            }
+            Command::LeaseRevoke { id } => {
+                if !state.leases.contains(id) {
+                    return Err(Error::LeaseNotFound);
+                }
+                let changes = delete_keys(&state, self, &state.lease_keys(id))?;
+                Ok(Effect {
+                    changes,
+                    revoked: Some(id),
+                    ..Effect::default()
+                })
+            }
+        }
+    }
+
+    fn carry_out(self: &Arc<Self>, effect: Effect, marks: Vec<(Mark, Bytes)>) -> Result<()> {
+        let mut batch = StateBatch::default();
+        for (mark, value) in marks {
+            batch.put(rows::mark(mark), value);
+        }
+        for change in &effect.changes {
+            batch.put(rows::record(change.rev), change.record.encode());
+        }
+        if let Some((id, ttl_seconds)) = effect.granted {
+            batch.put(
+                rows::lease(id),
+                Bytes::copy_from_slice(&ttl_seconds.to_be_bytes()),
+            );
+        }
+        if let Some(id) = effect.revoked {
+            batch.delete(rows::lease(id));
+        }
+        if let Some(revision) = effect.compacted {
+            batch.put(rows::COMPACT, Bytes::copy_from_slice(&revision.to_be_bytes()));
+        }
+        let bytes = batch.size_bytes();
+        self.engine.apply(batch)?;
+        self.upkeep.wrote(bytes);
+        self.publish(effect);
+        Ok(())
+    }
+
+    fn publish(self: &Arc<Self>, effect: Effect) {
+        if !effect.changes.is_empty() {
+            let mut values = self.values.lock();
+            for change in effect.changes.iter().filter(|change| !change.record.deleted) {
+                values.insert(change.rev, change.record.clone());
+            }
+        }
+        let mut unreachable = Vec::new();
+        {
+            let mut state = self.state.write();
+            state.publish(&effect.changes);
+            if let Some((id, ttl_seconds)) = effect.granted {
+                state.leases.grant(id, ttl_seconds);
+            }
+            if let Some(id) = effect.revoked {
+                state.leases.revoke(id);
+            }
+            if let Some(revision) = effect.compacted {
+                unreachable = state.compact(revision);
+            }
+        }
+        if effect.compacted.is_some() {
+            self.collect(unreachable);
+        }
+        if let Some(first) = effect.changes.first() {
+            let batch = Batch {
+                revision: first.rev.main,
+                changes: effect.changes,
+            };
+            let history: Arc<dyn History> = self.clone();
+            self.hub.publish(&history, batch);
+        }
+    }
+}
+
+fn check_grant(state: &State, id: LeaseId, ttl_seconds: i64) -> Result<()> {
+    if id <= 0 {
+        return Err(Error::Invalid(format!(
+            "lease ID is {id}; it must be greater than 0"
+        )));
+    }
+    if ttl_seconds > LEASE_TTL_SECONDS_MAX {
+        return Err(Error::Invalid("etcdserver: too large lease TTL".into()));
+    }
+    if state.leases.contains(id) {
+        Err(Error::LeaseExists)
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether an error is the engine's, and not the command's.
+fn is_fatal(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Corrupt(_) | Error::Unavailable(_) | Error::NoSpace(_) | Error::Unknown(_)
+    )
+}

@@ -1,0 +1,125 @@
+//! A snapshot: the whole state at one applied entry, for a member that cannot be served from the log.
+//!
+//! Taking one is cheap: records never change once written, so it remembers the revision and keeps their
+//! deletion away. Its records are read when it is sent. What carries it between members supplies an
+//! [`ImageSource`] of its own.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::load::{load, wipe};
+use super::upkeep::Pin;
+use super::{Mark, Replica, rows};
+use crate::engine::{StateBatch, Visit};
+use crate::mvcc::Rev;
+use crate::{LeaseId, Result, Revision};
+
+/// Bytes installed in one batch.
+const INSTALL_BATCH_BYTES: usize = 1024 * 1024;
+
+/// Where the records of an image come from.
+pub(crate) trait ImageSource: Send + Sync + 'static {
+    /// Visits the rows of all records, oldest first.
+    fn records(&self, visit: &mut Visit<'_>) -> Result<()>;
+}
+
+/// The state at one moment.
+#[derive(Clone)]
+pub(crate) struct Image {
+    pub(crate) revision: Revision,
+    pub(crate) compact_revision: Revision,
+    pub(crate) leases: Vec<(LeaseId, i64)>,
+    pub(crate) source: Arc<dyn ImageSource>,
+}
+
+impl std::fmt::Debug for Image {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Image")
+            .field("revision", &self.revision)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The records of a replica up to a revision.
+struct Pinned {
+    replica: Arc<Replica>,
+    revision: Revision,
+    _pin: Pin,
+}
+
+impl ImageSource for Pinned {
+    fn records(&self, visit: &mut Visit<'_>) -> Result<()> {
+        let end = rows::record(Rev {
+            main: self.revision.saturating_add(1),
+            sub: 0,
+        });
+        self.replica.engine.scan(&[rows::RECORD], &end, visit)
+    }
+}
+
+impl Replica {
+    /// The state as it is now. Called between two commands.
+    pub(crate) fn image(self: &Arc<Self>) -> Image {
+        let pin = self.upkeep.pin();
+        let state = self.state.read();
+        Image {
+            revision: state.revision,
+            compact_revision: state.compact_revision,
+            leases: state.leases.iter().collect(),
+            source: Arc::new(Pinned {
+                replica: self.clone(),
+                revision: state.revision,
+                _pin: pin,
+            }),
+        }
+    }
+
+    /// Replaces the whole state by an image. When it returns, the image is on disk.
+    pub(crate) fn install(&self, image: &Image, marks: Vec<(Mark, Bytes)>) -> Result<()> {
+        let mut begin = StateBatch::default();
+        begin.put(rows::INSTALLING, Bytes::new());
+        self.engine.apply(begin)?;
+        self.engine.sync()?;
+        wipe(&*self.engine)?;
+        let mut begin = StateBatch::default();
+        begin.put(rows::INSTALLING, Bytes::new());
+        self.engine.apply(begin)?;
+        let mut batch = StateBatch::default();
+        image.source.records(&mut |key, value| {
+            batch.put(key, value);
+            if batch.size_bytes() >= INSTALL_BATCH_BYTES {
+                self.engine.apply(std::mem::take(&mut batch))?;
+            }
+            Ok(true)
+        })?;
+        for (id, ttl_seconds) in &image.leases {
+            batch.put(
+                rows::lease(*id),
+                Bytes::copy_from_slice(&ttl_seconds.to_be_bytes()),
+            );
+        }
+        if image.compact_revision > 0 {
+            batch.put(
+                rows::COMPACT,
+                Bytes::copy_from_slice(&image.compact_revision.to_be_bytes()),
+            );
+        }
+        for (mark, value) in marks {
+            batch.put(rows::mark(mark), value);
+        }
+        batch.delete(rows::INSTALLING);
+        self.engine.apply(batch)?;
+        self.engine.sync()?;
+        let (mut state, unreachable) = load(&*self.engine)?;
+        state.revision = state.revision.max(image.revision);
+        self.values.lock().clear();
+        self.deferred.lock().clear();
+        let revision = state.revision;
+        *self.state.write() = state;
+        self.collect(unreachable);
+        self.hub.reset(revision);
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! The applied state: memory, disk and watchers together. No Raft in it.
+//!
+//! Written by one caller, the state machine, one command at a time: decide ([`crate::mvcc`]), write the
+//! engine, publish the index, hand the events to the hub. Read by anyone at any time; a reader holds the
+//! state's lock only while it collects revisions, never while it reads values. What is written reaches the
+//! disk a little later ([`upkeep`]): until then the log has it.
+
+mod apply;
+mod cache;
+mod command;
+mod history;
+mod image;
+mod load;
+mod rows;
+mod upkeep;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub(crate) use command::{Command, Outcome};
+pub(crate) use image::Image;
+pub(crate) use rows::Mark;
+pub(crate) use upkeep::Upkeep;
+
+use crate::engine::StateEngine;
+use crate::lock::{Mutex, RwLock};
+use crate::mvcc::{Rev, State, plan_range};
+use crate::watch::{History, Hub};
+use crate::{Error, RangeRequest, RangeResponse, Result, Txn, TxnResponse, Watch, WatchRequest};
+use cache::ValueCache;
+
+/// How often a read of the newest revision starts over because a compaction overtook it.
+const READ_ATTEMPTS_MAX: usize = 16;
+
+/// One member's applied state.
+pub(crate) struct Replica {
+    engine: Arc<dyn StateEngine>,
+    state: RwLock<State>,
+    values: Mutex<ValueCache>,
+    hub: Arc<Hub>,
+    upkeep: Arc<Upkeep>,
+    /// Unreachable records of exactly the compact revision; they go with the next compaction.
+    deferred: Mutex<Vec<Rev>>,
+}
+
+impl Replica {
+    /// Answers a read from what is applied.
+    pub(crate) fn range(&self, request: &RangeRequest) -> Result<RangeResponse> {
+        for _ in 0..READ_ATTEMPTS_MAX {
+            let plan = plan_range(&self.state.read(), request)?;
+            let at = plan.at;
+            match plan.fetch(self) {
+                // A compaction may have overtaken the read between planning and fetching.
+                Err(Error::Corrupt(_)) if self.state.read().compact_revision > at => {}
+                answer => return answer,
+            }
+        }
+        Err(Error::Unavailable("compactions keep overtaking this read".into()))
+    }
+
+    /// Answers a transaction that cannot change anything.
+    pub(crate) fn read_txn(&self, txn: &Txn) -> Result<TxnResponse> {
+        crate::mvcc::execute(&self.state.read(), self, txn).map(|(response, _)| response)
+    }
+
+    /// Looks at the state in memory.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state.read())
+    }
+
+    /// Subscribes to changes.
+    pub(crate) fn watch(self: &Arc<Self>, request: WatchRequest) -> Result<Watch> {
+        let history: Arc<dyn History> = self.clone();
+        self.hub.watch(&history, request)
+    }
+
+    /// Reads one of the rows that the state machine keeps with the state.
+    pub(crate) fn mark(&self, mark: Mark) -> Result<Option<Bytes>> {
+        self.engine.get(&rows::mark(mark))
+    }
+
+    /// Returns when everything applied before is on disk.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.engine.sync()
+    }
+
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.engine.size_bytes()
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    pub(crate) fn upkeep(&self) -> &Arc<Upkeep> {
+        &self.upkeep
+    }
+}

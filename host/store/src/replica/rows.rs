@@ -1,0 +1,52 @@
+//! The keys of the state's rows: one letter a kind.
+
+use crate::LeaseId;
+use crate::mvcc::Rev;
+
+/// Values that the state machine keeps beside the state, written in the same batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// The last applied entry.
+    Applied,
+    /// The last applied membership.
+    Membership,
+    /// A checkpoint was taken: the log before it may be gone.
+    Checkpoint,
+}
+
+pub(super) const RECORD: u8 = b'r';
+pub(super) const LEASE: u8 = b'l';
+/// The compact revision.
+pub(super) const COMPACT: [u8; 1] = [b'c'];
+/// Present while a snapshot is being installed.
+pub(super) const INSTALLING: [u8; 1] = [b'i'];
+
+pub(super) fn mark(mark: Mark) -> [u8; 1] {
+    match mark {
+        Mark::Applied => *b"a",
+        Mark::Membership => *b"m",
+        Mark::Checkpoint => *b"k",
+    }
+}
+
+pub(super) fn record(rev: Rev) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + Rev::ENCODED_BYTES);
+    key.push(RECORD);
+    key.extend_from_slice(&rev.encode());
+    key
+}
+
+pub(super) fn record_rev(key: &[u8]) -> Option<Rev> {
+    key.strip_prefix(&[RECORD]).and_then(Rev::decode)
+}
+
+pub(super) fn lease(id: LeaseId) -> Vec<u8> {
+    let mut key = vec![LEASE];
+    key.extend_from_slice(&id.to_be_bytes());
+    key
+}
+
+pub(super) fn lease_id(key: &[u8]) -> Option<LeaseId> {
+    let id = key.strip_prefix(&[LEASE])?;
+    Some(LeaseId::from_be_bytes(id.try_into().ok()?))
+}
