@@ -24,16 +24,30 @@ fn pod(tolerations: Value) -> Value {
 
 #[test]
 fn nodes_are_ruled_out_by_taints_that_the_pod_does_not_tolerate() {
-    let cordon = json!({"key": "node.kubernetes.io/unschedulable", "operator": "Exists", "effect": "NoSchedule"});
+    let cordon =
+        json!({"key": "node.kubernetes.io/unschedulable", "operator": "Exists", "effect": "NoSchedule"});
     for (tolerations, feasible) in [
         (json!([]), vec!["plain", "soft"]),
         (json!([cordon]), vec!["cordoned", "plain", "soft"]),
-        (json!([{"key": "gpu", "value": "yes"}]), vec!["gpu", "plain", "soft"]),
+        (
+            json!([{"key": "gpu", "value": "yes"}]),
+            vec!["gpu", "plain", "soft"],
+        ),
         (json!([{"key": "gpu", "value": "no"}]), vec!["plain", "soft"]),
-        (json!([{"key": "gpu", "operator": "Exists", "effect": "NoExecute"}]), vec!["plain", "soft"]),
-        (json!([{"operator": "Exists"}]), vec!["cordoned", "gpu", "plain", "soft"]),
+        (
+            json!([{"key": "gpu", "operator": "Exists", "effect": "NoExecute"}]),
+            vec!["plain", "soft"],
+        ),
+        (
+            json!([{"operator": "Exists"}]),
+            vec!["cordoned", "gpu", "plain", "soft"],
+        ),
     ] {
-        assert_eq!(cluster().feasible(pod(tolerations.clone())), feasible, "{tolerations}");
+        assert_eq!(
+            cluster().feasible(pod(tolerations.clone())),
+            feasible,
+            "{tolerations}"
+        );
     }
 }
 

@@ -49,7 +49,9 @@ impl Config for NoConfig {
     fn read(json: &str) -> Result<Self, Fault> {
         match json.bytes().filter(|byte| !byte.is_ascii_whitespace()).eq(*b"{}") {
             true => Ok(Self),
-            false => Err(Fault::permanent(format!("configuration: this plugin has none, but was given {json}"))),
+            false => Err(Fault::permanent(format!(
+                "configuration: this plugin has none, but was given {json}"
+            ))),
         }
     }
 }

@@ -227,9 +227,10 @@ impl Cluster {
         self.remove_pod(id, observe);
         trim(&mut pod.pod);
         self.resources.count(node, Sums::of(&pod.pod), 1)?;
-        // The pod is lent to the observer, who also reads the tables, before it moves in.
-        observe(self, Change::PodAdded(&pod));
         *slot(&mut self.pods, id as usize) = Some(pod);
+        if let Some(pod) = &self.pods[id as usize] {
+            observe(self, Change::PodAdded(pod));
+        }
         Ok(())
     }
 

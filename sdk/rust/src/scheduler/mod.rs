@@ -25,6 +25,7 @@
 
 mod cluster;
 mod column;
+mod counts;
 mod node_set;
 pub mod normalize;
 mod resources;
@@ -47,6 +48,7 @@ pub use crate::wit::{
 };
 pub use cluster::{Amounts, Change, Cluster, Node};
 pub use column::{ABSENT, LabelColumn};
+pub use counts::{Counted, DomainCounts, PodCounts, PodSelector};
 pub use node_set::NodeSet;
 pub use runner::Runner;
 pub use selector::{NodeSelector, ReadyTerm, matches, tolerates};
@@ -105,4 +107,31 @@ pub trait Score: Policy {
 pub trait Enqueue: Policy {
     /// Whether the pod may be queued.
     fn check(&mut self, pod: &Pod) -> Readiness;
+}
+
+/// A pod without anything: what [`Policy::trim`] leaves of one by struct update.
+pub fn empty_pod() -> Pod {
+    Pod {
+        namespace: 0,
+        name: String::new(),
+        labels: Vec::new(),
+        annotations: Vec::new(),
+        priority: 0,
+        created_ms: 0,
+        terminating: false,
+        requests: Vec::new(),
+        requests_or_default: Vec::new(),
+        node_name: 0,
+        node_selector: Vec::new(),
+        node_required: None,
+        node_preferred: Vec::new(),
+        affinity_required: Vec::new(),
+        affinity_preferred: Vec::new(),
+        anti_affinity_required: Vec::new(),
+        anti_affinity_preferred: Vec::new(),
+        tolerations: Vec::new(),
+        spread: Vec::new(),
+        host_ports: Vec::new(),
+        images: Vec::new(),
+    }
 }

@@ -5,7 +5,9 @@
 
 mod manifest;
 
-use super::{AssignedPod, Delta, Filter, Label, NamespaceLabels, NodeId, NodeSet, Pod, Policy, Runner, Score, Symbol};
+use super::{
+    AssignedPod, Delta, Filter, Label, NamespaceLabels, NodeId, NodeSet, Pod, Policy, Runner, Score, Symbol,
+};
 use crate::Config;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -52,7 +54,10 @@ impl<P: Policy> Bench<P> {
 
     /// Adds or changes a node, given as a manifest.
     pub fn node(&mut self, manifest: Value) -> NodeId {
-        let name = manifest["metadata"]["name"].as_str().expect("a node has a name").to_owned();
+        let name = manifest["metadata"]["name"]
+            .as_str()
+            .expect("a node has a name")
+            .to_owned();
         let next = self.nodes.len() as NodeId;
         let id = *self.nodes.entry(name).or_insert(next);
         let facts = manifest::node(self, id, &manifest);
@@ -69,7 +74,10 @@ impl<P: Policy> Bench<P> {
 
     /// Assigns a pod, given as a manifest with a name, to a node.
     pub fn assign(&mut self, node: &str, manifest: Value) {
-        let name = manifest["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let name = manifest["metadata"]["name"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         let pod = manifest::pod(self, &manifest);
         let id = self.pods_told;
         self.pods_told += 1;
@@ -100,7 +108,9 @@ impl<P: Policy> Bench<P> {
         if !self.fresh.is_empty() {
             let first = (self.symbols.len() - self.fresh.len()) as Symbol;
             let texts = std::mem::take(&mut self.fresh);
-            self.runner.apply(false, vec![Delta::Symbols((first, texts))]).unwrap();
+            self.runner
+                .apply(false, vec![Delta::Symbols((first, texts))])
+                .unwrap();
         }
     }
 
@@ -110,7 +120,10 @@ impl<P: Policy> Bench<P> {
     }
 
     fn label(&mut self, key: &str, value: &str) -> Label {
-        Label { key: self.symbol(key), value: self.symbol(value) }
+        Label {
+            key: self.symbol(key),
+            value: self.symbol(value),
+        }
     }
 }
 
@@ -133,7 +146,11 @@ impl<P: Filter> Bench<P> {
     /// The names of the nodes that can take the pod.
     pub fn feasible(&mut self, pod: Value) -> Vec<String> {
         let rejected = self.rejected(pod);
-        self.nodes.keys().filter(|name| !rejected.contains_key(*name)).cloned().collect()
+        self.nodes
+            .keys()
+            .filter(|name| !rejected.contains_key(*name))
+            .cloned()
+            .collect()
     }
 }
 
@@ -145,6 +162,10 @@ impl<P: Score> Bench<P> {
         let scores = self.runner.score(&pod, &self.everywhere()).unwrap();
         let mut names: Vec<(&String, &NodeId)> = self.nodes.iter().collect();
         names.sort_by_key(|(_, id)| **id);
-        names.into_iter().map(|(name, _)| name.clone()).zip(scores).collect()
+        names
+            .into_iter()
+            .map(|(name, _)| name.clone())
+            .zip(scores)
+            .collect()
     }
 }

@@ -2,8 +2,9 @@
 
 use super::Bench;
 use crate::scheduler::{
-    Amount, HostPort, Image, Label, NodeFacts, NodeId, NodeTerm, Operator, Pod, PodTerm, Policy, Requirement, SpreadConstraint,
-    Symbol, Taint, TaintEffect, Toleration, WeightedNodeTerm, WeightedPodTerm, WhenUnsatisfiable,
+    Amount, HostPort, Image, Label, NodeFacts, NodeId, NodeTerm, Operator, Pod, PodTerm, Policy, Requirement,
+    SpreadConstraint, Symbol, Taint, TaintEffect, Toleration, WeightedNodeTerm, WeightedPodTerm,
+    WhenUnsatisfiable,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -43,7 +44,9 @@ pub(super) fn pod<P: Policy>(bench: &mut Bench<P>, manifest: &Value) -> Pod {
         name => bench.symbol(name),
     };
     let (requests, requests_or_default) = requests(bench, &spec["containers"]);
-    let annotations = members(&meta["annotations"]).map(|(key, value)| (key.clone(), text(value).to_owned())).collect();
+    let annotations = members(&meta["annotations"])
+        .map(|(key, value)| (key.clone(), text(value).to_owned()))
+        .collect();
     let required = &node_affinity[REQUIRED]["nodeSelectorTerms"];
     Pod {
         namespace,
@@ -57,7 +60,9 @@ pub(super) fn pod<P: Policy>(bench: &mut Bench<P>, manifest: &Value) -> Pod {
         requests_or_default,
         node_name: symbol(bench, &spec["nodeName"]),
         node_selector: labels(bench, &spec["nodeSelector"]),
-        node_required: required.is_array().then(|| each(required, |term| node_term(bench, term))),
+        node_required: required
+            .is_array()
+            .then(|| each(required, |term| node_term(bench, term))),
         node_preferred: each(&node_affinity[PREFERRED], |preferred| WeightedNodeTerm {
             weight: weight(preferred),
             term: node_term(bench, &preferred["preference"]),
@@ -72,9 +77,13 @@ pub(super) fn pod<P: Policy>(bench: &mut Bench<P>, manifest: &Value) -> Pod {
             value: symbol(bench, &toleration["value"]),
             effect: effect(text(&toleration["effect"])),
         }),
-        spread: each(&spec["topologySpreadConstraints"], |constraint| spread(bench, constraint)),
+        spread: each(&spec["topologySpreadConstraints"], |constraint| {
+            spread(bench, constraint)
+        }),
         host_ports: host_ports(bench, &spec["containers"]),
-        images: each(&spec["containers"], |container| symbol(bench, &container["image"])),
+        images: each(&spec["containers"], |container| {
+            symbol(bench, &container["image"])
+        }),
     }
 }
 
@@ -98,7 +107,9 @@ fn symbol<P: Policy>(bench: &mut Bench<P>, value: &Value) -> Symbol {
 }
 
 pub(super) fn labels<P: Policy>(bench: &mut Bench<P>, object: &Value) -> Vec<Label> {
-    members(object).map(|(key, value)| bench.label(key, text(value))).collect()
+    members(object)
+        .map(|(key, value)| bench.label(key, text(value)))
+        .collect()
 }
 
 fn effect(name: &str) -> Option<TaintEffect> {
@@ -124,12 +135,18 @@ fn requirement<P: Policy>(bench: &mut Bench<P>, expression: &Value) -> Requireme
         _ => Operator::In,
     };
     let values = each(&expression["values"], |value| symbol(bench, value));
-    Requirement { key: symbol(bench, &expression["key"]), operator, values }
+    Requirement {
+        key: symbol(bench, &expression["key"]),
+        operator,
+        values,
+    }
 }
 
 fn node_term<P: Policy>(bench: &mut Bench<P>, term: &Value) -> NodeTerm {
     NodeTerm {
-        labels: each(&term["matchExpressions"], |expression| requirement(bench, expression)),
+        labels: each(&term["matchExpressions"], |expression| {
+            requirement(bench, expression)
+        }),
         fields: each(&term["matchFields"], |expression| requirement(bench, expression)),
     }
 }
@@ -137,9 +154,16 @@ fn node_term<P: Policy>(bench: &mut Bench<P>, term: &Value) -> NodeTerm {
 fn selector<P: Policy>(bench: &mut Bench<P>, selector: &Value) -> Option<Vec<Requirement>> {
     selector.as_object()?;
     let labels = labels(bench, &selector["matchLabels"]).into_iter();
-    let mut all: Vec<Requirement> =
-        labels.map(|label| Requirement { key: label.key, operator: Operator::In, values: vec![label.value] }).collect();
-    all.extend(each(&selector["matchExpressions"], |expression| requirement(bench, expression)));
+    let mut all: Vec<Requirement> = labels
+        .map(|label| Requirement {
+            key: label.key,
+            operator: Operator::In,
+            values: vec![label.value],
+        })
+        .collect();
+    all.extend(each(&selector["matchExpressions"], |expression| {
+        requirement(bench, expression)
+    }));
     Some(all)
 }
 
@@ -158,7 +182,10 @@ fn pod_term<P: Policy>(bench: &mut Bench<P>, own: Symbol, term: &Value) -> PodTe
 }
 
 fn weighted<P: Policy>(bench: &mut Bench<P>, own: Symbol, preferred: &Value) -> WeightedPodTerm {
-    WeightedPodTerm { weight: weight(preferred), term: pod_term(bench, own, &preferred["podAffinityTerm"]) }
+    WeightedPodTerm {
+        weight: weight(preferred),
+        term: pod_term(bench, own, &preferred["podAffinityTerm"]),
+    }
 }
 
 fn spread<P: Policy>(bench: &mut Bench<P>, constraint: &Value) -> SpreadConstraint {
@@ -177,7 +204,11 @@ fn spread<P: Policy>(bench: &mut Bench<P>, constraint: &Value) -> SpreadConstrai
 }
 
 fn host_ports<P: Policy>(bench: &mut Bench<P>, containers: &Value) -> Vec<HostPort> {
-    let ports = containers.as_array().into_iter().flatten().flat_map(|container| each(&container["ports"], Value::clone));
+    let ports = containers
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|container| each(&container["ports"], Value::clone));
     let wanted = ports.filter(|port| port["hostPort"].as_u64().is_some_and(|number| number > 0));
     let port = |port: Value| HostPort {
         protocol: bench.symbol(port["protocol"].as_str().unwrap_or("TCP")),
@@ -188,7 +219,10 @@ fn host_ports<P: Policy>(bench: &mut Bench<P>, containers: &Value) -> Vec<HostPo
 }
 
 fn requests<P: Policy>(bench: &mut Bench<P>, containers: &Value) -> (Vec<Amount>, Vec<Amount>) {
-    let (mut sum, mut or_default) = (BTreeMap::from([("pods".to_owned(), 1)]), BTreeMap::from([("pods".to_owned(), 1)]));
+    let (mut sum, mut or_default) = (
+        BTreeMap::from([("pods".to_owned(), 1)]),
+        BTreeMap::from([("pods".to_owned(), 1)]),
+    );
     for container in containers.as_array().into_iter().flatten() {
         let mut asked = read_amounts(&container["resources"]["requests"]);
         for (name, value) in &asked {
@@ -204,16 +238,26 @@ fn requests<P: Policy>(bench: &mut Bench<P>, containers: &Value) -> (Vec<Amount>
 }
 
 fn amounts<P: Policy>(bench: &mut Bench<P>, amounts: &BTreeMap<String, i64>) -> Vec<Amount> {
-    amounts.iter().map(|(name, &value)| Amount { resource: bench.symbol(name), value }).collect()
+    amounts
+        .iter()
+        .map(|(name, &value)| Amount {
+            resource: bench.symbol(name),
+            value,
+        })
+        .collect()
 }
 
 fn read_amounts(list: &Value) -> BTreeMap<String, i64> {
-    members(list).map(|(name, quantity)| (name.clone(), amount(name, quantity))).collect()
+    members(list)
+        .map(|(name, quantity)| (name.clone(), amount(name, quantity)))
+        .collect()
 }
 
 /// Whole quantities with the suffixes that tests use: `m`, `Ki`, `Mi`, `Gi`, `Ti`.
 fn amount(resource: &str, quantity: &Value) -> i64 {
-    let text = quantity.as_str().map_or_else(|| quantity.to_string(), str::to_owned);
+    let text = quantity
+        .as_str()
+        .map_or_else(|| quantity.to_string(), str::to_owned);
     let number = text.trim_end_matches(|c: char| c.is_alphabetic());
     let value: i64 = number.parse().unwrap_or(0);
     match (&text[number.len()..], resource) {
