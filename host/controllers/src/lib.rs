@@ -1,6 +1,6 @@
 //! The controllers: each brings one kind of object towards what it says, as a client of the Kubernetes API.
 //!
-//! One module a controller, each a pure plan and a thin loop over [`work`]. Invariants: level-triggered,
+//! One module a controller, each a pure plan and a thin loop over `work`. Invariants: level-triggered,
 //! idempotent, rereads state; keeps nothing that a restart would miss, but for what is on the objects
 //! themselves. Called by the composition root. Not here: scheduling, the node's own work, and the policies
 //! that [`remedy`] asks.
@@ -19,6 +19,7 @@ mod pod;
 mod pod_gc;
 mod pods_of;
 mod queue;
+mod remedy;
 mod replica_set;
 mod service_account;
 mod start;

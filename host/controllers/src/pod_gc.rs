@@ -56,20 +56,42 @@ fn plan(pods: &[Arc<Pod>], gone: &HashSet<String>, terminated_max: usize) -> Vec
     let surplus = ended.len().saturating_sub(terminated_max);
     if surplus > 0 && terminated_max > 0 {
         ended.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
-        changes.extend(ended.into_iter().take(surplus).map(|pod| Change::Delete(Arc::clone(pod))));
+        changes.extend(
+            ended
+                .into_iter()
+                .take(surplus)
+                .map(|pod| Change::Delete(Arc::clone(pod))),
+        );
     }
     changes
 }
 
 impl PodGc {
     pub(crate) fn new(client: Client, informers: &Informers, terminated_max: usize) -> Self {
-        Self { client, informers: informers.clone(), terminated_max, missing: Mutex::default() }
+        Self {
+            client,
+            informers: informers.clone(),
+            terminated_max,
+            missing: Mutex::default(),
+        }
     }
 
     pub(crate) fn wakes(&self) -> Vec<BoxStream<'static, ()>> {
-        let stranded = |pod: &Pod| if pod::is_deleting(pod) && pod::node(pod).is_none() { vec![()] } else { Vec::new() };
+        let stranded = |pod: &Pod| {
+            if pod::is_deleting(pod) && pod::node(pod).is_none() {
+                vec![()]
+            } else {
+                Vec::new()
+            }
+        };
         let nodes = self.informers.nodes.clone();
-        let gone = move |node: &Node| if nodes.get(None, &node.name_any()).is_none() { vec![()] } else { Vec::new() };
+        let gone = move |node: &Node| {
+            if nodes.get(None, &node.name_any()).is_none() {
+                vec![()]
+            } else {
+                Vec::new()
+            }
+        };
         vec![
             stream::once(async {}).boxed(),
             wakes(&self.informers.nodes, gone, || vec![()]),
@@ -91,7 +113,11 @@ impl PodGc {
             for name in missing_now {
                 missing.entry(name).or_insert_with(Instant::now);
             }
-            missing.iter().filter(|(_, since)| since.elapsed() >= QUARANTINE).map(|(name, _)| name.clone()).collect()
+            missing
+                .iter()
+                .filter(|(_, since)| since.elapsed() >= QUARANTINE)
+                .map(|(name, _)| name.clone())
+                .collect()
         };
         let nodes: Api<Node> = Api::all(self.client.clone());
         let mut gone = HashSet::new();
@@ -115,10 +141,20 @@ impl PodGc {
                 "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
                 "message": "PodGC: node no longer exists", "lastTransitionTime": Time(Timestamp::now()),
             }]}});
-            pods.patch_status(&name, &PatchParams::default(), &Patch::Strategic(&patch)).await.or_gone()?;
+            pods.patch_status(&name, &PatchParams::default(), &Patch::Strategic(&patch))
+                .await
+                .or_gone()?;
         }
-        let same = Preconditions { uid: pod.uid(), ..Default::default() };
-        pods.delete(&name, &DeleteParams::default().grace_period(0).preconditions(same)).await.or_gone()?;
+        let same = Preconditions {
+            uid: pod.uid(),
+            ..Default::default()
+        };
+        pods.delete(
+            &name,
+            &DeleteParams::default().grace_period(0).preconditions(same),
+        )
+        .await
+        .or_gone()?;
         Ok(())
     }
 }

@@ -18,6 +18,7 @@ use crate::informers::Informers;
 use crate::namespace::Namespaces;
 use crate::node::Nodes;
 use crate::pod_gc::PodGc;
+use crate::remedy::Remedies;
 use crate::replica_set::ReplicaSets;
 use crate::service_account::ServiceAccounts;
 use crate::work::run;
@@ -111,7 +112,7 @@ async fn keep_running(client: Client, options: Options, remedies: Seats<dyn Reme
 }
 
 /// Runs until dropped, or until one of them ends, which none should.
-async fn run_all(client: Client, options: &Options, _remedies: Seats<dyn Remedy>) -> Result<(), Error> {
+async fn run_all(client: Client, options: &Options, remedies: Seats<dyn Remedy>) -> Result<(), Error> {
     let informers = Informers::start(&client);
     let catalog = crate::catalog::start(client.clone());
     let events = Recorder::start(client.clone());
@@ -134,8 +135,18 @@ async fn run_all(client: Client, options: &Options, _remedies: Seats<dyn Remedy>
     start!(Deployments::new(client.clone(), &informers, &events));
     start!(ReplicaSets::new(client.clone(), &informers, &events));
     start!(EndpointSlices::new(client.clone(), &informers));
-    start!(Nodes::new(client.clone(), &informers, &events, options.node_monitor_grace));
-    start!(PodGc::new(client.clone(), &informers, options.terminated_pods_max));
+    start!(Nodes::new(
+        client.clone(),
+        &informers,
+        &events,
+        options.node_monitor_grace
+    ));
+    start!(PodGc::new(
+        client.clone(),
+        &informers,
+        options.terminated_pods_max
+    ));
+    start!(Remedies::new(client.clone(), &informers, &events, remedies));
     start!(Garbage::new(client.clone(), catalog.clone()));
     tasks.join_next().await;
     Ok(())

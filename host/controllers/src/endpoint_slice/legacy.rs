@@ -24,13 +24,19 @@ type Ports = Vec<(Option<String>, i32, String, Option<String>)>;
 /// The object as it should be; `before` is what there is.
 pub(crate) fn endpoints(service: &Service, pods: &[Arc<Pod>], before: Option<&Endpoints>) -> Endpoints {
     let mut subsets: BTreeMap<Ports, [Vec<EndpointAddress>; 2]> = BTreeMap::new();
-    let publish = service.spec.as_ref().and_then(|spec| spec.publish_not_ready_addresses).unwrap_or(false);
+    let publish = service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.publish_not_ready_addresses)
+        .unwrap_or(false);
     let mut count = 0;
     for pod in pods.iter().filter(|pod| !pod::is_finished(pod)) {
         if pod::is_deleting(pod) && !publish {
             continue;
         }
-        let Some((_, ip)) = addresses(pod).into_iter().next() else { continue };
+        let Some((_, ip)) = addresses(pod).into_iter().next() else {
+            continue;
+        };
         count += 1;
         if count > ADDRESSES_MAX {
             break;
@@ -66,11 +72,13 @@ pub(crate) fn endpoints(service: &Service, pods: &[Arc<Pod>], before: Option<&En
 }
 
 fn metadata(service: &Service, cut: bool, before: Option<&Endpoints>) -> ObjectMeta {
-    let mut meta = before.map(|before| before.metadata.clone()).unwrap_or_else(|| ObjectMeta {
-        name: Some(service.name_any()),
-        namespace: service.namespace(),
-        ..Default::default()
-    });
+    let mut meta = before
+        .map(|before| before.metadata.clone())
+        .unwrap_or_else(|| ObjectMeta {
+            name: Some(service.name_any()),
+            namespace: service.namespace(),
+            ..Default::default()
+        });
     let mut labels = service.metadata.labels.clone().unwrap_or_default();
     labels.insert(MANAGED_BY.to_owned(), "endpoint-controller".to_owned());
     if is_headless(service) {
@@ -78,7 +86,9 @@ fn metadata(service: &Service, cut: bool, before: Option<&Endpoints>) -> ObjectM
     }
     meta.labels = Some(labels);
     if cut {
-        meta.annotations.get_or_insert_with(BTreeMap::new).insert(OVER_CAPACITY.into(), "truncated".into());
+        meta.annotations
+            .get_or_insert_with(BTreeMap::new)
+            .insert(OVER_CAPACITY.into(), "truncated".into());
     } else if let Some(annotations) = &mut meta.annotations {
         annotations.remove(OVER_CAPACITY);
         if annotations.is_empty() {
@@ -106,7 +116,9 @@ fn ports(service: &Service, pod: &Pod) -> Ports {
 fn address(service: &Service, pod: &Pod, ip: String) -> EndpointAddress {
     let hostname = pod.spec.as_ref().and_then(|spec| {
         let in_domain = spec.subdomain.as_deref() == service.metadata.name.as_deref();
-        spec.hostname.clone().filter(|hostname| in_domain && !hostname.is_empty())
+        spec.hostname
+            .clone()
+            .filter(|hostname| in_domain && !hostname.is_empty())
     });
     EndpointAddress {
         ip,

@@ -36,7 +36,10 @@ fn service_of(slice: &EndpointSlice) -> Option<Key> {
     if labels.get(MANAGED_BY).map(String::as_str) != Some(CONTROLLER) {
         return None;
     }
-    Some(Key::new(slice.namespace().unwrap_or_default(), labels.get(SERVICE_NAME)?))
+    Some(Key::new(
+        slice.namespace().unwrap_or_default(),
+        labels.get(SERVICE_NAME)?,
+    ))
 }
 
 fn selected(service: &Service, pod: &Pod) -> bool {
@@ -49,7 +52,11 @@ fn selected(service: &Service, pod: &Pod) -> bool {
 
 impl EndpointSlices {
     pub(crate) fn new(client: Client, informers: &Informers) -> Self {
-        Self { client, informers: informers.clone(), unseen: Mutex::default() }
+        Self {
+            client,
+            informers: informers.clone(),
+            unseen: Mutex::default(),
+        }
     }
 
     pub(crate) fn wakes(&self) -> Vec<BoxStream<'static, Key>> {
@@ -59,7 +66,9 @@ impl EndpointSlices {
         let of_pod = move |pod: &Pod| {
             let mut keys: HashSet<Key> = services
                 .store()
-                .state_filter(|service| service.metadata.namespace == pod.metadata.namespace && selected(service, pod))
+                .state_filter(|service| {
+                    service.metadata.namespace == pod.metadata.namespace && selected(service, pod)
+                })
                 .iter()
                 .map(|service| Key::of(service.as_ref()))
                 .collect();
@@ -67,26 +76,47 @@ impl EndpointSlices {
             let uid = pod.metadata.uid.as_deref();
             let has = |slice: &EndpointSlice| {
                 let target = |endpoint: &k8s_openapi::api::discovery::v1::Endpoint| {
-                    endpoint.target_ref.as_ref().and_then(|target| target.uid.as_deref()) == uid
+                    endpoint
+                        .target_ref
+                        .as_ref()
+                        .and_then(|target| target.uid.as_deref())
+                        == uid
                 };
                 slice.metadata.namespace == pod.metadata.namespace
                     && slice.endpoints.iter().flatten().any(target)
             };
-            keys.extend(slices.store().state_filter(has).iter().filter_map(|slice| service_of(slice)));
+            keys.extend(
+                slices
+                    .store()
+                    .state_filter(has)
+                    .iter()
+                    .filter_map(|slice| service_of(slice)),
+            );
             keys.into_iter().collect()
         };
         vec![
             wakes(&self.informers.services, |service| vec![Key::of(service)], all()),
             wakes(&self.informers.pods, of_pod, all()),
-            wakes(&self.informers.endpoint_slices, |slice| service_of(slice).into_iter().collect(), all()),
+            wakes(
+                &self.informers.endpoint_slices,
+                |slice| service_of(slice).into_iter().collect(),
+                all(),
+            ),
         ]
     }
 
     /// Whether every slice that we made for it is in the cache.
     fn settled(&self, key: &Key) -> bool {
         let mut unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((names, since)) = unseen.get_mut(key) else { return true };
-        names.retain(|name| self.informers.endpoint_slices.get(Some(&key.namespace), name).is_none());
+        let Some((names, since)) = unseen.get_mut(key) else {
+            return true;
+        };
+        names.retain(|name| {
+            self.informers
+                .endpoint_slices
+                .get(Some(&key.namespace), name)
+                .is_none()
+        });
         let settled = names.is_empty() || since.elapsed() > UNSEEN_MAX;
         if settled {
             unseen.remove(key);
@@ -100,32 +130,52 @@ impl EndpointSlices {
             Change::Create(slice) => {
                 if let Some(made) = slices.create(&PostParams::default(), &slice).await.or_exists()? {
                     let mut unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
-                    let entry = unseen.entry(key.clone()).or_insert_with(|| (HashSet::new(), Instant::now()));
+                    let entry = unseen
+                        .entry(key.clone())
+                        .or_insert_with(|| (HashSet::new(), Instant::now()));
                     entry.0.insert(made.name_any());
                 }
             }
             Change::Update(slice) => {
-                slices.replace(&slice.name_any(), &PostParams::default(), &slice).await?;
+                slices
+                    .replace(&slice.name_any(), &PostParams::default(), &slice)
+                    .await?;
             }
             Change::Delete(slice) => {
-                let same = Preconditions { uid: slice.uid(), ..Default::default() };
-                slices.delete(&slice.name_any(), &DeleteParams::default().preconditions(same)).await.or_gone()?;
+                let same = Preconditions {
+                    uid: slice.uid(),
+                    ..Default::default()
+                };
+                slices
+                    .delete(&slice.name_any(), &DeleteParams::default().preconditions(same))
+                    .await
+                    .or_gone()?;
             }
         }
         Ok(())
     }
 
-    async fn write_legacy(&self, key: &Key, service: &Service, pods: &[std::sync::Arc<Pod>]) -> Result<(), Error> {
+    async fn write_legacy(
+        &self,
+        key: &Key,
+        service: &Service,
+        pods: &[std::sync::Arc<Pod>],
+    ) -> Result<(), Error> {
         let before = self.informers.endpoints.get(Some(&key.namespace), &key.name);
         let wanted = legacy::endpoints(service, pods, before.as_deref());
         let endpoints: Api<Endpoints> = Api::namespaced(self.client.clone(), &key.namespace);
         match before.as_deref() {
             Some(before) if *before == wanted => {}
             Some(_) => {
-                endpoints.replace(&key.name, &PostParams::default(), &wanted).await?;
+                endpoints
+                    .replace(&key.name, &PostParams::default(), &wanted)
+                    .await?;
             }
             None => {
-                endpoints.create(&PostParams::default(), &wanted).await.or_exists()?;
+                endpoints
+                    .create(&PostParams::default(), &wanted)
+                    .await
+                    .or_exists()?;
             }
         }
         Ok(())
@@ -133,14 +183,24 @@ impl EndpointSlices {
 
     /// The Service is gone: what we made for it goes too, without waiting for the garbage collector.
     async fn forget(&self, key: &Key) -> Result<(), Error> {
-        self.unseen.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.unseen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(key);
         for slice in self.slices(key) {
-            self.act(key, Change::Delete(Box::new(slice.as_ref().clone()))).await?;
+            self.act(key, Change::Delete(Box::new(slice.as_ref().clone())))
+                .await?;
         }
         if let Some(before) = self.informers.endpoints.get(Some(&key.namespace), &key.name) {
             let endpoints: Api<Endpoints> = Api::namespaced(self.client.clone(), &key.namespace);
-            let same = Preconditions { uid: before.uid(), ..Default::default() };
-            endpoints.delete(&key.name, &DeleteParams::default().preconditions(same)).await.or_gone()?;
+            let same = Preconditions {
+                uid: before.uid(),
+                ..Default::default()
+            };
+            endpoints
+                .delete(&key.name, &DeleteParams::default().preconditions(same))
+                .await
+                .or_gone()?;
         }
         Ok(())
     }
@@ -172,7 +232,12 @@ impl Reconcile for EndpointSlices {
             pod.metadata.namespace.as_deref() == Some(&key.namespace) && selected(&service, pod)
         });
         let nodes = self.informers.nodes.list();
-        let seen = Snapshot { service: &service, pods: &pods, nodes: &nodes, slices: &slices };
+        let seen = Snapshot {
+            service: &service,
+            pods: &pods,
+            nodes: &nodes,
+            slices: &slices,
+        };
         for change in plan::plan(&seen) {
             self.act(key, change).await?;
         }

@@ -118,7 +118,13 @@ fn lay_out(
         if chunk.is_empty() && !std::mem::take(&mut keep_one_empty) {
             return;
         }
-        changes.push(Change::Create(Box::new(slice(seen.service, family, ports, chunk, None))));
+        changes.push(Change::Create(Box::new(slice(
+            seen.service,
+            family,
+            ports,
+            chunk,
+            None,
+        ))));
     }
 }
 
@@ -142,19 +148,23 @@ fn slice(
     } else {
         labels.remove(HEADLESS);
     }
-    let mut metadata = before.map(|slice| slice.metadata.clone()).unwrap_or_else(|| ObjectMeta {
-        generate_name: Some(format!("{}-", service.name_any())),
-        namespace: service.namespace(),
-        ..Default::default()
-    });
+    let mut metadata = before
+        .map(|slice| slice.metadata.clone())
+        .unwrap_or_else(|| ObjectMeta {
+            generate_name: Some(format!("{}-", service.name_any())),
+            namespace: service.namespace(),
+            ..Default::default()
+        });
     metadata.labels = Some(labels);
     metadata.owner_references = Some(vec![reference(service)]);
-    let ports = ports.iter().map(|(name, port, protocol, app_protocol)| EndpointPort {
-        name: name.clone(),
-        port: *port,
-        protocol: protocol.clone(),
-        app_protocol: app_protocol.clone(),
-    });
+    let ports = ports
+        .iter()
+        .map(|(name, port, protocol, app_protocol)| EndpointPort {
+            name: name.clone(),
+            port: *port,
+            protocol: protocol.clone(),
+            app_protocol: app_protocol.clone(),
+        });
     EndpointSlice {
         metadata,
         address_type: family.to_owned(),
@@ -212,27 +222,39 @@ fn desired(seen: &Snapshot<'_>) -> BTreeMap<Group, Vec<Endpoint>> {
 }
 
 pub(crate) fn addresses(pod: &Pod) -> Vec<(&'static str, String)> {
-    let Some(status) = &pod.status else { return Vec::new() };
+    let Some(status) = &pod.status else {
+        return Vec::new();
+    };
     let mut all: Vec<String> = status.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect();
     if all.is_empty() {
         all.extend(status.pod_ip.clone());
     }
     all.retain(|ip| !ip.is_empty());
-    all.into_iter().map(|ip| (if ip.contains(':') { "IPv6" } else { "IPv4" }, ip)).collect()
+    all.into_iter()
+        .map(|ip| (if ip.contains(':') { "IPv6" } else { "IPv4" }, ip))
+        .collect()
 }
 
 fn endpoint(seen: &Snapshot<'_>, pod: &Pod, address: String) -> Endpoint {
     let spec = seen.service.spec.as_ref();
-    let publish = spec.and_then(|spec| spec.publish_not_ready_addresses).unwrap_or(false);
+    let publish = spec
+        .and_then(|spec| spec.publish_not_ready_addresses)
+        .unwrap_or(false);
     let (serving, terminating) = (pod::is_ready(pod), pod::is_deleting(pod));
     let node = pod::node(pod);
     let zone = node
-        .and_then(|name| seen.nodes.iter().find(|node| node.metadata.name.as_deref() == Some(name)))
+        .and_then(|name| {
+            seen.nodes
+                .iter()
+                .find(|node| node.metadata.name.as_deref() == Some(name))
+        })
         .and_then(|node| node.metadata.labels.as_ref()?.get(ZONE).cloned());
     let pod_spec = pod.spec.as_ref();
     let hostname = pod_spec.and_then(|spec| {
         let in_domain = spec.subdomain.as_deref() == seen.service.metadata.name.as_deref();
-        spec.hostname.clone().filter(|hostname| in_domain && !hostname.is_empty())
+        spec.hostname
+            .clone()
+            .filter(|hostname| in_domain && !hostname.is_empty())
     });
     Endpoint {
         addresses: vec![address],
@@ -279,11 +301,20 @@ pub(crate) fn target(port: &ServicePort, pod: &Pod, protocol: &str) -> Option<i3
         Some(IntOrString::String(name)) => name,
     };
     let spec = pod.spec.as_ref()?;
-    let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
-    spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten()).find_map(|found| {
-        let same = found.name.as_ref() == Some(name) && found.protocol.as_deref().unwrap_or("TCP") == protocol;
-        same.then_some(found.container_port)
-    })
+    let sidecars = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    spec.containers
+        .iter()
+        .chain(sidecars)
+        .flat_map(|container| container.ports.iter().flatten())
+        .find_map(|found| {
+            let same =
+                found.name.as_ref() == Some(name) && found.protocol.as_deref().unwrap_or("TCP") == protocol;
+            same.then_some(found.container_port)
+        })
 }
 
 #[cfg(test)]
@@ -321,7 +352,10 @@ mod tests {
                     slices.push(*slice);
                 }
                 Change::Update(slice) => {
-                    let at = slices.iter().position(|other| other.metadata.name == slice.metadata.name).unwrap();
+                    let at = slices
+                        .iter()
+                        .position(|other| other.metadata.name == slice.metadata.name)
+                        .unwrap();
                     slices[at] = *slice;
                 }
                 Change::Delete(slice) => slices.retain(|other| other.metadata.name != slice.metadata.name),
@@ -332,35 +366,57 @@ mod tests {
 
     fn next(pods: &[Arc<Pod>], slices: &[Arc<EndpointSlice>]) -> Vec<Change> {
         let node: Node = from_value(json!({"metadata": {"name": "n", "labels": {ZONE: "z"}}})).unwrap();
-        plan(&Snapshot { service: &service(), pods, nodes: &[Arc::new(node)], slices })
+        plan(&Snapshot {
+            service: &service(),
+            pods,
+            nodes: &[Arc::new(node)],
+            slices,
+        })
     }
 
     fn sizes(slices: &[Arc<EndpointSlice>]) -> Vec<(Option<i32>, usize)> {
         let port = |slice: &EndpointSlice| slice.ports.as_ref().and_then(|ports| ports.first()?.port);
-        slices.iter().map(|slice| (port(slice), slice.endpoints.as_ref().unwrap().len())).collect()
+        slices
+            .iter()
+            .map(|slice| (port(slice), slice.endpoints.as_ref().unwrap().len()))
+            .collect()
     }
 
     #[test]
     fn slices_follow_the_pods() {
         let slices = apply(&[], next(&[], &[]));
-        assert_eq!(sizes(&slices), [(None, 0)], "an empty slice says that there is none");
+        assert_eq!(
+            sizes(&slices),
+            [(None, 0)],
+            "an empty slice says that there is none"
+        );
         assert_eq!(next(&[], &slices), [], "nothing new is not written");
 
         let two = [pod(1, 8080, true), pod(2, 8080, false)];
         let slices = apply(&slices, next(&two, &slices));
         assert_eq!(sizes(&slices), [(Some(8080), 2)], "the empty one is replaced");
         let endpoints = slices[0].endpoints.as_ref().unwrap();
-        let ready: Vec<_> = endpoints.iter().map(|e| e.conditions.as_ref().unwrap().ready).collect();
+        let ready: Vec<_> = endpoints
+            .iter()
+            .map(|e| e.conditions.as_ref().unwrap().ready)
+            .collect();
         assert_eq!(ready, [Some(true), Some(false)]);
         assert_eq!(endpoints[0].zone.as_deref(), Some("z"));
-        assert_eq!(endpoints[0].target_ref.as_ref().unwrap().name.as_deref(), Some("p1"));
+        assert_eq!(
+            endpoints[0].target_ref.as_ref().unwrap().name.as_deref(),
+            Some("p1")
+        );
         assert_eq!(slices[0].labels()[SERVICE_NAME], "web");
         assert_eq!(slices[0].labels()["team"], "x");
         assert_eq!(next(&two, &slices), []);
 
         let mixed = [pod(1, 8080, true), pod(2, 9090, true)];
         let slices = apply(&slices, next(&mixed, &slices));
-        assert_eq!(sizes(&slices), [(Some(8080), 1), (Some(9090), 1)], "a named port may differ by pod");
+        assert_eq!(
+            sizes(&slices),
+            [(Some(8080), 1), (Some(9090), 1)],
+            "a named port may differ by pod"
+        );
     }
 
     #[test]
@@ -370,7 +426,11 @@ mod tests {
         assert_eq!(sizes(&slices), [(Some(80), 100), (Some(80), 100), (Some(80), 50)]);
         let fewer = &many[1..];
         let changes = next(fewer, &slices);
-        assert!(changes.len() <= 2, "one pod less writes at most two slices: {}", changes.len());
+        assert!(
+            changes.len() <= 2,
+            "one pod less writes at most two slices: {}",
+            changes.len()
+        );
         let slices = apply(&slices, changes);
         assert_eq!(sizes(&slices).iter().map(|(_, size)| size).sum::<usize>(), 249);
         let changes = next(&many[100..], &slices);

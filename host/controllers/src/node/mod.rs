@@ -67,7 +67,11 @@ fn plan(seen: &Snapshot<'_>) -> (Vec<Change>, Option<Duration>) {
             changes.push(Change::Conditions(conditions));
         }
     }
-    let before = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
+    let before = node
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.taints.clone())
+        .unwrap_or_default();
     let wanted = taints(&node, !seen.all_silent, seen.now);
     if wanted != before {
         changes.push(Change::Taints(wanted.clone()));
@@ -91,7 +95,11 @@ fn plan(seen: &Snapshot<'_>) -> (Vec<Change>, Option<Duration>) {
 }
 
 fn unknown(node: &Node, now: Timestamp) -> Vec<NodeCondition> {
-    let mut conditions = node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    let mut conditions = node
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.clone())
+        .unwrap_or_default();
     for type_ in VOUCHED {
         match conditions.iter_mut().find(|condition| condition.type_ == type_) {
             Some(condition) if condition.status == "Unknown" => {}
@@ -117,7 +125,13 @@ fn unknown(node: &Node, now: Timestamp) -> Vec<NodeCondition> {
 impl Nodes {
     pub(crate) fn new(client: Client, informers: &Informers, events: &Recorder, grace: Duration) -> Self {
         let events = events.named("node-controller");
-        Self { client, informers: informers.clone(), events, grace, heard: Mutex::default() }
+        Self {
+            client,
+            informers: informers.clone(),
+            events,
+            grace,
+            heard: Mutex::default(),
+        }
     }
 
     pub(crate) fn wakes(&self) -> Vec<BoxStream<'static, Key>> {
@@ -126,15 +140,27 @@ impl Nodes {
         // A lease only matters at once when its node was given up; otherwise the timer looks at it.
         let of_lease = move |lease: &Lease| {
             let name = lease.name_any();
-            let lost = nodes.get(None, &name).is_some_and(|node| condition(&node, "Ready") == Some("Unknown"));
-            if lost { vec![Key::new("", name)] } else { Vec::new() }
+            let lost = nodes
+                .get(None, &name)
+                .is_some_and(|node| condition(&node, "Ready") == Some("Unknown"));
+            if lost {
+                vec![Key::new("", name)]
+            } else {
+                Vec::new()
+            }
         };
         let of_pod = move |pod: &Pod| {
             let node = pod::node(pod).and_then(|name| pod_nodes.get(None, name));
             let tainted = |node: &Node| {
-                node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()).any(|taint| taint.effect == "NoExecute")
+                node.spec
+                    .iter()
+                    .flat_map(|spec| spec.taints.iter().flatten())
+                    .any(|taint| taint.effect == "NoExecute")
             };
-            node.filter(|node| tainted(node)).map(|node| Key::of(node.as_ref())).into_iter().collect()
+            node.filter(|node| tainted(node))
+                .map(|node| Key::of(node.as_ref()))
+                .into_iter()
+                .collect()
         };
         vec![
             wakes(&self.informers.nodes, |node| vec![Key::of(node)], all()),
@@ -149,11 +175,15 @@ impl Nodes {
         let renewed = lease.and_then(|lease| lease.spec.as_ref().and_then(|spec| spec.renew_time.clone()));
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let entry = heard.entry(name.to_owned()).or_insert_with(|| (renewed.clone(), now));
+        let entry = heard
+            .entry(name.to_owned())
+            .or_insert_with(|| (renewed.clone(), now));
         if entry.0 != renewed {
             *entry = (renewed, now);
         }
-        self.grace.checked_sub(now.duration_since(entry.1)).filter(|left| !left.is_zero())
+        self.grace
+            .checked_sub(now.duration_since(entry.1))
+            .filter(|left| !left.is_zero())
     }
 
     async fn act(&self, node: &Node, change: Change) -> Result<(), Error> {
@@ -163,7 +193,10 @@ impl Nodes {
             Change::Conditions(conditions) => {
                 let mut changed = node.clone();
                 changed.status.get_or_insert_with(Default::default).conditions = Some(conditions);
-                nodes.replace_status(&name, &PostParams::default(), &changed).await.or_gone()?;
+                nodes
+                    .replace_status(&name, &PostParams::default(), &changed)
+                    .await
+                    .or_gone()?;
                 let message = format!("Node {name} status is now: NodeNotReady");
                 self.events.normal(node, "NodeNotReady", message);
             }
@@ -175,12 +208,19 @@ impl Nodes {
                 {
                     return Ok(());
                 }
-                let taints = if taints.is_empty() { serde_json::Value::Null } else { json!(taints) };
+                let taints = if taints.is_empty() {
+                    serde_json::Value::Null
+                } else {
+                    json!(taints)
+                };
                 let patch = json!({
                     "metadata": { "resourceVersion": fresh.resource_version() },
                     "spec": { "taints": taints },
                 });
-                nodes.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.or_gone()?;
+                nodes
+                    .patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
+                    .await
+                    .or_gone()?;
             }
             Change::Unready(pod) => {
                 let condition = PodCondition {
@@ -191,7 +231,8 @@ impl Nodes {
                     ..Default::default()
                 };
                 self.patch_condition(&pod, condition).await?;
-                self.events.warning(pod.as_ref(), "NodeNotReady", "Node is not ready".to_owned());
+                self.events
+                    .warning(pod.as_ref(), "NodeNotReady", "Node is not ready".to_owned());
             }
             Change::Evict(pod) => {
                 let condition = PodCondition {
@@ -204,10 +245,19 @@ impl Nodes {
                 };
                 self.patch_condition(&pod, condition).await?;
                 let key = Key::of(pod.as_ref());
-                self.events.normal(pod.as_ref(), "TaintManagerEviction", format!("Marking for deletion Pod {key}"));
+                self.events.normal(
+                    pod.as_ref(),
+                    "TaintManagerEviction",
+                    format!("Marking for deletion Pod {key}"),
+                );
                 let pods: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
-                let same = Preconditions { uid: pod.uid(), ..Default::default() };
-                pods.delete(&key.name, &DeleteParams::default().preconditions(same)).await.or_gone()?;
+                let same = Preconditions {
+                    uid: pod.uid(),
+                    ..Default::default()
+                };
+                pods.delete(&key.name, &DeleteParams::default().preconditions(same))
+                    .await
+                    .or_gone()?;
             }
         }
         Ok(())
@@ -216,7 +266,13 @@ impl Nodes {
     async fn patch_condition(&self, pod: &Pod, condition: PodCondition) -> Result<(), Error> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
         let patch = json!({ "metadata": { "uid": pod.uid() }, "status": { "conditions": [condition] } });
-        pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(&patch)).await.or_gone()?;
+        pods.patch_status(
+            &pod.name_any(),
+            &PatchParams::default(),
+            &Patch::Strategic(&patch),
+        )
+        .await
+        .or_gone()?;
         Ok(())
     }
 }
@@ -227,19 +283,39 @@ impl Reconcile for Nodes {
 
     async fn reconcile(&self, key: &Key) -> Result<Option<Duration>, Error> {
         let Some(node) = self.informers.nodes.get(None, &key.name) else {
-            self.heard.lock().unwrap_or_else(PoisonError::into_inner).remove(&key.name);
+            self.heard
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&key.name);
             return Ok(None);
         };
         let patience = self.patience(&key.name);
-        let pods = self.informers.pods.store().state_filter(|pod| pod::node(pod) == Some(&key.name));
-        let all_silent = !self.informers.nodes.list().iter().any(|node| condition(node, "Ready") == Some("True"));
-        let seen = Snapshot { node: &node, pods, silent: patience.is_none(), all_silent, now: Timestamp::now() };
+        let pods = self
+            .informers
+            .pods
+            .store()
+            .state_filter(|pod| pod::node(pod) == Some(&key.name));
+        let all_silent = !self
+            .informers
+            .nodes
+            .list()
+            .iter()
+            .any(|node| condition(node, "Ready") == Some("True"));
+        let seen = Snapshot {
+            node: &node,
+            pods,
+            silent: patience.is_none(),
+            all_silent,
+            now: Timestamp::now(),
+        };
         let (changes, next) = plan(&seen);
         for change in changes {
             self.act(&node, change).await?;
         }
         let look = patience.unwrap_or(self.grace);
-        Ok(Some(next.map_or(look, |next| next.min(look)) + Duration::from_millis(1)))
+        Ok(Some(
+            next.map_or(look, |next| next.min(look)) + Duration::from_millis(1),
+        ))
     }
 }
 
@@ -272,13 +348,21 @@ mod tests {
         };
         assert_eq!(plan(&seen(false, false)), (vec![], None));
         let (changes, _) = plan(&seen(true, false));
-        let [Change::Conditions(conditions), Change::Taints(taints), Change::Unready(_), Change::Evict(_)] = &changes[..]
+        let [
+            Change::Conditions(conditions),
+            Change::Taints(taints),
+            Change::Unready(_),
+            Change::Evict(_),
+        ] = &changes[..]
         else {
             panic!("{changes:?}")
         };
         assert!(conditions.iter().all(|condition| condition.status == "Unknown"));
         assert_eq!((conditions.len(), taints.len()), (4, 2));
         let (changes, _) = plan(&seen(true, true));
-        assert!(!changes.iter().any(|change| matches!(change, Change::Evict(_))), "all silent: {changes:?}");
+        assert!(
+            !changes.iter().any(|change| matches!(change, Change::Evict(_))),
+            "all silent: {changes:?}"
+        );
     }
 }

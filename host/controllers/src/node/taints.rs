@@ -23,13 +23,20 @@ const NO_EXECUTE: &str = "NoExecute";
 
 pub(crate) fn condition<'a>(node: &'a Node, type_: &str) -> Option<&'a str> {
     let conditions = node.status.as_ref()?.conditions.as_ref()?;
-    conditions.iter().find(|condition| condition.type_ == type_).map(|condition| condition.status.as_str())
+    conditions
+        .iter()
+        .find(|condition| condition.type_ == type_)
+        .map(|condition| condition.status.as_str())
 }
 
 /// The node's taints as its conditions call for them; taints of others stay. `evict`: whether a node that is
 /// not ready drives pods away, which it does not while the whole cluster is silent.
 pub(crate) fn taints(node: &Node, evict: bool, now: Timestamp) -> Vec<Taint> {
-    let before = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
+    let before = node
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.taints.clone())
+        .unwrap_or_default();
     let mut wanted: Vec<(&str, &str)> = Vec::new();
     match condition(node, "Ready") {
         Some("False") => wanted.extend([(NOT_READY, NO_SCHEDULE), (NOT_READY, NO_EXECUTE)]),
@@ -41,10 +48,19 @@ pub(crate) fn taints(node: &Node, evict: bool, now: Timestamp) -> Vec<Taint> {
             wanted.push((key, NO_SCHEDULE));
         }
     }
-    if node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false) {
+    if node
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.unschedulable)
+        .unwrap_or(false)
+    {
         wanted.push((UNSCHEDULABLE, NO_SCHEDULE));
     }
-    let has = |key: &str, effect: &str| before.iter().any(|taint| taint.key == key && taint.effect == effect);
+    let has = |key: &str, effect: &str| {
+        before
+            .iter()
+            .any(|taint| taint.key == key && taint.effect == effect)
+    };
     if !evict {
         wanted.retain(|(key, effect)| *effect != NO_EXECUTE || has(key, effect));
     }
@@ -54,8 +70,16 @@ pub(crate) fn taints(node: &Node, evict: bool, now: Timestamp) -> Vec<Taint> {
             && [NO_SCHEDULE, NO_EXECUTE].contains(&taint.effect.as_str());
         pressure || ready || (taint.key == UNSCHEDULABLE && taint.effect == NO_SCHEDULE)
     };
-    let asked = |taint: &Taint| wanted.iter().any(|(key, effect)| taint.key == *key && taint.effect == *effect);
-    let mut taints: Vec<Taint> = before.iter().filter(|taint| !ours(taint) || asked(taint)).cloned().collect();
+    let asked = |taint: &Taint| {
+        wanted
+            .iter()
+            .any(|(key, effect)| taint.key == *key && taint.effect == *effect)
+    };
+    let mut taints: Vec<Taint> = before
+        .iter()
+        .filter(|taint| !ours(taint) || asked(taint))
+        .cloned()
+        .collect();
     for (key, effect) in wanted {
         if !has(key, effect) {
             taints.push(Taint {
@@ -79,14 +103,25 @@ pub(crate) enum Stay {
 
 /// Whether the pod may stay on a node with these taints.
 pub(crate) fn stay(pod: &Pod, taints: &[Taint], now: Timestamp) -> Stay {
-    let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
+    let tolerations = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.tolerations.as_deref())
+        .unwrap_or_default();
     let mut left: Option<Duration> = None;
     for taint in taints.iter().filter(|taint| taint.effect == NO_EXECUTE) {
-        let fitting: Vec<_> = tolerations.iter().filter(|toleration| tolerates(toleration, taint)).collect();
+        let fitting: Vec<_> = tolerations
+            .iter()
+            .filter(|toleration| tolerates(toleration, taint))
+            .collect();
         if fitting.is_empty() {
             return Stay::Go;
         }
-        let Some(seconds) = fitting.iter().filter_map(|toleration| toleration.toleration_seconds).min() else {
+        let Some(seconds) = fitting
+            .iter()
+            .filter_map(|toleration| toleration.toleration_seconds)
+            .min()
+        else {
             continue;
         };
         let since = taint.time_added.as_ref().map_or(now, |time| time.0);
@@ -115,27 +150,57 @@ mod tests {
     use serde_json::{Value, from_value, json};
 
     fn keys(taints: &[Taint]) -> Vec<String> {
-        taints.iter().map(|taint| format!("{}:{}", taint.key.trim_start_matches("node.kubernetes.io/"), taint.effect)).collect()
+        taints
+            .iter()
+            .map(|taint| {
+                format!(
+                    "{}:{}",
+                    taint.key.trim_start_matches("node.kubernetes.io/"),
+                    taint.effect
+                )
+            })
+            .collect()
     }
 
     #[test]
     fn conditions_become_taints_and_back() {
         let node = |spec: Value, conditions: Value| -> Node {
-            from_value(json!({"metadata": {"name": "n"}, "spec": spec, "status": {"conditions": conditions}})).unwrap()
+            from_value(json!({"metadata": {"name": "n"}, "spec": spec, "status": {"conditions": conditions}}))
+                .unwrap()
         };
         let now = Timestamp::UNIX_EPOCH;
         let theirs = json!({"taints": [{"key": "x", "effect": "NoSchedule"},
             {"key": NOT_READY, "effect": "NoExecute"}, {"key": UNSCHEDULABLE, "effect": "NoSchedule"}]});
         let cases = [
-            (json!({}), json!([{"type": "Ready", "status": "True"}]), true, vec![]),
-            (theirs, json!([{"type": "Ready", "status": "True"}]), true, vec!["x:NoSchedule"]),
+            (
+                json!({}),
+                json!([{"type": "Ready", "status": "True"}]),
+                true,
+                vec![],
+            ),
+            (
+                theirs,
+                json!([{"type": "Ready", "status": "True"}]),
+                true,
+                vec!["x:NoSchedule"],
+            ),
             (
                 json!({"unschedulable": true}),
                 json!([{"type": "Ready", "status": "False"}, {"type": "DiskPressure", "status": "True"}]),
                 true,
-                vec!["not-ready:NoSchedule", "not-ready:NoExecute", "disk-pressure:NoSchedule", "unschedulable:NoSchedule"],
+                vec![
+                    "not-ready:NoSchedule",
+                    "not-ready:NoExecute",
+                    "disk-pressure:NoSchedule",
+                    "unschedulable:NoSchedule",
+                ],
             ),
-            (json!({}), json!([{"type": "Ready", "status": "Unknown"}]), false, vec!["unreachable:NoSchedule"]),
+            (
+                json!({}),
+                json!([{"type": "Ready", "status": "Unknown"}]),
+                false,
+                vec!["unreachable:NoSchedule"],
+            ),
             (
                 json!({"taints": [{"key": UNREACHABLE, "effect": "NoExecute"}]}),
                 json!([{"type": "Ready", "status": "Unknown"}]),
@@ -165,10 +230,17 @@ mod tests {
             (seconds(300), Stay::For(Duration::from_secs(240))),
             (seconds(60), Stay::Go),
             (seconds(0), Stay::Go),
-            (json!([{"key": UNREACHABLE, "operator": "Equal", "value": "other"}]), Stay::Go),
+            (
+                json!([{"key": UNREACHABLE, "operator": "Equal", "value": "other"}]),
+                Stay::Go,
+            ),
         ];
         for (tolerations, want) in cases {
-            assert_eq!(stay(&pod(tolerations.clone()), std::slice::from_ref(&taint), now), want, "{tolerations}");
+            assert_eq!(
+                stay(&pod(tolerations.clone()), std::slice::from_ref(&taint), now),
+                want,
+                "{tolerations}"
+            );
         }
     }
 }
