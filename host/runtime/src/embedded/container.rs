@@ -300,11 +300,13 @@ impl Inner {
             folder: container.folder(),
             rootfs: self.images.rootfs(image).await?,
             hostname: sandbox.config.hostname.clone(),
+            address: sandbox.ip.clone(),
             process: image.process(&record.config, &sandbox.config.hostname),
             mounts: record.config.mounts.clone(),
             readonly_rootfs: record.config.readonly_rootfs,
             privileged: record.config.privileged,
             log_path: record.log_path.clone(),
+            ..Default::default()
         };
         self.oci.start(launch, container.signals()).await
     }

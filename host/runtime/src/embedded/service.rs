@@ -123,7 +123,7 @@ impl Cri for Embedded {
                 id,
                 ..Default::default()
             }),
-            None => self.inner.oci.stats(&id),
+            None => Ok(self.inner.oci.stats(&id)),
         }
     }
 

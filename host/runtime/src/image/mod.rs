@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) use self::blobs::digest_of;
 use self::blobs::{Blobs, hex_of};
 pub(crate) use self::record::{StoredImage, Workload};
+pub(crate) use self::unpack::resolve_in;
 use crate::task::Process;
 use crate::{AuthConfig, Error, Image, Result, files};
 

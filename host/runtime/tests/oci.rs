@@ -1,0 +1,381 @@
+//! OCI containers through the CRI surface, on an image made of this machine's own shell. Needs root.
+//!
+//! This program is also the shim that the runtime starts: `oci shim ...`.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use capstan_runtime::{
+    ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, Cri, Embedded,
+    LinuxContainerResources, Mount, Options, PodSandboxConfig, PodSandboxMetadata, shim_main,
+};
+
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+fn main() {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if args.get(1).is_some_and(|arg| arg == "shim") {
+        std::process::exit(shim_main(args[2..].to_vec()));
+    }
+    if !nix::unistd::geteuid().is_root() {
+        println!("test oci ... refused without root, as it should be");
+        run("without_root", without_root);
+        return;
+    }
+    run("containers_run_and_end", containers_run_and_end);
+    run("stops_and_signals", stops_and_signals);
+    run("commands_run_inside", commands_run_inside);
+    run("limits_and_mounts_hold", limits_and_mounts_hold);
+    run("containers_outlive_the_node", containers_outlive_the_node);
+    run("mistakes_are_named", mistakes_are_named);
+}
+
+fn run<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F) {
+    tokio::runtime::Runtime::new().unwrap().block_on(test());
+    println!("test {name} ... ok");
+}
+
+/// A `docker save` archive of a shell and a few tools, with the libraries that they need.
+fn archive(folder: &Path) -> PathBuf {
+    let tools = ["/bin/sh", "/bin/sleep", "/bin/cat", "/usr/bin/env", "/usr/bin/id"];
+    let mut found: BTreeSet<PathBuf> = tools.iter().map(PathBuf::from).collect();
+    for tool in tools {
+        let listed = std::process::Command::new("ldd").arg(tool).output().unwrap();
+        let text = String::from_utf8(listed.stdout).unwrap();
+        found.extend(
+            text.split_whitespace()
+                .filter(|word| word.starts_with('/'))
+                .map(PathBuf::from),
+        );
+    }
+    let mut layer = tar::Builder::new(Vec::new());
+    for path in &found {
+        let mut file = std::fs::File::open(path).unwrap();
+        layer
+            .append_file(path.strip_prefix("/").unwrap(), &mut file)
+            .unwrap();
+    }
+    let mut add = |name: &str, text: &[u8]| append(&mut layer, name, text);
+    add("etc/passwd", b"root:x:0:0::/:/bin/sh\nweb:x:33:33::/:/bin/sh\n");
+    add("tmp/.keep", b"");
+    let layer = layer.into_inner().unwrap();
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [] },
+        "config": { "Entrypoint": ["/bin/sh", "-c"], "Cmd": ["echo from the image"], "Env": ["FROM=image"] },
+    });
+    let manifest =
+        serde_json::json!([{ "Config": "config.json", "RepoTags": ["shell:1"], "Layers": ["layer.tar"] }]);
+    let path = folder.join("shell.tar.gz");
+    let compressed =
+        flate2::write::GzEncoder::new(std::fs::File::create(&path).unwrap(), flate2::Compression::fast());
+    let mut archive = tar::Builder::new(compressed);
+    append(&mut archive, "config.json", config.to_string().as_bytes());
+    append(&mut archive, "manifest.json", manifest.to_string().as_bytes());
+    append(&mut archive, "layer.tar", &layer);
+    archive.into_inner().unwrap().finish().unwrap().flush().unwrap();
+    path
+}
+
+fn append<W: Write>(archive: &mut tar::Builder<W>, name: &str, bytes: &[u8]) {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(bytes.len() as u64);
+    header.set_mode(0o644);
+    archive.append_data(&mut header, name, bytes).unwrap();
+}
+
+fn options(folder: &Path) -> Options {
+    let mut options = Options::new(folder);
+    options.shim_command = vec![std::env::current_exe().unwrap().into(), "shim".into()];
+    options
+}
+
+struct Node {
+    runtime: Embedded,
+    folder: tempfile::TempDir,
+}
+
+impl Node {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = Embedded::open(options(folder.path())).await.unwrap();
+        let image = runtime.load(&archive(folder.path()), None).await.unwrap();
+        assert_eq!(image.repo_tags, ["docker.io/library/shell:1"]);
+        Self { runtime, folder }
+    }
+
+    async fn sandbox(&self) -> String {
+        let metadata = PodSandboxMetadata {
+            name: "pod".into(),
+            ..Default::default()
+        };
+        let log_directory = self.folder.path().join("logs");
+        let config = PodSandboxConfig {
+            metadata,
+            hostname: "pod".into(),
+            log_directory,
+            ..Default::default()
+        };
+        self.runtime.run_pod_sandbox(config).await.unwrap()
+    }
+
+    async fn start(&self, sandbox: &str, config: ContainerConfig) -> String {
+        let id = self.runtime.create_container(sandbox, config).await.unwrap();
+        self.runtime.start_container(&id).await.unwrap();
+        id
+    }
+
+    async fn ended(&self, id: &str) -> ContainerStatus {
+        let ended = async {
+            loop {
+                let status = self.runtime.container_status(id).await.unwrap();
+                if status.state == ContainerState::Exited {
+                    return status;
+                }
+                self.runtime.changed().await;
+            }
+        };
+        tokio::time::timeout(WAIT_MAX, ended)
+            .await
+            .expect("the container ends")
+    }
+
+    async fn run(
+        &self,
+        script: &str,
+        adjust: impl FnOnce(&mut ContainerConfig),
+    ) -> (ContainerStatus, String) {
+        let sandbox = self.sandbox().await;
+        let mut config = shell(script);
+        adjust(&mut config);
+        let id = self.start(&sandbox, config).await;
+        let status = self.ended(&id).await;
+        let log = std::fs::read_to_string(&status.log_path).unwrap_or_default();
+        self.runtime.remove_pod_sandbox(&sandbox).await.unwrap();
+        let _ = std::fs::remove_dir_all(self.folder.path().join("logs"));
+        assert_no_trace_of(&id);
+        (status, log)
+    }
+
+    /// Waits until the container has written that.
+    async fn logged(&self, id: &str, text: &str) {
+        let path = self.runtime.container_status(id).await.unwrap().log_path;
+        let written = async {
+            while !std::fs::read_to_string(&path).is_ok_and(|log| log.contains(text)) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(WAIT_MAX, written).await.expect(text);
+    }
+}
+
+fn shell(script: &str) -> ContainerConfig {
+    let args = if script.is_empty() {
+        vec![]
+    } else {
+        vec![script.to_owned()]
+    };
+    ContainerConfig {
+        metadata: ContainerMetadata {
+            name: "main".into(),
+            attempt: 0,
+        },
+        image: "shell:1".into(),
+        log_path: "main/0.log".into(),
+        args,
+        ..Default::default()
+    }
+}
+
+fn texts(log: &str) -> Vec<&str> {
+    log.lines().map(|line| line.split_once(' ').unwrap().1).collect()
+}
+
+/// No mount, no cgroup, no process of a container is left.
+fn assert_no_trace_of(id: &str) {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(id), "a mount is left: {mounts}");
+    let left = std::process::Command::new("find")
+        .args(["/sys/fs/cgroup", "-name", id])
+        .output()
+        .unwrap();
+    assert!(
+        left.stdout.is_empty(),
+        "a cgroup is left: {}",
+        String::from_utf8_lossy(&left.stdout)
+    );
+    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+        let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).into_owned();
+        assert!(!command.contains(id), "a process is left: {command}");
+    }
+}
+
+async fn containers_run_and_end() {
+    let node = Node::new().await;
+    let (status, log) = node.run("", |_| {}).await;
+    assert_eq!((status.exit_code, status.reason.as_str()), (0, "Completed"));
+    assert_eq!(texts(&log), ["stdout F from the image"]);
+    let script = "echo $0 $FROM $OWN $HOSTNAME; echo oops >&2; printf unfinished; exit 7";
+    let (status, log) = node
+        .run(script, |config| {
+            config.envs = vec![("OWN".into(), "own".into()), ("FROM".into(), "container".into())]
+        })
+        .await;
+    assert_eq!((status.exit_code, status.reason.as_str()), (7, "Error"));
+    let mut lines = texts(&log);
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        [
+            "stderr F oops",
+            "stdout F /bin/sh container own pod",
+            "stdout F unfinished"
+        ]
+    );
+    let (_, log) = node
+        .run("id -u; id -g", |config| config.run_as_user = Some(33))
+        .await;
+    assert_eq!(texts(&log), ["stdout F 33", "stdout F 33"]);
+    let (_, log) = node.run("cat /etc/hostname; echo $$", |_| {}).await;
+    assert_eq!(texts(&log), ["stdout F pod", "stdout F 1"]);
+}
+
+async fn stops_and_signals() {
+    let node = Node::new().await;
+    let sandbox = node.sandbox().await;
+    let polite = "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.05; done";
+    let deaf = "trap '' TERM; echo ready; while :; do sleep 0.05; done";
+    for (script, grace_seconds, code) in [(polite, 20, 3), (deaf, 1, 137), (deaf, 0, 137)] {
+        let id = node.start(&sandbox, shell(script)).await;
+        node.logged(&id, "ready").await;
+        node.runtime.stop_container(&id, grace_seconds).await.unwrap();
+        assert_eq!(node.ended(&id).await.exit_code, code, "{script}");
+        node.runtime.remove_container(&id).await.unwrap();
+        std::fs::remove_dir_all(node.folder.path().join("logs")).unwrap();
+        assert_no_trace_of(&id);
+    }
+    // Removed while it runs.
+    let id = node.start(&sandbox, shell(deaf)).await;
+    node.runtime.remove_pod_sandbox(&sandbox).await.unwrap();
+    assert_no_trace_of(&id);
+}
+
+async fn commands_run_inside() {
+    let node = Node::new().await;
+    let sandbox = node.sandbox().await;
+    let mut config = shell("echo ready; sleep 1000");
+    config.run_as_user = Some(33);
+    let id = node.start(&sandbox, config).await;
+    let exec = async |script: &str, timeout_seconds| {
+        let command = ["/bin/sh", "-c", script].map(str::to_owned);
+        node.runtime.exec_sync(&id, &command, timeout_seconds).await
+    };
+    let done = exec("echo out $FROM; id -u; echo err >&2; exit 5", 10)
+        .await
+        .unwrap();
+    assert_eq!(
+        (&done.stdout[..], &done.stderr[..], done.exit_code),
+        (&b"out image\n33\n"[..], &b"err\n"[..], 5)
+    );
+    let error = exec("sleep 1000", 1).await.unwrap_err();
+    assert!(matches!(error, capstan_runtime::Error::Timeout(_)), "{error}");
+    let missing = node.runtime.exec_sync(&id, &["/no/such".into()], 10).await;
+    assert!(missing.is_err() || missing.unwrap().exit_code != 0);
+    let stats = node.runtime.container_stats(&id).await.unwrap();
+    assert!(stats.cpu_usage_ns > 0 && stats.memory_bytes > 0, "{stats:?}");
+    node.runtime.remove_pod_sandbox(&sandbox).await.unwrap();
+    assert_no_trace_of(&id);
+}
+
+async fn limits_and_mounts_hold() {
+    let node = Node::new().await;
+    let host = tempfile::tempdir().unwrap();
+    std::fs::write(host.path().join("file"), "content\n").unwrap();
+    let mount = |readonly| Mount {
+        container_path: "/data".into(),
+        host_path: host.path().to_owned(),
+        readonly,
+    };
+    let (_, log) = node
+        .run("cat /data/file", |config| config.mounts = vec![mount(true)])
+        .await;
+    assert_eq!(texts(&log), ["stdout F content"]);
+    let (status, _) = node
+        .run("echo x > /data/new", |config| config.mounts = vec![mount(true)])
+        .await;
+    assert_ne!(status.exit_code, 0);
+    let (status, _) = node
+        .run("echo x > /data/new", |config| config.mounts = vec![mount(false)])
+        .await;
+    assert_eq!(status.exit_code, 0);
+    assert_eq!(std::fs::read_to_string(host.path().join("new")).unwrap(), "x\n");
+    let (status, _) = node
+        .run("echo x > /file", |config| config.readonly_rootfs = true)
+        .await;
+    assert_ne!(status.exit_code, 0);
+    let (_, log) = node.run("echo x > /file; cat /file", |_| {}).await;
+    assert_eq!(texts(&log), ["stdout F x"]);
+    let (status, _) = node.run("cat /file", |_| {}).await;
+    assert_ne!(
+        status.exit_code, 0,
+        "what one container writes, another does not see"
+    );
+    let limit = LinuxContainerResources {
+        memory_limit_bytes: 16 << 20,
+        ..Default::default()
+    };
+    let eat = "x=0123456789abcdef; while :; do x=$x$x; done";
+    let (status, _) = node.run(eat, |config| config.resources = limit).await;
+    assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"));
+}
+
+async fn containers_outlive_the_node() {
+    let node = Node::new().await;
+    let sandbox = node.sandbox().await;
+    let id = node
+        .start(
+            &sandbox,
+            shell("trap 'exit 4' TERM; echo ready; while :; do sleep 0.05; done"),
+        )
+        .await;
+    node.logged(&id, "ready").await;
+    // A second runtime on the same state sees what one would see after a crash.
+    let runtime = Embedded::open(options(node.folder.path())).await.unwrap();
+    assert_eq!(
+        runtime.container_status(&id).await.unwrap().state,
+        ContainerState::Running
+    );
+    runtime.stop_container(&id, 20).await.unwrap();
+    assert_eq!(runtime.container_status(&id).await.unwrap().exit_code, 4);
+    let again = Embedded::open(options(node.folder.path())).await.unwrap();
+    assert_eq!(again.container_status(&id).await.unwrap().exit_code, 4);
+    again.remove_pod_sandbox(&sandbox).await.unwrap();
+    assert_no_trace_of(&id);
+}
+
+async fn mistakes_are_named() {
+    let node = Node::new().await;
+    let sandbox = node.sandbox().await;
+    let mut config = shell("");
+    config.command = vec!["/no/such/program".into()];
+    let id = node.runtime.create_container(&sandbox, config).await.unwrap();
+    let error = node.runtime.start_container(&id).await.unwrap_err().to_string();
+    assert!(error.contains("/no/such/program"), "{error}");
+    node.runtime.remove_pod_sandbox(&sandbox).await.unwrap();
+    assert_no_trace_of(&id);
+}
+
+async fn without_root() {
+    let node = Node::new().await;
+    let sandbox = node.sandbox().await;
+    let error = node
+        .runtime
+        .create_container(&sandbox, shell(""))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("need root"), "{error}");
+}
