@@ -30,10 +30,10 @@ pub(super) struct LogStore {
 
 impl LogStore {
     /// Starts the log's thread; it ends when every clone is dropped.
-    pub(super) fn start(engine: Arc<dyn LogEngine>) -> Result<(Self, std::thread::JoinHandle<()>)> {
+    pub(super) fn start(engine: Arc<dyn LogEngine>) -> Result<Self> {
         let tail = Arc::new(RwLock::new(LogTail::default()));
-        let (jobs, thread) = log_writer::start(engine.clone(), tail.clone())?;
-        Ok((Self { engine, tail, jobs }, thread))
+        let jobs = log_writer::start(engine.clone(), tail.clone())?;
+        Ok(Self { engine, tail, jobs })
     }
 
     async fn run(&self, job: impl FnOnce(Done) -> Job) -> io::Result<()> {
@@ -79,7 +79,15 @@ impl RaftLogReader<TypeConfig> for LogStore {
         let rows = self.engine.read(first, last).map_err(io_error)?;
         let mut entries = Vec::with_capacity(rows.len());
         for row in rows {
-            entries.push(decode::<Entry>("an entry of the log", &row)?);
+            let entry: Entry = decode("an entry of the log", &row)?;
+            let index = entry.log_id().index;
+            if let Some(before) = entries.last().map(|entry: &Entry| entry.log_id().index)
+                && index != before + 1
+            {
+                let what = format!("the log has entries {before} and {index}, and none between");
+                return Err(io_error(crate::Error::Corrupt(what)));
+            }
+            entries.push(entry);
         }
         // Entries that were appended but are not yet written are in the tail alone.
         let next = entries.last().map_or(first, |entry| entry.log_id().index + 1);

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use openraft::entry::RaftEntry;
 use openraft::storage::IOFlushed;
@@ -41,15 +41,12 @@ pub(super) enum Job {
 pub(super) type Done = oneshot::Sender<io::Result<()>>;
 
 /// Starts the thread; it ends when the last sender is dropped.
-pub(super) fn start(
-    engine: Arc<dyn LogEngine>,
-    tail: Arc<RwLock<LogTail>>,
-) -> Result<(mpsc::Sender<Job>, JoinHandle<()>)> {
+pub(super) fn start(engine: Arc<dyn LogEngine>, tail: Arc<RwLock<LogTail>>) -> Result<mpsc::Sender<Job>> {
     let (sender, jobs) = mpsc::channel(JOBS_MAX);
     let run = move || run(&*engine, &tail, jobs);
     let thread = thread::Builder::new().name("store-log".into()).spawn(run);
-    let thread = thread.map_err(|error| Error::Unavailable(format!("starting a thread: {error}")))?;
-    Ok((sender, thread))
+    thread.map_err(|error| Error::Unavailable(format!("starting a thread: {error}")))?;
+    Ok(sender)
 }
 
 fn run(engine: &dyn LogEngine, tail: &RwLock<LogTail>, mut jobs: mpsc::Receiver<Job>) {

@@ -14,3 +14,6 @@ mod state_machine;
 mod types;
 
 pub(crate) use raft::Consensus;
+
+#[cfg(test)]
+mod tests;

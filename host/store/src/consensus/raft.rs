@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::errors::{ClientWriteError, Fatal, RaftError};
+use openraft::storage::RaftLogStorage;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use openraft::{BasicNode, Config, ReadPolicy, ServerState, SnapshotPolicy};
 use tokio::task::JoinHandle as Task;
@@ -15,9 +15,8 @@ use super::housekeeping::{self, Progress};
 use super::log_store::LogStore;
 use super::network::NoPeers;
 use super::state_machine::StateMachine;
-use super::types::{NodeId, Proposal, TypeConfig};
+use super::types::{LogId, NodeId, Proposal, TypeConfig};
 use crate::engine::LogEngine;
-use crate::lock::Mutex;
 use crate::replica::{Outcome, Replica};
 use crate::{Error, Result};
 
@@ -35,7 +34,6 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) struct Consensus {
     raft: Raft,
     progress: Arc<Progress>,
-    log_thread: Mutex<Option<JoinHandle<()>>>,
     housekeeping: Task<()>,
 }
 
@@ -70,16 +68,16 @@ impl Consensus {
     /// Starts the only member; returns when it leads and has applied all of its log.
     pub(crate) async fn start(log: Arc<dyn LogEngine>, replica: Arc<Replica>) -> Result<Self> {
         let progress = Arc::new(Progress::default());
-        let (log_store, log_thread) = LogStore::start(log)?;
+        let log_store = LogStore::start(log)?;
         let machine = StateMachine::open(replica, progress.clone());
         let machine = machine.map_err(|error| from_io(&error))?;
+        check_halves(&mut log_store.clone(), machine.applied()).await?;
         let raft = Raft::new(NODE_ID, config()?, NoPeers, log_store, machine).await;
         let raft = raft.map_err(|fatal| from_fatal(&progress, &fatal))?;
         let housekeeping = tokio::spawn(housekeeping::run(raft.clone(), progress.clone()));
         let this = Self {
             raft,
             progress,
-            log_thread: Mutex::new(Some(log_thread)),
             housekeeping,
         };
         match this.lead().await {
@@ -159,11 +157,6 @@ impl Consensus {
     pub(crate) async fn stop(&self) {
         let _ = self.raft.shutdown().await;
         self.housekeeping.abort();
-        let thread = self.log_thread.lock().take();
-        if let Some(thread) = thread {
-            // Raft's tasks hold the log; it ends with the last of them.
-            drop(thread);
-        }
     }
 
     fn failure(&self, error: &dyn std::error::Error) -> Error {
@@ -172,6 +165,29 @@ impl Consensus {
             None => Error::Unavailable(error.to_string()),
         }
     }
+}
+
+/// The log and the state must meet. The state only ever holds what the log had synced, and the log only
+/// forgets what the state had synced; so if they do not meet, one of them has lost something.
+async fn check_halves(log: &mut LogStore, applied: Option<LogId>) -> Result<()> {
+    let log = log.get_log_state().await.map_err(|error| from_io(&error))?;
+    let index = |log_id: Option<LogId>| log_id.map_or(0, |log_id| log_id.index);
+    let (applied, last, purged) = (
+        index(applied),
+        index(log.last_log_id),
+        index(log.last_purged_log_id),
+    );
+    if applied > last {
+        return Err(Error::Corrupt(format!(
+            "the log ends at entry {last}, but entry {applied} was applied: the log is damaged"
+        )));
+    }
+    if applied < purged {
+        return Err(Error::Corrupt(format!(
+            "the state ends at entry {applied}, but the log begins after {purged}: the state is damaged"
+        )));
+    }
+    Ok(())
 }
 
 fn from_io(error: &std::io::Error) -> Error {
@@ -185,5 +201,12 @@ fn from_fatal(progress: &Progress, fatal: &Fatal<TypeConfig>) -> Error {
         (Some(error), _) => error.clone(),
         (None, Fatal::StorageError(error)) => Error::Corrupt(error.to_string()),
         (None, error) => Error::Unavailable(error.to_string()),
+    }
+}
+
+impl Drop for Consensus {
+    fn drop(&mut self) {
+        // It holds Raft, and Raft holds the log.
+        self.housekeeping.abort();
     }
 }

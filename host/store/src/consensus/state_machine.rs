@@ -52,6 +52,10 @@ impl StateMachine {
         })
     }
 
+    pub(super) fn applied(&self) -> Option<LogId> {
+        self.applied
+    }
+
     fn apply_one(&mut self, entry: Entry) -> io::Result<Outcome> {
         let log_id = entry.log_id();
         let mut marks = vec![(Mark::Applied, Bytes::from(encode(&log_id)?))];

@@ -97,3 +97,9 @@ impl Replica {
         &self.upkeep
     }
 }
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.upkeep.stop();
+    }
+}
