@@ -16,12 +16,13 @@ const SERVER_METADATA: [&str; 5] = [
     "generation",
 ];
 
-/// Makes a new object ready: no status where status has its own subresource, generation 1 where the kind counts.
+/// Makes a new object ready: no status where status has its own subresource, generation 1 where the kind counts,
+/// and for a Job that has its uid already, the selector of its own pods.
 pub fn prepare_create(resource: &Resource, object: &mut Value) {
     let Some(document) = object.as_object_mut() else {
         return;
     };
-    if drops_status(resource) {
+    if resource.has_status() {
         document.remove("status");
     }
     if resource.is("", "Namespace") {
@@ -35,6 +36,9 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
     }
     if resource.is("", "PersistentVolumeClaim") || resource.is("", "PersistentVolume") {
         document.insert("status".to_string(), json!({"phase": "Pending"}));
+    }
+    if resource.is("batch", "Job") {
+        select_own_pods(document);
     }
     let counts = counts_generations(resource);
     if let Some(metadata) = metadata_of(document) {
@@ -52,12 +56,57 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
     }
 }
 
+/// A job's pods carry the job's uid, and the job selects by it, unless its author chose a selector.
+fn select_own_pods(job: &mut Map<String, Value>) {
+    let text = |job: &Map<String, Value>, field: &str| {
+        job.get("metadata")
+            .and_then(|metadata| metadata.get(field))
+            .and_then(Value::as_str)
+            .map(str::to_string)
+    };
+    let (Some(uid), Some(name)) = (text(job, "uid"), text(job, "name")) else {
+        return;
+    };
+    let Some(spec) = job.get_mut("spec").and_then(Value::as_object_mut) else {
+        return;
+    };
+    if spec
+        .get("manualSelector")
+        .and_then(Value::as_bool)
+        .unwrap_or_default()
+    {
+        return;
+    }
+    let own = json!({"batch.kubernetes.io/controller-uid": uid});
+    spec.insert("selector".to_string(), json!({"matchLabels": own}));
+    let labels = spec
+        .get_mut("template")
+        .and_then(Value::as_object_mut)
+        .and_then(metadata_of)
+        .and_then(|metadata| {
+            metadata
+                .entry("labels")
+                .or_insert_with(|| json!({}))
+                .as_object_mut()
+        });
+    if let Some(labels) = labels {
+        for (key, value) in [
+            ("batch.kubernetes.io/controller-uid", &uid),
+            ("batch.kubernetes.io/job-name", &name),
+            ("controller-uid", &uid),
+            ("job-name", &name),
+        ] {
+            labels.insert(key.to_string(), json!(value));
+        }
+    }
+}
+
 /// Makes an update of the main resource ready.
 pub fn prepare_update(resource: &Resource, new: &mut Value, old: &Value) {
     let Some(document) = new.as_object_mut() else {
         return;
     };
-    if drops_status(resource) {
+    if resource.has_status() {
         keep(document, old, "status");
     }
     if resource.is("", "Namespace")
@@ -140,22 +189,19 @@ pub fn qos_class(spec: Option<&Value>) -> &'static str {
     }
 }
 
-/// Kinds whose status subresource exists but whose main resource is free to write status: none of ours.
-fn drops_status(resource: &Resource) -> bool {
-    resource.has_status()
-}
-
 /// Kinds that count the changes of what is wanted.
 fn counts_generations(resource: &Resource) -> bool {
     match resource.group.as_str() {
         "" => matches!(resource.kind.as_str(), "Pod" | "ReplicationController"),
-        "coordination.k8s.io" | "events.k8s.io" | "rbac.authorization.k8s.io" => false,
-        "storage.k8s.io" => resource.kind == "CSIDriver" || resource.kind == "CSIStorageCapacity",
-        "discovery.k8s.io" => true,
-        "autoscaling" => false,
-        "certificates.k8s.io" | "authentication.k8s.io" | "authorization.k8s.io" => false,
-        "apps" => true,
-        "apiregistration.k8s.io" => false,
+        "storage.k8s.io" => matches!(resource.kind.as_str(), "CSIDriver" | "CSIStorageCapacity"),
+        "apiregistration.k8s.io"
+        | "authentication.k8s.io"
+        | "authorization.k8s.io"
+        | "autoscaling"
+        | "certificates.k8s.io"
+        | "coordination.k8s.io"
+        | "events.k8s.io"
+        | "rbac.authorization.k8s.io" => false,
         _ => true,
     }
 }
@@ -219,6 +265,24 @@ mod tests {
             pod["status"],
             json!({"phase": "Pending", "qosClass": "Burstable"})
         );
+    }
+
+    #[test]
+    fn a_job_selects_its_own_pods() {
+        let job = find_kind("batch/v1", "Job").unwrap();
+        let mut object = json!({"metadata": {"name": "j", "uid": "u"}, "spec": {"template": {"spec": {}}}});
+        prepare_create(&job, &mut object);
+        assert_eq!(
+            object["spec"]["selector"],
+            json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}})
+        );
+        assert_eq!(
+            object["spec"]["template"]["metadata"]["labels"]["job-name"],
+            json!("j")
+        );
+        let mut manual = json!({"metadata": {"name": "j", "uid": "u"}, "spec": {"manualSelector": true}});
+        prepare_create(&job, &mut manual);
+        assert_eq!(manual["spec"], json!({"manualSelector": true}));
     }
 
     #[test]

@@ -11,19 +11,35 @@ pub(super) static NODES: [Spec; 10] = [
     text("Status", |node, _| json!(node_status(node))),
     text("Roles", |node, _| or_none(&node_roles(node))),
     AGE,
-    text("Version", |node, _| json!(string(node, "/status/nodeInfo/kubeletVersion"))),
+    text("Version", |node, _| {
+        json!(string(node, "/status/nodeInfo/kubeletVersion"))
+    }),
     wide("Internal-IP", |node, _| or_none(node_address(node, "InternalIP"))),
     wide("External-IP", |node, _| or_none(node_address(node, "ExternalIP"))),
-    wide("OS-Image", |node, _| or_unknown(string(node, "/status/nodeInfo/osImage"))),
-    wide("Kernel-Version", |node, _| or_unknown(string(node, "/status/nodeInfo/kernelVersion"))),
-    wide("Container-Runtime", |node, _| or_unknown(string(node, "/status/nodeInfo/containerRuntimeVersion"))),
+    wide("OS-Image", |node, _| {
+        or_unknown(string(node, "/status/nodeInfo/osImage"))
+    }),
+    wide("Kernel-Version", |node, _| {
+        or_unknown(string(node, "/status/nodeInfo/kernelVersion"))
+    }),
+    wide("Container-Runtime", |node, _| {
+        or_unknown(string(node, "/status/nodeInfo/containerRuntimeVersion"))
+    }),
 ];
 
-pub(super) static NAMESPACES: [Spec; 3] =
-    [NAME, text("Status", |object, _| json!(string(object, "/status/phase"))), AGE];
+pub(super) static NAMESPACES: [Spec; 3] = [
+    NAME,
+    text("Status", |object, _| json!(string(object, "/status/phase"))),
+    AGE,
+];
 
-pub(super) static CONFIG_MAPS: [Spec; 3] =
-    [NAME, integer("Data", |object, _| json!(members(object, "/data") + members(object, "/binaryData"))), AGE];
+pub(super) static CONFIG_MAPS: [Spec; 3] = [
+    NAME,
+    integer("Data", |object, _| {
+        json!(members(object, "/data") + members(object, "/binaryData"))
+    }),
+    AGE,
+];
 
 pub(super) static SECRETS: [Spec; 4] = [
     NAME,
@@ -32,8 +48,11 @@ pub(super) static SECRETS: [Spec; 4] = [
     AGE,
 ];
 
-pub(super) static SERVICE_ACCOUNTS: [Spec; 3] =
-    [NAME, integer("Secrets", |object, _| json!(list(object, "/secrets").count())), AGE];
+pub(super) static SERVICE_ACCOUNTS: [Spec; 3] = [
+    NAME,
+    integer("Secrets", |object, _| json!(list(object, "/secrets").count())),
+    AGE,
+];
 
 pub(super) static EVENTS: [Spec; 10] = [
     text("Last Seen", |event, now| json!(event_age(event, now))),
@@ -41,49 +60,97 @@ pub(super) static EVENTS: [Spec; 10] = [
     text("Reason", |event, _| json!(string(event, "/reason"))),
     text("Object", |event, _| {
         let about = about(event);
-        json!(format!("{}/{}", string(about, "/kind").to_lowercase(), string(about, "/name")))
+        json!(format!(
+            "{}/{}",
+            string(about, "/kind").to_lowercase(),
+            string(about, "/name")
+        ))
     }),
     wide("Subobject", |event, _| json!(string(about(event), "/fieldPath"))),
     wide("Source", |event, _| json!(event_source(event))),
     text("Message", |event, _| {
         let message = string(event, "/message");
-        json!(if message.is_empty() { string(event, "/note") } else { message }.trim())
+        json!(
+            if message.is_empty() {
+                string(event, "/note")
+            } else {
+                message
+            }
+            .trim()
+        )
     }),
     wide("First Seen", |event, now| {
         let first = ["/firstTimestamp", "/deprecatedFirstTimestamp", "/eventTime"];
         json!(age::since(event, first_set(event, &first), now))
     }),
-    Spec { name: "Count", kind: "integer", priority: 1, cell: |event, _| json!(event_count(event)) },
+    Spec {
+        name: "Count",
+        kind: "integer",
+        priority: 1,
+        cell: |event, _| json!(event_count(event)),
+    },
     wide("Name", |event, _| json!(string(event, "/metadata/name"))),
 ];
 
 pub(super) static VOLUMES: [Spec; 11] = [
     NAME,
-    text("Capacity", |object, _| json!(string(object, "/spec/capacity/storage"))),
-    text("Access Modes", |object, _| json!(access_modes(object, "/spec/accessModes"))),
-    text("Reclaim Policy", |object, _| json!(string(object, "/spec/persistentVolumeReclaimPolicy"))),
+    text("Capacity", |object, _| {
+        json!(string(object, "/spec/capacity/storage"))
+    }),
+    text("Access Modes", |object, _| {
+        json!(access_modes(object, "/spec/accessModes"))
+    }),
+    text("Reclaim Policy", |object, _| {
+        json!(string(object, "/spec/persistentVolumeReclaimPolicy"))
+    }),
     text("Status", |object, _| json!(phase(object))),
     text("Claim", |object, _| {
-        let (namespace, name) = (string(object, "/spec/claimRef/namespace"), string(object, "/spec/claimRef/name"));
-        json!(if name.is_empty() { String::new() } else { format!("{namespace}/{name}") })
+        let (namespace, name) = (
+            string(object, "/spec/claimRef/namespace"),
+            string(object, "/spec/claimRef/name"),
+        );
+        json!(if name.is_empty() {
+            String::new()
+        } else {
+            format!("{namespace}/{name}")
+        })
     }),
-    text("StorageClass", |object, _| json!(string(object, "/spec/storageClassName"))),
-    text("VolumeAttributesClass", |object, _| unset(string(object, "/spec/volumeAttributesClassName"))),
+    text("StorageClass", |object, _| {
+        json!(string(object, "/spec/storageClassName"))
+    }),
+    text("VolumeAttributesClass", |object, _| {
+        unset(string(object, "/spec/volumeAttributesClassName"))
+    }),
     text("Reason", |object, _| json!(string(object, "/status/reason"))),
     AGE,
-    wide("VolumeMode", |object, _| unset(string(object, "/spec/volumeMode"))),
+    wide("VolumeMode", |object, _| {
+        unset(string(object, "/spec/volumeMode"))
+    }),
 ];
 
 pub(super) static CLAIMS: [Spec; 9] = [
     NAME,
     text("Status", |object, _| json!(phase(object))),
     text("Volume", |object, _| json!(string(object, "/spec/volumeName"))),
-    text("Capacity", |object, _| json!(bound(object, string(object, "/status/capacity/storage").to_string()))),
-    text("Access Modes", |object, _| json!(bound(object, access_modes(object, "/status/accessModes")))),
-    text("StorageClass", |object, _| json!(string(object, "/spec/storageClassName"))),
-    text("VolumeAttributesClass", |object, _| unset(string(object, "/spec/volumeAttributesClassName"))),
+    text("Capacity", |object, _| {
+        json!(bound(
+            object,
+            string(object, "/status/capacity/storage").to_string()
+        ))
+    }),
+    text("Access Modes", |object, _| {
+        json!(bound(object, access_modes(object, "/status/accessModes")))
+    }),
+    text("StorageClass", |object, _| {
+        json!(string(object, "/spec/storageClassName"))
+    }),
+    text("VolumeAttributesClass", |object, _| {
+        unset(string(object, "/spec/volumeAttributesClassName"))
+    }),
     AGE,
-    wide("VolumeMode", |object, _| unset(string(object, "/spec/volumeMode"))),
+    wide("VolumeMode", |object, _| {
+        unset(string(object, "/spec/volumeMode"))
+    }),
 ];
 
 pub(super) static QUOTAS: [Spec; 4] = [
@@ -93,8 +160,12 @@ pub(super) static QUOTAS: [Spec; 4] = [
     AGE,
 ];
 
-pub(super) static CREATED: [Spec; 2] =
-    [NAME, text("Created At", |object, _| json!(string(object, "/metadata/creationTimestamp")))];
+pub(super) static CREATED: [Spec; 2] = [
+    NAME,
+    text("Created At", |object, _| {
+        json!(string(object, "/metadata/creationTimestamp"))
+    }),
+];
 
 fn node_status(node: &Value) -> String {
     let mut words = match condition(node, "Ready") {
@@ -113,11 +184,13 @@ fn node_roles(node: &Value) -> String {
     let mut roles: Vec<&str> = labels
         .into_iter()
         .flatten()
-        .filter_map(|(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
-            Some(role) if !role.is_empty() => Some(role),
-            _ if key == "kubernetes.io/role" => value.as_str().filter(|role| !role.is_empty()),
-            _ => None,
-        })
+        .filter_map(
+            |(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
+                Some(role) if !role.is_empty() => Some(role),
+                _ if key == "kubernetes.io/role" => value.as_str().filter(|role| !role.is_empty()),
+                _ => None,
+            },
+        )
         .collect();
     roles.sort_unstable();
     roles.dedup();
@@ -126,7 +199,9 @@ fn node_roles(node: &Value) -> String {
 
 fn node_address<'a>(node: &'a Value, kind: &str) -> &'a str {
     let address = list(node, "/status/addresses").find(|address| string(address, "/type") == kind);
-    address.map(|address| string(address, "/address")).unwrap_or_default()
+    address
+        .map(|address| string(address, "/address"))
+        .unwrap_or_default()
 }
 
 fn or_unknown(text: &str) -> Value {
@@ -138,11 +213,17 @@ fn unset(text: &str) -> Value {
 }
 
 fn members(object: &Value, pointer: &str) -> usize {
-    object.pointer(pointer).and_then(Value::as_object).map_or(0, serde_json::Map::len)
+    object
+        .pointer(pointer)
+        .and_then(Value::as_object)
+        .map_or(0, serde_json::Map::len)
 }
 
 fn about(event: &Value) -> &Value {
-    event.get("involvedObject").or_else(|| event.get("regarding")).unwrap_or(&Value::Null)
+    event
+        .get("involvedObject")
+        .or_else(|| event.get("regarding"))
+        .unwrap_or(&Value::Null)
 }
 
 fn first_set<'a>(event: &Value, pointers: &[&'a str]) -> &'a str {
@@ -156,8 +237,19 @@ fn event_count(event: &Value) -> i64 {
 }
 
 fn event_age(event: &Value, now_seconds: i64) -> String {
-    let first = first_set(event, &["/firstTimestamp", "/deprecatedFirstTimestamp", "/eventTime"]);
-    let last = first_set(event, &["/series/lastObservedTime", "/lastTimestamp", "/deprecatedLastTimestamp", first]);
+    let first = first_set(
+        event,
+        &["/firstTimestamp", "/deprecatedFirstTimestamp", "/eventTime"],
+    );
+    let last = first_set(
+        event,
+        &[
+            "/series/lastObservedTime",
+            "/lastTimestamp",
+            "/deprecatedLastTimestamp",
+            first,
+        ],
+    );
     match event_count(event) {
         count if count > 1 => format!(
             "{} (x{count} over {})",
@@ -170,8 +262,12 @@ fn event_age(event: &Value, now_seconds: i64) -> String {
 
 fn event_source(event: &Value) -> String {
     let pick = |pointers: &[&'static str]| string(event, first_set(event, pointers)).to_string();
-    let component =
-        pick(&["/source/component", "/deprecatedSource/component", "/reportingComponent", "/reportingController"]);
+    let component = pick(&[
+        "/source/component",
+        "/deprecatedSource/component",
+        "/reportingComponent",
+        "/reportingController",
+    ]);
     match pick(&["/source/host", "/deprecatedSource/host", "/reportingInstance"]) {
         host if host.is_empty() => component,
         host => format!("{component}, {host}"),
@@ -179,25 +275,50 @@ fn event_source(event: &Value) -> String {
 }
 
 fn phase(object: &Value) -> &str {
-    if object.pointer("/metadata/deletionTimestamp").is_some() { "Terminating" } else { string(object, "/status/phase") }
+    if object.pointer("/metadata/deletionTimestamp").is_some() {
+        "Terminating"
+    } else {
+        string(object, "/status/phase")
+    }
 }
 
 fn bound(claim: &Value, text: String) -> String {
-    if string(claim, "/spec/volumeName").is_empty() { String::new() } else { text }
+    if string(claim, "/spec/volumeName").is_empty() {
+        String::new()
+    } else {
+        text
+    }
 }
 
 fn access_modes(object: &Value, pointer: &str) -> String {
-    let known = [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
+    let known = [
+        ("ReadWriteOnce", "RWO"),
+        ("ReadOnlyMany", "ROX"),
+        ("ReadWriteMany", "RWX"),
+        ("ReadWriteOncePod", "RWOP"),
+    ];
     let given: Vec<&str> = list(object, pointer).filter_map(Value::as_str).collect();
-    let short = known.iter().filter(|(mode, _)| given.contains(mode)).map(|(_, short)| *short);
+    let short = known
+        .iter()
+        .filter(|(mode, _)| given.contains(mode))
+        .map(|(_, short)| *short);
     short.collect::<Vec<_>>().join(",")
 }
 
 fn quota(object: &Value, limits: bool) -> String {
     let hard = object.pointer("/status/hard").and_then(Value::as_object);
-    let rows = hard.into_iter().flatten().filter(|(name, _)| name.starts_with("limits") == limits);
+    let rows = hard
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| name.starts_with("limits") == limits);
     let used = object.pointer("/status/used");
-    rows.map(|(name, hard)| format!("{name}: {}/{}", shown(used.and_then(|used| used.get(name)), "0"), shown(Some(hard), "0")))
-        .collect::<Vec<_>>()
-        .join(", ")
+    rows.map(|(name, hard)| {
+        format!(
+            "{name}: {}/{}",
+            shown(used.and_then(|used| used.get(name)), "0"),
+            shown(Some(hard), "0")
+        )
+    })
+    .collect::<Vec<_>>()
+    .join(", ")
 }

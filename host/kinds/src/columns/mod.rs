@@ -46,19 +46,32 @@ pub fn cells(resource: &Resource, object: &Value, now_seconds: i64) -> Vec<Value
 
 /// The text at a pointer, empty if there is none.
 fn string<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    object
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 fn number(object: &Value, pointer: &str) -> i64 {
-    object.pointer(pointer).and_then(Value::as_i64).unwrap_or_default()
+    object
+        .pointer(pointer)
+        .and_then(Value::as_i64)
+        .unwrap_or_default()
 }
 
 fn flag(object: &Value, pointer: &str) -> bool {
-    object.pointer(pointer).and_then(Value::as_bool).unwrap_or_default()
+    object
+        .pointer(pointer)
+        .and_then(Value::as_bool)
+        .unwrap_or_default()
 }
 
 fn list<'a>(object: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
-    object.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
+    object
+        .pointer(pointer)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
 }
 
 fn or_none(text: &str) -> Value {
@@ -77,7 +90,9 @@ fn shown(value: Option<&Value>, absent: &str) -> String {
 /// A label selector document, or a plain map of labels, in the form of a query.
 fn selector(document: Option<&Value>) -> String {
     let none = || "<none>".to_string();
-    let Some(fields) = document.and_then(Value::as_object) else { return none() };
+    let Some(fields) = document.and_then(Value::as_object) else {
+        return none();
+    };
     let parsed = if fields.contains_key("matchLabels") || fields.contains_key("matchExpressions") {
         LabelSelector::from_value(document.unwrap_or(&Value::Null)).unwrap_or_default()
     } else {

@@ -18,21 +18,31 @@ pub(super) static SERVICES: [Spec; 7] = [
     text("External-IP", |service, _| json!(external_address(service))),
     text("Port(s)", |service, _| or_none(&service_ports(service))),
     AGE,
-    wide("Selector", |service, _| json!(selector(service.pointer("/spec/selector")))),
+    wide("Selector", |service, _| {
+        json!(selector(service.pointer("/spec/selector")))
+    }),
 ];
 
-pub(super) static ENDPOINTS: [Spec; 3] = [NAME, text("Endpoints", |object, _| or_none(&endpoints(object))), AGE];
+pub(super) static ENDPOINTS: [Spec; 3] = [
+    NAME,
+    text("Endpoints", |object, _| or_none(&endpoints(object))),
+    AGE,
+];
 
 pub(super) static ENDPOINT_SLICES: [Spec; 5] = [
     NAME,
     text("AddressType", |object, _| json!(string(object, "/addressType"))),
     text("Ports", |object, _| {
-        let ports = list(object, "/ports").map(|port| shown(port.get("port"), "*")).collect();
+        let ports = list(object, "/ports")
+            .map(|port| shown(port.get("port"), "*"))
+            .collect();
         unset_or(bounded(ports))
     }),
     text("Endpoints", |object, _| {
         let addresses = list(object, "/endpoints").flat_map(|endpoint| list(endpoint, "/addresses"));
-        unset_or(bounded(addresses.filter_map(Value::as_str).map(str::to_string).collect()))
+        unset_or(bounded(
+            addresses.filter_map(Value::as_str).map(str::to_string).collect(),
+        ))
     }),
     AGE,
 ];
@@ -42,42 +52,78 @@ pub(super) static INGRESSES: [Spec; 6] = [
     text("Class", |ingress, _| {
         let annotation = "/metadata/annotations/kubernetes.io~1ingress.class";
         let class = string(ingress, "/spec/ingressClassName");
-        or_none(if class.is_empty() { string(ingress, annotation) } else { class })
+        or_none(if class.is_empty() {
+            string(ingress, annotation)
+        } else {
+            class
+        })
     }),
     text("Hosts", |ingress, _| {
         let hosts = list(ingress, "/spec/rules").map(|rule| string(rule, "/host"));
-        let hosts: Vec<String> = hosts.filter(|host| !host.is_empty()).map(str::to_string).collect();
-        json!(if hosts.is_empty() { "*".to_string() } else { bounded(hosts) })
+        let hosts: Vec<String> = hosts
+            .filter(|host| !host.is_empty())
+            .map(str::to_string)
+            .collect();
+        json!(if hosts.is_empty() {
+            "*".to_string()
+        } else {
+            bounded(hosts)
+        })
     }),
     text("Address", |ingress, _| json!(balancer_addresses(ingress))),
-    text("Ports", |ingress, _| json!(if list(ingress, "/spec/tls").next().is_some() { "80, 443" } else { "80" })),
+    text("Ports", |ingress, _| {
+        json!(if list(ingress, "/spec/tls").next().is_some() {
+            "80, 443"
+        } else {
+            "80"
+        })
+    }),
     AGE,
 ];
 
 pub(super) static INGRESS_CLASSES: [Spec; 4] = [
     NAME,
-    text("Controller", |object, _| json!(string(object, "/spec/controller"))),
+    text("Controller", |object, _| {
+        json!(string(object, "/spec/controller"))
+    }),
     text("Parameters", |object, _| {
         let part = |name: &str| string(object, &format!("/spec/parameters/{name}")).to_string();
         let (group, kind, name) = (part("apiGroup"), part("kind"), part("name"));
         let dot = if group.is_empty() { "" } else { "." };
-        if name.is_empty() { json!("<none>") } else { json!(format!("{kind}{dot}{group}/{name}")) }
+        if name.is_empty() {
+            json!("<none>")
+        } else {
+            json!(format!("{kind}{dot}{group}/{name}"))
+        }
     }),
     AGE,
 ];
 
-pub(super) static POLICIES: [Spec; 3] =
-    [NAME, text("Pod-Selector", |object, _| json!(selector(object.pointer("/spec/podSelector")))), AGE];
+pub(super) static POLICIES: [Spec; 3] = [
+    NAME,
+    text("Pod-Selector", |object, _| {
+        json!(selector(object.pointer("/spec/podSelector")))
+    }),
+    AGE,
+];
 
 fn unset_or(text: String) -> Value {
-    json!(if text.is_empty() { "<unset>".to_string() } else { text })
+    json!(if text.is_empty() {
+        "<unset>".to_string()
+    } else {
+        text
+    })
 }
 
 fn bounded(mut texts: Vec<String>) -> String {
     let more = texts.len().saturating_sub(SHOWN_MAX);
     texts.truncate(SHOWN_MAX);
     let shown = texts.join(",");
-    if more == 0 { shown } else { format!("{shown} + {more} more...") }
+    if more == 0 {
+        shown
+    } else {
+        format!("{shown} + {more} more...")
+    }
 }
 
 fn balancer_addresses(object: &Value) -> String {
@@ -90,7 +136,10 @@ fn balancer_addresses(object: &Value) -> String {
 }
 
 fn external_address(service: &Value) -> String {
-    let external = list(service, "/spec/externalIPs").filter_map(Value::as_str).collect::<Vec<_>>().join(",");
+    let external = list(service, "/spec/externalIPs")
+        .filter_map(Value::as_str)
+        .collect::<Vec<_>>()
+        .join(",");
     match string(service, "/spec/type") {
         "ExternalName" => string(service, "/spec/externalName").to_string(),
         "LoadBalancer" => match (balancer_addresses(service), external) {
@@ -112,7 +161,10 @@ fn service_ports(service: &Value) -> String {
             _ => format!("{number}/{protocol}"),
         }
     };
-    list(service, "/spec/ports").map(port).collect::<Vec<_>>().join(",")
+    list(service, "/spec/ports")
+        .map(port)
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 fn endpoints(object: &Value) -> String {

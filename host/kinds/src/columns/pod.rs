@@ -18,15 +18,30 @@ pub(super) static PODS: [Spec; 9] = [
     text("Restarts", |pod, now| json!(Summary::of(pod).restarts.shown(now))),
     AGE,
     wide("IP", |pod, _| {
-        let first = list(pod, "/status/podIPs").next().map(|address| string(address, "/ip")).unwrap_or_default();
-        or_none(if first.is_empty() { string(pod, "/status/podIP") } else { first })
+        let first = list(pod, "/status/podIPs")
+            .next()
+            .map(|address| string(address, "/ip"))
+            .unwrap_or_default();
+        or_none(if first.is_empty() {
+            string(pod, "/status/podIP")
+        } else {
+            first
+        })
     }),
     wide("Node", |pod, _| or_none(string(pod, "/spec/nodeName"))),
-    wide("Nominated Node", |pod, _| or_none(string(pod, "/status/nominatedNodeName"))),
+    wide("Nominated Node", |pod, _| {
+        or_none(string(pod, "/status/nominatedNodeName"))
+    }),
     wide("Readiness Gates", |pod, _| {
-        let gates: Vec<&str> = list(pod, "/spec/readinessGates").map(|gate| string(gate, "/conditionType")).collect();
+        let gates: Vec<&str> = list(pod, "/spec/readinessGates")
+            .map(|gate| string(gate, "/conditionType"))
+            .collect();
         let met = gates.iter().filter(|gate| condition(pod, gate) == "True").count();
-        if gates.is_empty() { json!("<none>") } else { json!(format!("{met}/{}", gates.len())) }
+        if gates.is_empty() {
+            json!("<none>")
+        } else {
+            json!(format!("{met}/{}", gates.len()))
+        }
     }),
 ];
 
@@ -45,7 +60,9 @@ impl Restarts {
 
     fn shown(&self, now_seconds: i64) -> String {
         match self.last_second {
-            Some(last) if self.count != 0 => format!("{} ({} ago)", self.count, age::human(now_seconds - last)),
+            Some(last) if self.count != 0 => {
+                format!("{} ({} ago)", self.count, age::human(now_seconds - last))
+            }
             _ => self.count.to_string(),
         }
     }
@@ -72,11 +89,15 @@ impl Summary {
         let phase = string(pod, "/status/phase");
         let said = string(pod, "/status/reason");
         let mut reason = if said.is_empty() { phase } else { said }.to_string();
-        let gated = |one: &Value| string(one, "/type") == "PodScheduled" && string(one, "/reason") == "SchedulingGated";
+        let gated = |one: &Value| {
+            string(one, "/type") == "PodScheduled" && string(one, "/reason") == "SchedulingGated"
+        };
         if list(pod, "/status/conditions").any(gated) {
             reason = "SchedulingGated".to_string();
         }
-        let sidecars = list(pod, "/spec/initContainers").filter(|one| is_sidecar(one)).count();
+        let sidecars = list(pod, "/spec/initContainers")
+            .filter(|one| is_sidecar(one))
+            .count();
         let total = list(pod, "/spec/containers").count() + sidecars;
         let initialization = initialization(pod);
         let (mut ready, mut restarts) = (initialization.sidecars_ready, initialization.restarts);
@@ -98,17 +119,30 @@ impl Summary {
                 }
             }
             if reason == "Completed" && running {
-                reason = if condition(pod, "Ready") == "True" { "Running" } else { "NotReady" }.to_string();
+                reason = if condition(pod, "Ready") == "True" {
+                    "Running"
+                } else {
+                    "NotReady"
+                }
+                .to_string();
             }
         }
-        if pod.pointer("/metadata/deletionTimestamp").is_some_and(Value::is_string) {
+        if pod
+            .pointer("/metadata/deletionTimestamp")
+            .is_some_and(Value::is_string)
+        {
             if said == "NodeLost" {
                 reason = "Unknown".to_string();
             } else if !matches!(phase, "Succeeded" | "Failed") {
                 reason = "Terminating".to_string();
             }
         }
-        Self { ready, total, reason, restarts }
+        Self {
+            ready,
+            total,
+            reason,
+            restarts,
+        }
     }
 }
 
@@ -125,7 +159,9 @@ fn initialization(pod: &Value) -> Initialization {
         sidecars_ready: 0,
     };
     for (index, container) in list(pod, "/status/initContainerStatuses").enumerate() {
-        let sidecar = specs.iter().any(|spec| string(spec, "/name") == string(container, "/name") && is_sidecar(spec));
+        let sidecar = specs
+            .iter()
+            .any(|spec| string(spec, "/name") == string(container, "/name") && is_sidecar(spec));
         seen.restarts.add(container);
         if sidecar {
             seen.sidecar_restarts.add(container);
@@ -163,7 +199,10 @@ fn container_word(container: &Value) -> Option<String> {
     if !waiting.is_empty() {
         return Some(waiting.to_string());
     }
-    container.pointer("/state/terminated").filter(|ended| ended.is_object()).map(ended_word)
+    container
+        .pointer("/state/terminated")
+        .filter(|ended| ended.is_object())
+        .map(ended_word)
 }
 
 /// The status of a condition, empty if it is not there.

@@ -116,7 +116,9 @@ pub(super) fn columns(resource: &Resource) -> &'static [Spec] {
         ("admissionregistration.k8s.io", kind) => match kind {
             "ValidatingAdmissionPolicy" => &cluster::VALIDATING_POLICIES,
             "MutatingAdmissionPolicy" => &cluster::MUTATING_POLICIES,
-            "ValidatingAdmissionPolicyBinding" | "MutatingAdmissionPolicyBinding" => &cluster::POLICY_BINDINGS,
+            "ValidatingAdmissionPolicyBinding" | "MutatingAdmissionPolicyBinding" => {
+                &cluster::POLICY_BINDINGS
+            }
             _ => &cluster::WEBHOOKS,
         },
         ("node.k8s.io", "RuntimeClass") => &cluster::RUNTIME_CLASSES,

@@ -15,7 +15,15 @@ fn check(api_version: &str, kind: &str, object: Value, expected: &[&str]) {
         .iter()
         .map(|cell| cell.as_str().map_or_else(|| cell.to_string(), str::to_string))
         .collect();
-    assert_eq!(shown, expected, "{:?}", of(&resource).iter().map(|column| &column.name).collect::<Vec<_>>());
+    assert_eq!(
+        shown,
+        expected,
+        "{:?}",
+        of(&resource)
+            .iter()
+            .map(|column| &column.name)
+            .collect::<Vec<_>>()
+    );
 }
 
 #[track_caller]
@@ -37,17 +45,65 @@ fn pods_running_and_failing() {
     let killed = json!({"restartCount": 0, "state": {"terminated": {"exitCode": 137, "signal": 9}}});
     let with = |phase: &str, statuses: Value| json!({"phase": phase, "containerStatuses": statuses});
     check_pod(json!({"phase": "Pending"}), json!({}), "0/2", "Pending", "0");
-    check_pod(with("Running", json!([running, running])), json!({}), "2/2", "Running", "0");
-    check_pod(with("Running", json!([running, crashing])), json!({}), "1/2", "CrashLoopBackOff", "3 (5m ago)");
-    check_pod(with("Running", json!([done, running])), json!({}), "1/2", "NotReady", "0");
-    check_pod(with("Succeeded", json!([done, done])), json!({}), "0/2", "Completed", "0");
-    check_pod(with("Failed", json!([killed, done])), json!({}), "0/2", "Signal:9", "0");
-    check_pod(json!({"phase": "Failed", "reason": "Evicted"}), json!({}), "0/2", "Evicted", "0");
+    check_pod(
+        with("Running", json!([running, running])),
+        json!({}),
+        "2/2",
+        "Running",
+        "0",
+    );
+    check_pod(
+        with("Running", json!([running, crashing])),
+        json!({}),
+        "1/2",
+        "CrashLoopBackOff",
+        "3 (5m ago)",
+    );
+    check_pod(
+        with("Running", json!([done, running])),
+        json!({}),
+        "1/2",
+        "NotReady",
+        "0",
+    );
+    check_pod(
+        with("Succeeded", json!([done, done])),
+        json!({}),
+        "0/2",
+        "Completed",
+        "0",
+    );
+    check_pod(
+        with("Failed", json!([killed, done])),
+        json!({}),
+        "0/2",
+        "Signal:9",
+        "0",
+    );
+    check_pod(
+        json!({"phase": "Failed", "reason": "Evicted"}),
+        json!({}),
+        "0/2",
+        "Evicted",
+        "0",
+    );
     let deleted = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:59:00Z"}});
-    check_pod(with("Running", json!([running, running])), deleted.clone(), "2/2", "Terminating", "0");
+    check_pod(
+        with("Running", json!([running, running])),
+        deleted.clone(),
+        "2/2",
+        "Terminating",
+        "0",
+    );
     check_pod(with("Succeeded", json!([done])), deleted, "0/2", "Completed", "0");
     let gated = json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]);
-    check_pod(json!({"phase": "Pending", "conditions": gated}), json!({}), "0/2", "SchedulingGated", "0");
+    check_pod(
+        json!({"phase": "Pending", "conditions": gated}),
+        json!({}),
+        "0/2",
+        "SchedulingGated",
+        "0",
+    );
 }
 
 #[test]
@@ -55,15 +111,42 @@ fn pods_initializing() {
     let spec = json!({"spec": {"initContainers": [{"name": "i"}, {"name": "j"}]}});
     let done = json!({"name": "i", "restartCount": 0, "state": {"terminated": {"exitCode": 0}}});
     let status = |statuses: Value| json!({"phase": "Pending", "initContainerStatuses": statuses});
-    let waiting = json!({"name": "j", "restartCount": 0, "state": {"waiting": {"reason": "PodInitializing"}}});
-    check_pod(status(json!([done, waiting])), spec.clone(), "0/2", "Init:1/2", "0");
+    let waiting =
+        json!({"name": "j", "restartCount": 0, "state": {"waiting": {"reason": "PodInitializing"}}});
+    check_pod(
+        status(json!([done, waiting])),
+        spec.clone(),
+        "0/2",
+        "Init:1/2",
+        "0",
+    );
     let failed = json!({"name": "j", "restartCount": 2, "state": {"terminated": {"exitCode": 3}}});
-    check_pod(status(json!([done, failed])), spec.clone(), "0/2", "Init:ExitCode:3", "2");
-    let backing = json!({"name": "i", "restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}}});
-    check_pod(status(json!([backing, waiting])), spec, "0/2", "Init:CrashLoopBackOff", "1");
+    check_pod(
+        status(json!([done, failed])),
+        spec.clone(),
+        "0/2",
+        "Init:ExitCode:3",
+        "2",
+    );
+    let backing =
+        json!({"name": "i", "restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}}});
+    check_pod(
+        status(json!([backing, waiting])),
+        spec,
+        "0/2",
+        "Init:CrashLoopBackOff",
+        "1",
+    );
     let sidecar = json!({"spec": {"initContainers": [{"name": "s", "restartPolicy": "Always"}]}});
-    let up = json!({"name": "s", "started": true, "ready": true, "restartCount": 1, "state": {"running": {}}});
-    check_pod(json!({"phase": "Running", "initContainerStatuses": [up]}), sidecar, "1/3", "Running", "1");
+    let up =
+        json!({"name": "s", "started": true, "ready": true, "restartCount": 1, "state": {"running": {}}});
+    check_pod(
+        json!({"phase": "Running", "initContainerStatuses": [up]}),
+        sidecar,
+        "1/3",
+        "Running",
+        "1",
+    );
 }
 
 #[test]
@@ -81,21 +164,51 @@ fn other_kinds() {
         "v1",
         "Service",
         json!({"metadata": metadata, "spec": {"type": "NodePort", "clusterIP": "10.0.0.1", "ports": [{"port": 80, "nodePort": 30000, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}]}}),
-        &["x", "NodePort", "10.0.0.1", "<none>", "80:30000/TCP,53/UDP", "60s", "<none>"],
+        &[
+            "x",
+            "NodePort",
+            "10.0.0.1",
+            "<none>",
+            "80:30000/TCP,53/UDP",
+            "60s",
+            "<none>",
+        ],
     );
     check(
         "v1",
         "Node",
         json!({"metadata": {"name": "x", "creationTimestamp": "2026-01-01T00:59:00Z", "labels": {"node-role.kubernetes.io/control-plane": ""}},
             "spec": {"unschedulable": true}, "status": {"conditions": [{"type": "Ready", "status": "True"}], "nodeInfo": {"kubeletVersion": "v1.36.0"}, "addresses": [{"type": "InternalIP", "address": "1.2.3.4"}]}}),
-        &["x", "Ready,SchedulingDisabled", "control-plane", "60s", "v1.36.0", "1.2.3.4", "<none>", "<unknown>", "<unknown>", "<unknown>"],
+        &[
+            "x",
+            "Ready,SchedulingDisabled",
+            "control-plane",
+            "60s",
+            "v1.36.0",
+            "1.2.3.4",
+            "<none>",
+            "<unknown>",
+            "<unknown>",
+            "<unknown>",
+        ],
     );
     check(
         "v1",
         "Event",
         json!({"metadata": metadata, "type": "Normal", "reason": "Pulled", "involvedObject": {"kind": "Pod", "name": "p"}, "message": "m", "count": 3,
             "firstTimestamp": "2026-01-01T00:50:00Z", "lastTimestamp": "2026-01-01T00:59:30Z", "source": {"component": "kubelet", "host": "n"}}),
-        &["30s (x3 over 10m)", "Normal", "Pulled", "pod/p", "", "kubelet, n", "m", "10m", "3", "x"],
+        &[
+            "30s (x3 over 10m)",
+            "Normal",
+            "Pulled",
+            "pod/p",
+            "",
+            "kubelet, n",
+            "m",
+            "10m",
+            "3",
+            "x",
+        ],
     );
     check(
         "batch/v1",
@@ -110,15 +223,34 @@ fn other_kinds() {
             "conditions": [{"type": "Ready", "status": "True"}]}}),
         &["x", "scheduler", "spread 1.2.0", "True", "7", "1.5ms", "1", "60s"],
     );
-    check("rbac.authorization.k8s.io/v1", "Role", json!({"metadata": metadata}), &["x", "2026-01-01T00:59:00Z"]);
-    check("resource.k8s.io/v1", "DeviceClass", json!({"metadata": metadata}), &["x", "60s"]);
+    check(
+        "rbac.authorization.k8s.io/v1",
+        "Role",
+        json!({"metadata": metadata}),
+        &["x", "2026-01-01T00:59:00Z"],
+    );
+    check(
+        "resource.k8s.io/v1",
+        "DeviceClass",
+        json!({"metadata": metadata}),
+        &["x", "60s"],
+    );
 }
 
 #[test]
 fn every_kind_shows_something_of_anything() {
     for resource in all() {
-        for object in [json!({}), json!({"metadata": null, "spec": [], "status": 1}), json!(null)] {
-            assert_eq!(cells(resource, &object, NOW).len(), of(resource).len(), "{}", resource.kind);
+        for object in [
+            json!({}),
+            json!({"metadata": null, "spec": [], "status": 1}),
+            json!(null),
+        ] {
+            assert_eq!(
+                cells(resource, &object, NOW).len(),
+                of(resource).len(),
+                "{}",
+                resource.kind
+            );
         }
     }
 }

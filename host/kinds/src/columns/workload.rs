@@ -6,15 +6,25 @@ use super::pod::condition;
 use super::table::{AGE, NAME, Spec, integer, text, wide};
 use super::{age, flag, list, number, or_none, selector, shown, string};
 
-const CONTAINERS: Spec = wide("Containers", |object, _| json!(containers(object, "/spec/template/spec", "/name")));
-const IMAGES: Spec = wide("Images", |object, _| json!(containers(object, "/spec/template/spec", "/image")));
-const SELECTOR: Spec = wide("Selector", |object, _| json!(selector(object.pointer("/spec/selector"))));
+const CONTAINERS: Spec = wide("Containers", |object, _| {
+    json!(containers(object, "/spec/template/spec", "/name"))
+});
+const IMAGES: Spec = wide("Images", |object, _| {
+    json!(containers(object, "/spec/template/spec", "/image"))
+});
+const SELECTOR: Spec = wide("Selector", |object, _| {
+    json!(selector(object.pointer("/spec/selector")))
+});
 
 pub(super) static DEPLOYMENTS: [Spec; 8] = [
     NAME,
     text("Ready", |object, _| json!(ready(object, "/status/readyReplicas"))),
-    integer("Up-to-date", |object, _| json!(number(object, "/status/updatedReplicas"))),
-    integer("Available", |object, _| json!(number(object, "/status/availableReplicas"))),
+    integer("Up-to-date", |object, _| {
+        json!(number(object, "/status/updatedReplicas"))
+    }),
+    integer("Available", |object, _| {
+        json!(number(object, "/status/availableReplicas"))
+    }),
     AGE,
     CONTAINERS,
     IMAGES,
@@ -25,24 +35,41 @@ pub(super) static REPLICA_SETS: [Spec; 8] = [
     NAME,
     integer("Desired", |object, _| json!(number(object, "/spec/replicas"))),
     integer("Current", |object, _| json!(number(object, "/status/replicas"))),
-    integer("Ready", |object, _| json!(number(object, "/status/readyReplicas"))),
+    integer("Ready", |object, _| {
+        json!(number(object, "/status/readyReplicas"))
+    }),
     AGE,
     CONTAINERS,
     IMAGES,
     SELECTOR,
 ];
 
-pub(super) static STATEFUL_SETS: [Spec; 5] =
-    [NAME, text("Ready", |object, _| json!(ready(object, "/status/readyReplicas"))), AGE, CONTAINERS, IMAGES];
+pub(super) static STATEFUL_SETS: [Spec; 5] = [
+    NAME,
+    text("Ready", |object, _| json!(ready(object, "/status/readyReplicas"))),
+    AGE,
+    CONTAINERS,
+    IMAGES,
+];
 
 pub(super) static DAEMON_SETS: [Spec; 11] = [
     NAME,
-    integer("Desired", |object, _| json!(number(object, "/status/desiredNumberScheduled"))),
-    integer("Current", |object, _| json!(number(object, "/status/currentNumberScheduled"))),
+    integer("Desired", |object, _| {
+        json!(number(object, "/status/desiredNumberScheduled"))
+    }),
+    integer("Current", |object, _| {
+        json!(number(object, "/status/currentNumberScheduled"))
+    }),
     integer("Ready", |object, _| json!(number(object, "/status/numberReady"))),
-    integer("Up-to-date", |object, _| json!(number(object, "/status/updatedNumberScheduled"))),
-    integer("Available", |object, _| json!(number(object, "/status/numberAvailable"))),
-    text("Node Selector", |object, _| json!(selector(object.pointer("/spec/template/spec/nodeSelector")))),
+    integer("Up-to-date", |object, _| {
+        json!(number(object, "/status/updatedNumberScheduled"))
+    }),
+    integer("Available", |object, _| {
+        json!(number(object, "/status/numberAvailable"))
+    }),
+    text("Node Selector", |object, _| {
+        json!(selector(object.pointer("/spec/template/spec/nodeSelector")))
+    }),
     AGE,
     CONTAINERS,
     IMAGES,
@@ -68,16 +95,40 @@ pub(super) static CRON_JOBS: [Spec; 10] = [
     NAME,
     text("Schedule", |object, _| json!(string(object, "/spec/schedule"))),
     text("Timezone", |object, _| or_none(string(object, "/spec/timeZone"))),
-    text("Suspend", |object, _| json!(if flag(object, "/spec/suspend") { "True" } else { "False" })),
-    integer("Active", |object, _| json!(list(object, "/status/active").count())),
-    text("Last Schedule", |object, now| match string(object, "/status/lastScheduleTime") {
-        "" => json!("<none>"),
-        _ => json!(age::since(object, "/status/lastScheduleTime", now)),
+    text("Suspend", |object, _| {
+        json!(if flag(object, "/spec/suspend") {
+            "True"
+        } else {
+            "False"
+        })
+    }),
+    integer("Active", |object, _| {
+        json!(list(object, "/status/active").count())
+    }),
+    text("Last Schedule", |object, now| {
+        match string(object, "/status/lastScheduleTime") {
+            "" => json!("<none>"),
+            _ => json!(age::since(object, "/status/lastScheduleTime", now)),
+        }
     }),
     AGE,
-    wide("Containers", |object, _| json!(containers(object, "/spec/jobTemplate/spec/template/spec", "/name"))),
-    wide("Images", |object, _| json!(containers(object, "/spec/jobTemplate/spec/template/spec", "/image"))),
-    wide("Selector", |object, _| json!(selector(object.pointer("/spec/jobTemplate/spec/selector")))),
+    wide("Containers", |object, _| {
+        json!(containers(
+            object,
+            "/spec/jobTemplate/spec/template/spec",
+            "/name"
+        ))
+    }),
+    wide("Images", |object, _| {
+        json!(containers(
+            object,
+            "/spec/jobTemplate/spec/template/spec",
+            "/image"
+        ))
+    }),
+    wide("Selector", |object, _| {
+        json!(selector(object.pointer("/spec/jobTemplate/spec/selector")))
+    }),
 ];
 
 pub(super) static REVISIONS: [Spec; 4] = [
@@ -101,29 +152,48 @@ pub(super) static REVISIONS: [Spec; 4] = [
 
 pub(super) static POD_TEMPLATES: [Spec; 4] = [
     NAME,
-    text("Containers", |object, _| json!(containers(object, "/template/spec", "/name"))),
-    text("Images", |object, _| json!(containers(object, "/template/spec", "/image"))),
-    text("Pod Labels", |object, _| json!(selector(object.pointer("/template/metadata/labels")))),
+    text("Containers", |object, _| {
+        json!(containers(object, "/template/spec", "/name"))
+    }),
+    text("Images", |object, _| {
+        json!(containers(object, "/template/spec", "/image"))
+    }),
+    text("Pod Labels", |object, _| {
+        json!(selector(object.pointer("/template/metadata/labels")))
+    }),
 ];
 
 pub(super) static AUTOSCALERS: [Spec; 7] = [
     NAME,
     text("Reference", |object, _| {
-        let (kind, name) = (string(object, "/spec/scaleTargetRef/kind"), string(object, "/spec/scaleTargetRef/name"));
+        let (kind, name) = (
+            string(object, "/spec/scaleTargetRef/kind"),
+            string(object, "/spec/scaleTargetRef/name"),
+        );
         json!(format!("{kind}/{name}"))
     }),
     text("Targets", |object, _| json!(targets(object))),
-    text("MinPods", |object, _| json!(shown(object.pointer("/spec/minReplicas"), "<unset>"))),
+    text("MinPods", |object, _| {
+        json!(shown(object.pointer("/spec/minReplicas"), "<unset>"))
+    }),
     integer("MaxPods", |object, _| json!(number(object, "/spec/maxReplicas"))),
-    integer("Replicas", |object, _| json!(number(object, "/status/currentReplicas"))),
+    integer("Replicas", |object, _| {
+        json!(number(object, "/status/currentReplicas"))
+    }),
     AGE,
 ];
 
 pub(super) static BUDGETS: [Spec; 5] = [
     NAME,
-    text("Min Available", |object, _| json!(shown(object.pointer("/spec/minAvailable"), "N/A"))),
-    text("Max Unavailable", |object, _| json!(shown(object.pointer("/spec/maxUnavailable"), "N/A"))),
-    integer("Allowed Disruptions", |object, _| json!(number(object, "/status/disruptionsAllowed"))),
+    text("Min Available", |object, _| {
+        json!(shown(object.pointer("/spec/minAvailable"), "N/A"))
+    }),
+    text("Max Unavailable", |object, _| {
+        json!(shown(object.pointer("/spec/maxUnavailable"), "N/A"))
+    }),
+    integer("Allowed Disruptions", |object, _| {
+        json!(number(object, "/status/disruptionsAllowed"))
+    }),
     AGE,
 ];
 
@@ -133,7 +203,9 @@ fn ready(object: &Value, pointer: &str) -> String {
 
 fn containers(object: &Value, spec: &str, field: &str) -> String {
     let list = list(object, &format!("{spec}/containers"));
-    list.map(|container| string(container, field)).collect::<Vec<_>>().join(",")
+    list.map(|container| string(container, field))
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 fn job_status(job: &Value) -> &'static str {
@@ -169,7 +241,10 @@ fn completions(job: &Value) -> String {
 /// At most two metrics are shown, then how many more there are.
 fn targets(object: &Value) -> String {
     const METRICS_SHOWN_MAX: usize = 2;
-    if let Some(target) = object.pointer("/spec/targetCPUUtilizationPercentage").and_then(Value::as_i64) {
+    if let Some(target) = object
+        .pointer("/spec/targetCPUUtilizationPercentage")
+        .and_then(Value::as_i64)
+    {
         let current = object.pointer("/status/currentCPUUtilizationPercentage");
         let current = current.map_or("<unknown>".to_string(), |value| format!("{value}%"));
         return format!("cpu: {current}/{target}%");
@@ -194,14 +269,20 @@ fn targets(object: &Value) -> String {
                         "" => unknown,
                         value => value,
                     };
-                    if name.is_empty() { format!("{now}/<auto>") } else { format!("{name}: {now}/{target}") }
+                    if name.is_empty() {
+                        format!("{now}/<auto>")
+                    } else {
+                        format!("{name}: {now}/{target}")
+                    }
                 }
             }
         })
         .collect();
     match all.len() {
         0 => "<none>".to_string(),
-        count if count > METRICS_SHOWN_MAX => format!("{} + {} more...", all[..METRICS_SHOWN_MAX].join(", "), count - 2),
+        count if count > METRICS_SHOWN_MAX => {
+            format!("{} + {} more...", all[..METRICS_SHOWN_MAX].join(", "), count - 2)
+        }
         _ => all.join(", "),
     }
 }

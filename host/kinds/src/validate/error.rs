@@ -99,11 +99,10 @@ impl FieldError {
 
     /// A text is none of the known ones.
     pub fn not_supported(field: impl Into<String>, value: &str, known: &[&str]) -> Self {
-        let mut sorted: Vec<String> = known.iter().map(|one| format!("{one:?}")).collect();
-        sorted.sort();
+        let known: Vec<String> = known.iter().map(|one| format!("{one:?}")).collect();
         let message = format!(
             "Unsupported value: {value:?}: supported values: {}",
-            sorted.join(", ")
+            known.join(", ")
         );
         Self::new(field, Cause::NotSupported, message)
     }
