@@ -1,0 +1,129 @@
+//! The one body type of requests and responses, whether they came over TLS or from a client in process.
+//!
+//! A body is bytes that are there already, or a stream of slices (lists, watches, logs). Called by every
+//! module that answers. Size limits are the reader's business: see [`Body::collect`].
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
+
+/// An error under a body: a broken connection, a failed upstream.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+type Slices = Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send>>;
+
+/// A request's or response's body.
+pub struct Body(Inner);
+
+enum Inner {
+    Full(Bytes),
+    Stream(Slices),
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Inner::Full(bytes) => write!(f, "Body({} bytes)", bytes.len()),
+            Inner::Stream(_) => f.write_str("Body(stream)"),
+        }
+    }
+}
+
+impl Body {
+    /// A body without bytes.
+    pub fn empty() -> Self {
+        Self(Inner::Full(Bytes::new()))
+    }
+
+    /// A body that is produced while it is sent.
+    pub fn stream(slices: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static) -> Self {
+        Self(Inner::Stream(Box::pin(slices)))
+    }
+
+    /// Any other body; trailers are dropped.
+    pub fn wrap<B>(body: B) -> Self
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        if body.is_end_stream() {
+            return Self::empty();
+        }
+        let frames = body.into_data_stream();
+        Self::stream(frames.map(|slice| slice.map_err(Into::into)))
+    }
+
+    /// All bytes, or none where there are more than `limit_bytes`.
+    pub async fn collect(self, limit_bytes: usize) -> Result<Option<Bytes>, BoxError> {
+        let mut slices = match self.0 {
+            Inner::Full(bytes) => return Ok((bytes.len() <= limit_bytes).then_some(bytes)),
+            Inner::Stream(slices) => slices,
+        };
+        let mut first: Option<Bytes> = None;
+        let mut all = BytesMut::new();
+        while let Some(slice) = slices.next().await {
+            let slice = slice?;
+            if all.len() + first.as_ref().map_or(0, Bytes::len) + slice.len() > limit_bytes {
+                return Ok(None);
+            }
+            match first.take() {
+                None if all.is_empty() => first = Some(slice),
+                None => all.extend_from_slice(&slice),
+                Some(held) => {
+                    all.extend_from_slice(&held);
+                    all.extend_from_slice(&slice);
+                }
+            }
+        }
+        Ok(Some(first.unwrap_or_else(|| all.freeze())))
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self(Inner::Full(bytes))
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Inner::Full(bytes.into()))
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Self(Inner::Full(text.into()))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.get_mut().0 {
+            Inner::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Inner::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Inner::Stream(slices) => slices.as_mut().poll_next(context).map_ok(Frame::data),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.0, Inner::Full(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Inner::Stream(_) => SizeHint::default(),
+        }
+    }
+}

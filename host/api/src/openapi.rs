@@ -1,0 +1,400 @@
+//! OpenAPI: v3 by group and version, v2 as one document, both made from the table and `kinds`' schemas.
+//!
+//! Enough of each operation is told for clients: which kind it is about, what it does, which media types a
+//! patch may have, and the query parameters by which kubectl knows that the server validates fields itself.
+//! Documents are made when first asked for and kept until the table changes. v2 is served as JSON alone.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use capstan_kinds::resource::Resource;
+use capstan_kinds::schema;
+use capstan_kinds::status::Status;
+use http::HeaderMap;
+use http::header::HeaderValue;
+use serde_json::{Map, Value, json};
+
+use crate::answer::{self, Answer};
+use crate::discovery::{hash, versions, with_tag};
+use crate::negotiate::{self, JSON};
+use crate::present::to_bytes;
+use crate::registry::Table;
+use crate::request::Query;
+
+const PATCH_TYPES: [&str; 3] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+];
+/// Versions of the document's form: v2 and v3 differ in a few places.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Edition {
+    V2,
+    V3,
+}
+
+type Document = (Bytes, String);
+
+#[derive(Default)]
+struct Held {
+    generation: u64,
+    /// By path, such as `apis/apps/v1`; v2 under the empty path.
+    documents: HashMap<String, Document>,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct OpenApi(Mutex<Held>);
+
+impl OpenApi {
+    pub(crate) fn v2(&self, table: &Table, headers: &HeaderMap) -> Answer {
+        let accepted = headers
+            .get(http::header::ACCEPT)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("*/*");
+        let json_will_do = accepted
+            .split(',')
+            .any(|choice| matches!(negotiate::split(choice.trim()).0, JSON | "*/*" | "application/*"));
+        if !json_will_do {
+            return Err(Status::not_acceptable(&[JSON]).into());
+        }
+        let (bytes, tag) = self.document(table, "", |all| {
+            let mut document = document(all, |_| true, Edition::V2);
+            document["swagger"] = json!("2.0");
+            document
+        });
+        Ok(with_tag(JSON, bytes, &format!("\"{tag}\""), headers))
+    }
+
+    pub(crate) fn v3(&self, table: &Table, path: &str, query: &Query, headers: &HeaderMap) -> Answer {
+        let path = path.trim_start_matches("/openapi/v3").trim_start_matches('/');
+        let (_, all) = table.all();
+        let served = group_versions(&all);
+        if path.is_empty() {
+            let mut paths = Map::new();
+            for (path, _, _) in &served {
+                let (_, tag) = self.group_version(table, path, &served)?;
+                let url = format!("/openapi/v3/{path}?hash={tag}");
+                paths.insert(path.clone(), json!({ "serverRelativeURL": url }));
+            }
+            return Ok(answer::json(200, &json!({ "paths": paths })));
+        }
+        let (bytes, tag) = self.group_version(table, path, &served)?;
+        if let Some(asked) = query.get("hash")
+            && asked != tag
+        {
+            let mut response = answer::with_type(301, JSON, crate::Body::empty());
+            let location = HeaderValue::from_str(&format!("/openapi/v3/{path}?hash={tag}"));
+            if let Ok(location) = location {
+                response.headers_mut().insert("location", location);
+            }
+            return Ok(response);
+        }
+        let mut response = with_tag(JSON, bytes, &format!("\"{tag}\""), headers);
+        if query.get("hash").is_some() {
+            let forever = HeaderValue::from_static("public, immutable");
+            response.headers_mut().insert("cache-control", forever);
+        }
+        Ok(response)
+    }
+
+    fn group_version(
+        &self,
+        table: &Table,
+        path: &str,
+        served: &[(String, String, String)],
+    ) -> Result<Document, crate::refusal::Refusal> {
+        let Some((_, group, version)) = served.iter().find(|(one, _, _)| one == path) else {
+            return Err(Status::not_found_path().into());
+        };
+        Ok(self.document(table, path, |all| {
+            let own = |one: &Resource| one.group == *group && one.version == *version;
+            let mut document = document(all, own, Edition::V3);
+            document["openapi"] = json!("3.0.0");
+            document
+        }))
+    }
+
+    fn document(&self, table: &Table, path: &str, make: impl FnOnce(&[Arc<Resource>]) -> Value) -> Document {
+        let (generation, all) = table.all();
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.generation != generation {
+            *held = Held {
+                generation,
+                documents: HashMap::new(),
+            };
+        }
+        if let Some(document) = held.documents.get(path) {
+            return document.clone();
+        }
+        let bytes = to_bytes(&make(&all));
+        let document = (bytes.clone(), hash(&bytes));
+        held.documents.insert(path.to_owned(), document.clone());
+        document
+    }
+}
+
+/// Path, group and version of each document.
+fn group_versions(all: &[Arc<Resource>]) -> Vec<(String, String, String)> {
+    let mut served: Vec<(String, String, String)> = Vec::new();
+    for resource in all {
+        let (group, version) = (&resource.group, &resource.version);
+        if served.iter().any(|(_, g, v)| g == group && v == version) {
+            continue;
+        }
+        debug_assert!(versions(all, group).contains(&version.as_str()));
+        let path = if group.is_empty() {
+            format!("api/{version}")
+        } else {
+            format!("apis/{group}/{version}")
+        };
+        served.push((path, group.clone(), version.clone()));
+    }
+    served
+}
+
+fn document(all: &[Arc<Resource>], own: impl Fn(&Resource) -> bool, edition: Edition) -> Value {
+    let mut paths = Map::new();
+    let mut roots = Vec::new();
+    for resource in all.iter().filter(|resource| own(resource)) {
+        add_paths(&mut paths, resource, edition);
+        roots.extend(schema::definition_name(&resource.api_version(), &resource.kind));
+        roots.extend(schema::definition_name(
+            &resource.api_version(),
+            &resource.list_kind,
+        ));
+    }
+    let mut definitions = Map::new();
+    for name in schema::closure(roots) {
+        let Some(raw) = schema::definition_json(name) else {
+            continue;
+        };
+        let raw = match edition {
+            Edition::V3 => raw.to_owned(),
+            Edition::V2 => raw.replace("#/components/schemas/", "#/definitions/"),
+        };
+        if let Ok(mut definition) = serde_json::from_str::<Value>(&raw) {
+            if edition == Edition::V2 {
+                flatten(&mut definition);
+            }
+            definitions.insert(name.to_owned(), definition);
+        }
+    }
+    let info = json!({ "title": "Kubernetes", "version": "v1.36.0" });
+    match edition {
+        Edition::V3 => json!({ "info": info, "paths": paths, "components": { "schemas": definitions } }),
+        Edition::V2 => json!({ "info": info, "paths": paths, "definitions": definitions }),
+    }
+}
+
+/// v2 has no `allOf` around references and no `oneOf`.
+fn flatten(value: &mut Value) {
+    if let Some(map) = value.as_object_mut() {
+        if let Some(Value::Array(mut all)) = map.remove("allOf") {
+            match all.pop() {
+                Some(Value::Object(only)) if all.is_empty() => map.extend(only),
+                Some(last) => {
+                    all.push(last);
+                    map.insert("allOf".into(), Value::Array(all));
+                }
+                None => {}
+            }
+        }
+        if map.contains_key("$ref") {
+            map.remove("default");
+        }
+        if map.remove("oneOf").is_some() {
+            map.entry("type").or_insert_with(|| json!("string"));
+        }
+        map.values_mut().for_each(flatten);
+    } else if let Some(list) = value.as_array_mut() {
+        list.iter_mut().for_each(flatten);
+    }
+}
+
+fn add_paths(paths: &mut Map<String, Value>, resource: &Resource, edition: Edition) {
+    let root = match resource.group.as_str() {
+        "" => format!("/api/{}", resource.version),
+        group => format!("/apis/{group}/{}", resource.version),
+    };
+    let collection = match resource.namespaced {
+        true => format!("{root}/namespaces/{{namespace}}/{}", resource.plural),
+        false => format!("{root}/{}", resource.plural),
+    };
+    let own = (
+        resource.group.as_str(),
+        resource.version.as_str(),
+        resource.kind.as_str(),
+    );
+    let mut add = |path: String, verbs: &[(&str, &str)], served: &[String], kind: (&str, &str, &str)| {
+        let mut item = Map::new();
+        for (verb, method) in verbs
+            .iter()
+            .filter(|(verb, _)| served.iter().any(|one| one == verb))
+        {
+            item.insert((*method).to_owned(), operation(verb, kind, resource, edition));
+        }
+        if item.is_empty() {
+            return;
+        }
+        let names = ["name", "namespace"]
+            .into_iter()
+            .filter(|name| path.contains(&format!("{{{name}}}")));
+        let parameters: Vec<Value> = names
+            .map(|name| parameter(name, "path", "string", edition))
+            .collect();
+        if !parameters.is_empty() {
+            item.insert("parameters".into(), json!(parameters));
+        }
+        paths.insert(path, Value::Object(item));
+    };
+    let on_collection = [
+        ("list", "get"),
+        ("create", "post"),
+        ("deletecollection", "delete"),
+    ];
+    let on_object = [
+        ("get", "get"),
+        ("update", "put"),
+        ("patch", "patch"),
+        ("delete", "delete"),
+    ];
+    add(collection.clone(), &on_collection, &resource.verbs, own);
+    if resource.namespaced {
+        add(
+            format!("{root}/{}", resource.plural),
+            &[("list", "get")],
+            &resource.verbs,
+            own,
+        );
+    }
+    add(format!("{collection}/{{name}}"), &on_object, &resource.verbs, own);
+    for sub in &resource.subresources {
+        let kind = sub.group_version_kind.as_ref().map_or(own, |(g, v, k)| (g, v, k));
+        let verbs = [
+            ("get", "get"),
+            ("create", "post"),
+            ("update", "put"),
+            ("patch", "patch"),
+        ];
+        add(
+            format!("{collection}/{{name}}/{}", sub.name),
+            &verbs,
+            &sub.verbs,
+            kind,
+        );
+    }
+}
+
+fn operation(
+    verb: &str,
+    (group, version, kind): (&str, &str, &str),
+    resource: &Resource,
+    edition: Edition,
+) -> Value {
+    let action = match verb {
+        "create" => "post",
+        "update" => "put",
+        other => other,
+    };
+    let writes = matches!(verb, "create" | "update" | "patch");
+    let mut parameters = Vec::new();
+    let mut query = |name: &str, kind: &str| parameters.push(parameter(name, "query", kind, edition));
+    if writes || verb.starts_with("delete") {
+        query("dryRun", "string");
+    }
+    if writes {
+        query("fieldManager", "string");
+        query("fieldValidation", "string");
+    }
+    if matches!(verb, "list" | "deletecollection") {
+        for name in [
+            "continue",
+            "fieldSelector",
+            "labelSelector",
+            "resourceVersion",
+            "resourceVersionMatch",
+        ] {
+            query(name, "string");
+        }
+        query("limit", "integer");
+    }
+    let api_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
+    let definition = schema::definition_name(&api_version, kind);
+    let prefix = if edition == Edition::V3 {
+        "#/components/schemas/"
+    } else {
+        "#/definitions/"
+    };
+    let schema = definition.map_or_else(|| json!({}), |name| json!({ "$ref": format!("{prefix}{name}") }));
+    let mut operation = json!({
+        "operationId": format!("{verb}{}{}{}", upper(&resource.group), upper(&resource.version), kind),
+        "x-kubernetes-action": action,
+        "x-kubernetes-group-version-kind": { "group": group, "version": version, "kind": kind },
+    });
+    let code = if verb == "create" { "201" } else { "200" };
+    match edition {
+        Edition::V3 => {
+            operation["responses"] = json!({
+                code: { "description": "OK", "content": { (JSON): { "schema": schema } } }
+            });
+            if writes {
+                let media: &[&str] = if verb == "patch" { &PATCH_TYPES } else { &[JSON] };
+                let body = if verb == "patch" {
+                    json!({ "type": "object" })
+                } else {
+                    schema
+                };
+                let content: Map<String, Value> = media
+                    .iter()
+                    .map(|media| ((*media).to_owned(), json!({ "schema": body })))
+                    .collect();
+                operation["requestBody"] = json!({ "content": content, "required": true });
+            }
+        }
+        Edition::V2 => {
+            operation["responses"] = json!({ code: { "description": "OK", "schema": schema } });
+            operation["produces"] = json!([JSON]);
+            operation["consumes"] = if verb == "patch" {
+                json!(PATCH_TYPES)
+            } else {
+                json!([JSON])
+            };
+            if writes {
+                let body = if verb == "patch" {
+                    json!({ "type": "object" })
+                } else {
+                    schema
+                };
+                parameters.push(json!({ "name": "body", "in": "body", "required": true, "schema": body }));
+            }
+        }
+    }
+    operation["parameters"] = json!(parameters);
+    operation
+}
+
+fn parameter(name: &str, place: &str, kind: &str, edition: Edition) -> Value {
+    let mut parameter = json!({ "name": name, "in": place });
+    if place == "path" {
+        parameter["required"] = json!(true);
+    }
+    match edition {
+        Edition::V3 => parameter["schema"] = json!({ "type": kind, "uniqueItems": true }),
+        Edition::V2 => {
+            parameter["type"] = json!(kind);
+            parameter["uniqueItems"] = json!(true);
+        }
+    }
+    parameter
+}
+
+fn upper(text: &str) -> String {
+    let parts = text.split(['.', '-', '/']).filter(|part| !part.is_empty());
+    parts.map(|part| part[..1].to_uppercase() + &part[1..]).collect()
+}

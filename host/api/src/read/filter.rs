@@ -1,0 +1,48 @@
+//! Label and field selectors of a request, matched against the cache's index without decoding.
+
+use capstan_kinds::fields;
+use capstan_kinds::resource::Resource;
+use capstan_kinds::selector::{FieldSelector, LabelSelector};
+use capstan_kinds::status::Status;
+
+use crate::refusal::Refusal;
+use crate::registry::Entry;
+use crate::request::Query;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(crate) struct Filter {
+    labels: LabelSelector,
+    fields: FieldSelector,
+}
+
+impl Filter {
+    pub(crate) fn of(resource: &Resource, query: &Query) -> Result<Self, Refusal> {
+        let bad = |error: capstan_kinds::Error| Refusal::from(Status::bad_request(error.to_string()));
+        let labels = LabelSelector::parse(query.get("labelSelector").unwrap_or_default()).map_err(bad)?;
+        let fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or_default()).map_err(bad)?;
+        let known = |path: &str| {
+            path == "metadata.name"
+                || (path == "metadata.namespace" && resource.namespaced)
+                || fields::selectable(resource).contains(&path)
+        };
+        if let Some((path, ..)) = fields.requirements.iter().find(|(path, ..)| !known(path)) {
+            return Err(Status::bad_request(format!("field label not supported: {path}")).into());
+        }
+        Ok(Self { labels, fields })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    pub(crate) fn matches(&self, entry: &Entry) -> bool {
+        self.labels.matches(|key| entry.index.label(key))
+            && self.fields.matches(|path| entry.index.field(path))
+    }
+
+    /// The one name that can match, if the selector names it.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.fields.required("metadata.name")
+    }
+}

@@ -1,0 +1,31 @@
+//! GET of one object.
+
+use capstan_kinds::status::Status;
+
+use crate::answer::{self, Answer};
+use crate::call::Call;
+use crate::registry::Registry;
+
+use super::list::revision_parameter;
+
+pub(crate) async fn get(registry: &Registry, call: &Call) -> Answer {
+    let presenter = call.presenter()?;
+    match revision_parameter(&call.query)? {
+        Some(0) => {}
+        Some(revision) => {
+            registry.reach(revision).await?;
+        }
+        None => {
+            registry.newest().await?;
+        }
+    }
+    let Some(entry) = registry.cached(&call.resource, call.namespace(), call.name()) else {
+        return Err(Status::not_found(&call.resource, call.name()).into());
+    };
+    Ok(answer::bytes(
+        200,
+        presenter.form,
+        &presenter.content_type(),
+        presenter.single(&entry),
+    ))
+}

@@ -1,0 +1,12 @@
+//! Reading: get, list and watch, all from the watch caches.
+
+mod filter;
+mod get;
+mod list;
+mod page;
+mod watch;
+
+pub(crate) use filter::Filter;
+pub(crate) use get::get;
+pub(crate) use list::list;
+pub(crate) use watch::watch;

@@ -1,0 +1,284 @@
+//! WATCH: the state's objects where asked for, then every change, as one JSON document a line.
+//!
+//! A change is encoded once for all watchers that want the whole object. With selectors, an object that
+//! leaves the selection is DELETED with its last matching state, one that enters is ADDED. Bookmarks tell
+//! idle watchers how far they are. A watcher that the ring has overtaken gets an ERROR of code 410.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use capstan_kinds::status::Status;
+use capstan_store::Revision;
+use futures::stream;
+use serde_json::{Value, json};
+use tokio::time::{Instant, Interval};
+
+use super::Filter;
+use super::list::revision_parameter;
+use crate::answer::{self, Answer};
+use crate::body::{Body, BoxError};
+use crate::call::Call;
+use crate::negotiate::View;
+use crate::present::{Presenter, partial, to_bytes};
+use crate::refusal::Refusal;
+use crate::registry::{Change, Cursor, Entry, KindCache, Shared, TooOld, keys};
+
+/// Changes taken from the ring at once.
+const BATCH: usize = 256;
+/// How often an idle watcher that asked for it learns of the newest revision.
+const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
+/// Watches without `timeoutSeconds` end after this time and up to as much again.
+const TIMEOUT_MIN: Duration = Duration::from_secs(1800);
+
+/// One watcher's state.
+struct Watcher {
+    registry: Shared,
+    cache: Arc<KindCache>,
+    cursor: Cursor,
+    presenter: Presenter,
+    filter: Filter,
+    below: String,
+    pending: VecDeque<Bytes>,
+    bookmarks: Option<Interval>,
+    bookmark_due: Option<Revision>,
+    /// Revision that the watcher has seen.
+    seen: Revision,
+    /// Table watches send their columns once.
+    head_sent: bool,
+    deadline: Instant,
+    stop: tokio_util::sync::CancellationToken,
+    ended: bool,
+}
+
+pub(crate) async fn watch(
+    registry: &Shared,
+    call: &Call,
+    stop: tokio_util::sync::CancellationToken,
+) -> Answer {
+    let presenter = call.presenter()?;
+    let filter = Filter::of(&call.resource, &call.query)?;
+    let bookmarks = call.query.flag("allowWatchBookmarks");
+    let initial = initial_events(call)?;
+    let asked = revision_parameter(&call.query)?;
+    let cache = registry.cache(&call.resource);
+    let below = keys::below(&call.resource, call.namespace());
+    match asked {
+        Some(0) => {}
+        Some(revision) => {
+            registry.reach(revision).await?;
+        }
+        None => {
+            registry.newest().await?;
+        }
+    }
+    let from_state = initial || (asked.unwrap_or(0) == 0 && call.query.get("sendInitialEvents").is_none());
+    let applied = registry.applied();
+    let start = if from_state {
+        let (changed, objects, cursor) = cache.list_and_cursor(&below);
+        Ok((changed.max(applied), objects, cursor))
+    } else {
+        let revision = asked.filter(|revision| *revision > 0).unwrap_or(applied);
+        cache
+            .cursor_after(revision)
+            .map(|cursor| (revision, Vec::new(), cursor))
+    };
+    let content_type = format!("{};stream=watch", presenter.content_type());
+    let (seen, objects, cursor) = match start {
+        Ok(start) => start,
+        Err(TooOld { floor }) => {
+            let line = error_frame(&too_old(asked.unwrap_or(0), floor));
+            return Ok(answer::with_type(200, &content_type, Body::from(line)));
+        }
+    };
+    let mut watcher = Watcher {
+        registry: registry.clone(),
+        cache,
+        cursor,
+        presenter,
+        filter,
+        below,
+        pending: VecDeque::new(),
+        bookmarks: bookmarks
+            .then(|| tokio::time::interval_at(Instant::now() + BOOKMARK_PERIOD, BOOKMARK_PERIOD)),
+        bookmark_due: None,
+        seen,
+        head_sent: false,
+        deadline: Instant::now() + timeout(call),
+        stop,
+        ended: false,
+    };
+    for (_, entry) in objects {
+        if watcher.filter.matches(&entry) {
+            let frame = watcher.frame("ADDED", &entry);
+            watcher.pending.push_back(frame);
+        }
+    }
+    if initial && bookmarks {
+        let frame = watcher.bookmark(true);
+        watcher.pending.push_back(frame);
+    }
+    let slices = stream::unfold(watcher, |mut watcher| async move {
+        let slice = watcher.next_slice().await?;
+        Some((Ok::<_, BoxError>(slice), watcher))
+    });
+    Ok(answer::with_type(200, &content_type, Body::stream(slices)))
+}
+
+/// Reads `sendInitialEvents` with its conditions.
+fn initial_events(call: &Call) -> Result<bool, Refusal> {
+    let rule = call.query.get("resourceVersionMatch");
+    let problem = match (call.query.get("sendInitialEvents"), rule) {
+        (None, None) => return Ok(false),
+        (None, Some(_)) => {
+            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+        }
+        (Some(_), Some("NotOlderThan")) => return Ok(call.query.flag("sendInitialEvents")),
+        (Some(_), _) => {
+            "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+        }
+    };
+    Err(Status::bad_request(problem).into())
+}
+
+fn timeout(call: &Call) -> Duration {
+    match call
+        .query
+        .number("timeoutSeconds")
+        .and_then(|seconds| u64::try_from(seconds).ok())
+    {
+        Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
+        _ => TIMEOUT_MIN + Duration::from_secs(fastrand::u64(..TIMEOUT_MIN.as_secs())),
+    }
+}
+
+fn too_old(asked: Revision, floor: Revision) -> Status {
+    Status::expired(format!("too old resource version: {asked} ({floor})"))
+}
+
+fn error_frame(status: &Status) -> Bytes {
+    line("ERROR", &to_bytes(&status.to_value()))
+}
+
+fn line(event: &str, object: &[u8]) -> Bytes {
+    let mut line = Vec::with_capacity(object.len() + 40);
+    line.extend_from_slice(b"{\"type\":\"");
+    line.extend_from_slice(event.as_bytes());
+    line.extend_from_slice(b"\",\"object\":");
+    line.extend_from_slice(object);
+    line.extend_from_slice(b"}\n");
+    line.into()
+}
+
+impl Watcher {
+    async fn next_slice(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(slice) = self.pending.pop_front() {
+                return Some(slice);
+            }
+            if self.ended {
+                return None;
+            }
+            match self.cache.next(&mut self.cursor, BATCH) {
+                Err(TooOld { floor }) => {
+                    self.ended = true;
+                    return Some(error_frame(&too_old(self.seen, floor)));
+                }
+                Ok((changes, _)) if !changes.is_empty() => {
+                    for change in changes {
+                        self.seen = change.revision;
+                        if let Some(frame) = self.change(&change) {
+                            self.pending.push_back(frame);
+                        }
+                    }
+                }
+                Ok(_) => match self.bookmark_due.take() {
+                    Some(revision) => {
+                        self.seen = self.seen.max(revision);
+                        return Some(self.bookmark(false));
+                    }
+                    None => self.idle().await,
+                },
+            }
+        }
+    }
+
+    /// Waits for a change, a bookmark's time, or the end.
+    async fn idle(&mut self) {
+        let period = async {
+            match &mut self.bookmarks {
+                Some(period) => {
+                    period.tick().await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => self.ended = true,
+            () = self.cursor.changed() => {}
+            () = period => {
+                // Sent once the ring has been read again: it holds everything up to this revision now.
+                self.bookmark_due = Some(self.registry.applied());
+            }
+            () = tokio::time::sleep_until(self.deadline) => self.ended = true,
+        }
+    }
+
+    fn change(&mut self, change: &Change) -> Option<Bytes> {
+        let matching = |entry: &&Arc<Entry>| {
+            let key_matches = self.below.is_empty()
+                || entry.index.namespace.as_ref() == &self.below[..self.below.len() - 1];
+            key_matches && self.filter.matches(entry)
+        };
+        let before = change.before.as_ref().filter(matching);
+        let after = change.after.as_ref().filter(matching);
+        let (event, entry) = match (before, after) {
+            (None, None) => return None,
+            (None, Some(entry)) => ("ADDED", entry.clone()),
+            (Some(_), Some(entry)) => ("MODIFIED", entry.clone()),
+            (Some(entry), None) => ("DELETED", Arc::new(entry.at(change.revision)?)),
+        };
+        // Watchers without selectors all see the same event; the others may see another type.
+        let shared = self.filter.is_empty() && self.presenter.sends_stored(&entry);
+        if shared {
+            return Some(change.frame(|| line(event, &entry.bytes)));
+        }
+        Some(self.frame(event, &entry))
+    }
+
+    fn frame(&mut self, event: &str, entry: &Entry) -> Bytes {
+        match self.presenter.form.view {
+            View::Object => line(event, &self.presenter.object(entry)),
+            View::Metadata => line(event, &to_bytes(&partial(&entry.decode()))),
+            View::Table => {
+                let metadata = json!({ "resourceVersion": entry.revision.to_string() });
+                let head = !std::mem::replace(&mut self.head_sent, true);
+                line(
+                    event,
+                    &to_bytes(&self.presenter.table(std::slice::from_ref(entry), metadata, head)),
+                )
+            }
+        }
+    }
+
+    fn bookmark(&mut self, initial_events_end: bool) -> Bytes {
+        let mut metadata = json!({ "resourceVersion": self.seen.to_string(), "creationTimestamp": null });
+        if initial_events_end {
+            metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+        }
+        let resource = &self.presenter.resource;
+        let (kind, api_version): (&str, String) = match self.presenter.form.view {
+            View::Object => (&resource.kind, resource.api_version()),
+            View::Metadata => ("PartialObjectMetadata", "meta.k8s.io/v1".into()),
+            View::Table => ("Table", "meta.k8s.io/v1".into()),
+        };
+        let mut object = json!({ "kind": kind, "apiVersion": api_version, "metadata": metadata });
+        if self.presenter.form.view == View::Table {
+            object["rows"] = Value::Array(Vec::new());
+            object["columnDefinitions"] = Value::Array(Vec::new());
+        }
+        line("BOOKMARK", &to_bytes(&object))
+    }
+}

@@ -1,0 +1,121 @@
+//! Logs: the request goes on to the kubelet of the pod's node, and its stream comes back.
+
+use capstan_kinds::status::Status;
+use http::Request;
+use serde_json::Value;
+
+use crate::answer::{self, Answer};
+use crate::body::Body;
+use crate::call::Call;
+use crate::refusal::Refusal;
+use crate::server::Server;
+
+/// Options that the kubelet knows.
+const OPTIONS: [&str; 8] = [
+    "follow",
+    "previous",
+    "sinceSeconds",
+    "sinceTime",
+    "timestamps",
+    "tailLines",
+    "limitBytes",
+    "stream",
+];
+
+pub(super) async fn read(server: &Server, call: &mut Call) -> Answer {
+    server.registry.newest().await?;
+    let Some(entry) = server
+        .registry
+        .cached(&call.resource, call.namespace(), call.name())
+    else {
+        return Err(Status::not_found(&call.resource, call.name()).into());
+    };
+    let pod = entry.decode();
+    let container = container(call, &pod)?;
+    let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+    if node.is_empty() {
+        let message = format!("pod {} does not have a host assigned", call.name());
+        return Err(Status::bad_request(message).into());
+    }
+    let kubelet = server.kubelet.as_ref();
+    let kubelet = kubelet.ok_or_else(|| Status::unavailable("this API server has no way to the kubelets"))?;
+    let path = format!(
+        "/containerLogs/{}/{}/{container}?{}",
+        call.namespace(),
+        call.name(),
+        options(call)
+    );
+    let request = Request::get(path).body(Body::empty()).map_err(Status::internal)?;
+    let response = kubelet
+        .request(node, request)
+        .await
+        .map_err(|error| Status::internal(format!("Get logs from node {node}: {error}")))?;
+    if response.status().is_success() {
+        let (_, body) = response.into_parts();
+        return Ok(answer::with_type(200, "text/plain", body));
+    }
+    let code = response.status().as_u16();
+    let text = response
+        .into_body()
+        .collect(64 << 10)
+        .await
+        .ok()
+        .flatten()
+        .unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    Err(match code {
+        400 => Status::bad_request(text),
+        404 => Status::failure(404, "NotFound", text),
+        _ => Status::internal(text),
+    }
+    .into())
+}
+
+/// The options of the query that the kubelet knows.
+fn options(call: &Call) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in OPTIONS
+        .iter()
+        .filter_map(|name| Some((name, call.query.get(name)?)))
+    {
+        query.append_pair(name, value);
+    }
+    query.finish()
+}
+
+fn container(call: &Call, pod: &Value) -> Result<String, Refusal> {
+    let names = |list: &str| -> Vec<String> {
+        let list = pod["spec"][list].as_array().into_iter().flatten();
+        list.filter_map(|one| one["name"].as_str().map(str::to_owned))
+            .collect()
+    };
+    let own = names("containers");
+    let init = names("initContainers");
+    let name = call.name();
+    match call.query.get("container") {
+        Some(asked) => {
+            let known = own
+                .iter()
+                .chain(&init)
+                .chain(&names("ephemeralContainers"))
+                .any(|one| one == asked);
+            match known {
+                true => Ok(asked.to_owned()),
+                false => {
+                    Err(Status::bad_request(format!("container {asked} is not valid for pod {name}")).into())
+                }
+            }
+        }
+        None if own.len() == 1 => Ok(own.concat()),
+        None => {
+            let mut message = format!(
+                "a container name must be specified for pod {name}, choose one of: [{}]",
+                own.join(" ")
+            );
+            if !init.is_empty() {
+                message.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+            }
+            Err(Status::bad_request(message).into())
+        }
+    }
+}

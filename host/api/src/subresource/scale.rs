@@ -1,0 +1,106 @@
+//! The scale subresource: `autoscaling/v1 Scale` in front of `spec.replicas`.
+
+use capstan_kinds::resource::Resource;
+use capstan_kinds::selector::{LabelSelector, Operator};
+use capstan_kinds::status::Status;
+use serde_json::{Value, json};
+
+use crate::answer::{self, Answer};
+use crate::call::Call;
+use crate::refusal::Refusal;
+use crate::server::Server;
+use crate::write::{self, PatchBody, Update};
+
+const API_VERSION: &str = "autoscaling/v1";
+
+pub(super) async fn answer(server: &Server, call: &mut Call) -> Answer {
+    let resource = call.resource.clone();
+    if call.target.verb == "get" {
+        server.registry.newest().await?;
+        let Some(entry) = server.registry.cached(&resource, call.namespace(), call.name()) else {
+            return Err(Status::not_found(&resource, call.name()).into());
+        };
+        return Ok(answer::json(200, &scale_of(&resource, &entry.decode())));
+    }
+    let patch = match call.target.verb {
+        "patch" => Some(PatchBody::read(call)?),
+        _ => None,
+    };
+    let sent = match patch {
+        Some(_) => Value::Null,
+        None => write::decode(crate::negotiate::content_type(&call.headers), &call.body)?.object,
+    };
+    let written = write::write_update(server, call, Update::default(), |old| {
+        let mut scale = sent.clone();
+        if let Some(patch) = &patch {
+            scale = scale_of(&resource, old);
+            patch.apply(API_VERSION, "Scale", &mut scale)?;
+        }
+        with_scale(old, &scale)
+    })
+    .await?;
+    let object = write::read(&resource, &written.stored, written.revision)?;
+    Ok(answer::json(200, &scale_of(&resource, &object)))
+}
+
+fn with_scale(old: &Value, scale: &Value) -> Result<Value, Refusal> {
+    // As in Go's decoding, an absent number is zero.
+    let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
+    if !(0..=i64::from(i32::MAX)).contains(&replicas) {
+        let name = scale["metadata"]["name"].as_str().unwrap_or_default();
+        let message = format!(
+            "Scale.autoscaling \"{name}\" is invalid: spec.replicas: Invalid value: {replicas}: must be greater than or equal to 0"
+        );
+        return Err(Status::failure(422, "Invalid", message).into());
+    }
+    let mut new = old.clone();
+    new["spec"]["replicas"] = json!(replicas);
+    if let Some(revision) = scale["metadata"]["resourceVersion"].as_str() {
+        new["metadata"]["resourceVersion"] = json!(revision);
+    }
+    Ok(new)
+}
+
+fn scale_of(resource: &Resource, object: &Value) -> Value {
+    let metadata = &object["metadata"];
+    let mut own = json!({});
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if !metadata[field].is_null() {
+            own[field] = metadata[field].clone();
+        }
+    }
+    let spec = match object["spec"]["replicas"].as_i64().unwrap_or(0) {
+        0 => json!({}),
+        replicas => json!({ "replicas": replicas }),
+    };
+    let mut status = json!({ "replicas": object["status"]["replicas"].as_i64().unwrap_or(0) });
+    let selector = selector_text(resource, &object["spec"]["selector"]);
+    if !selector.is_empty() {
+        status["selector"] = json!(selector);
+    }
+    json!({ "kind": "Scale", "apiVersion": API_VERSION, "metadata": own, "spec": spec, "status": status })
+}
+
+fn selector_text(resource: &Resource, selector: &Value) -> String {
+    let selector = match resource.is("", "ReplicationController") {
+        true => LabelSelector::from_map_value(selector),
+        false => LabelSelector::from_value(selector).unwrap_or_else(|_| LabelSelector::nothing()),
+    };
+    let terms: Vec<String> = selector
+        .requirements()
+        .iter()
+        .map(|one| {
+            let values = one.values.join(",");
+            match one.operator {
+                Operator::In if one.values.len() == 1 => format!("{}={values}", one.key),
+                Operator::In => format!("{} in ({values})", one.key),
+                Operator::NotIn => format!("{} notin ({values})", one.key),
+                Operator::Exists => one.key.clone(),
+                Operator::DoesNotExist => format!("!{}", one.key),
+                Operator::Gt => format!("{}>{values}", one.key),
+                Operator::Lt => format!("{}<{values}", one.key),
+            }
+        })
+        .collect();
+    terms.join(",")
+}

@@ -1,0 +1,235 @@
+//! UPDATE and everything that ends as one: patches, status, scale, finalize, binding.
+//!
+//! One loop: read the current state from the store, let the caller make the new one, check it, write it
+//! conditionally. A caller that named a resourceVersion gets a conflict; the others are tried again.
+
+use std::sync::Arc;
+
+use capstan_kinds::status::{OBJECT_MODIFIED, Status};
+use capstan_kinds::{default, resource::Resource, strategy, validate};
+use capstan_points::admission::Operation;
+use capstan_store::Revision;
+use serde_json::{Value, json};
+
+use super::{create, decode, finish};
+use crate::admission::Subject;
+use crate::answer::Answer;
+use crate::call::Call;
+use crate::refusal::{self, Refusal};
+use crate::registry::{WriteError, keys};
+use crate::server::Server;
+
+/// Times that an update without resourceVersion is tried.
+const ATTEMPTS_MAX: usize = 10;
+
+/// How an update treats the object.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Update {
+    /// Of the request, for admission and the choice of strategy.
+    pub subresource: &'static str,
+    /// Whether to write even where the object is being deleted with nothing left to wait for.
+    pub keep: bool,
+}
+
+/// What an update led to.
+pub(crate) struct Written {
+    /// In the stored form, without revision.
+    pub stored: Vec<u8>,
+    pub revision: Revision,
+}
+
+/// PUT of an object or its status.
+pub(crate) async fn update(server: &Server, call: &mut Call, subresource: &'static str) -> Answer {
+    let object = decode::object(call)?;
+    let resource = call.resource.clone();
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    if !name.is_empty() && name != call.name() {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.name()
+        ))
+        .into());
+    }
+    let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
+    if resource.namespaced && !namespace.is_empty() && namespace != call.namespace() {
+        let message = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(Status::bad_request(message).into());
+    }
+    if subresource.is_empty() && creates_on_update(&resource) {
+        let key = keys::of(&resource, call.namespace(), call.name());
+        let current = server.registry.current(&key).await.map_err(WriteError::Store);
+        if current
+            .map_err(|error| refusal::of_write(error, &resource, call.name()))?
+            .is_none()
+        {
+            return create::create_object(server, call, object).await;
+        }
+    }
+    let written = write_update(
+        server,
+        call,
+        Update {
+            subresource,
+            ..Update::default()
+        },
+        |_| Ok(object.clone()),
+    )
+    .await?;
+    finish::respond(call, 200, &written.stored, written.revision)
+}
+
+/// Kinds of which a PUT may make a new object, as in the original.
+fn creates_on_update(resource: &Resource) -> bool {
+    matches!(
+        resource.storage_prefix().split('.').next(),
+        Some("events" | "endpoints" | "leases" | "services")
+    )
+}
+
+/// Writes what `make` makes of the current object.
+pub(crate) async fn write_update(
+    server: &Server,
+    call: &mut Call,
+    update: Update,
+    make: impl Fn(&Value) -> Result<Value, Refusal>,
+) -> Result<Written, Refusal> {
+    let resource = call.resource.clone();
+    let name = call.name().to_owned();
+    let key = keys::of(&resource, call.namespace(), &name);
+    for _ in 0..ATTEMPTS_MAX {
+        let current = server.registry.current(&key).await.map_err(WriteError::Store);
+        let Some(kv) = current.map_err(|error| refusal::of_write(error, &resource, &name))? else {
+            return Err(Status::not_found(&resource, &name).into());
+        };
+        let old = read(&resource, &kv.value, kv.mod_revision)?;
+        let new = make(&old)?;
+        let asked = new["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        // The document that `make` started from carries the current revision: only another one is a demand.
+        let demanded = !asked.is_empty() && asked != kv.mod_revision.to_string();
+        if demanded && asked != "0" {
+            return Err(Status::conflict(&resource, &name, OBJECT_MODIFIED).into());
+        }
+        same_uid(&resource, &name, &new, &old)?;
+        match attempt(server, call, update, new, old, (&key, kv.mod_revision, &kv.value)).await {
+            Err(Outcome::Raced) => {}
+            Err(Outcome::Refused(refusal)) => return Err(refusal),
+            Ok(written) => return Ok(written),
+        }
+    }
+    Err(Status::conflict(&resource, &name, OBJECT_MODIFIED).into())
+}
+
+/// The stored object in the request's version, with its revision.
+pub(crate) fn read(resource: &Resource, stored: &[u8], revision: Revision) -> Result<Value, Refusal> {
+    let mut object: Value = serde_json::from_slice(stored).map_err(Status::internal)?;
+    if object["apiVersion"] != resource.api_version() {
+        object = capstan_kinds::convert::to_version(resource, object);
+    }
+    object["metadata"]["resourceVersion"] = json!(revision.to_string());
+    Ok(object)
+}
+
+fn same_uid(resource: &Resource, name: &str, new: &Value, old: &Value) -> Result<(), Refusal> {
+    let uid = |object: &Value| object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+    let (asked, is) = (uid(new), uid(old));
+    if asked.is_empty() || asked == is {
+        return Ok(());
+    }
+    let why = format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {is}");
+    Err(Status::conflict(resource, name, &why).into())
+}
+
+enum Outcome {
+    Raced,
+    Refused(Refusal),
+}
+
+impl<T: Into<Refusal>> From<T> for Outcome {
+    fn from(refusal: T) -> Self {
+        Self::Refused(refusal.into())
+    }
+}
+
+async fn attempt(
+    server: &Server,
+    call: &mut Call,
+    update: Update,
+    mut new: Value,
+    old: Value,
+    (key, revision, before): (&str, Revision, &[u8]),
+) -> Result<Written, Outcome> {
+    let resource = call.resource.clone();
+    let dry_run = call.dry_run()?;
+    let (old, name) = (Arc::new(old), call.name().to_owned());
+    prepare(&resource, update.subresource, &mut new, &old);
+    let chain = server.admission.pin();
+    let subject = Subject {
+        operation: Operation::Update,
+        subresource: update.subresource,
+        old: Some(old.clone()),
+        dry_run,
+    };
+    let mut new = chain.mutate(server, call, &subject, new).await?;
+    prepare(&resource, update.subresource, &mut new, &old);
+    let holds = server
+        .services
+        .assign(server, &resource, &mut new, Some(&old))
+        .await?;
+    let errors = validate::update(&resource, &new, &old);
+    if !errors.is_empty() {
+        return Err(Status::invalid(&resource, &name, errors).into());
+    }
+    let new = Arc::new(new);
+    chain.validate(server, call, &subject, Some(new.clone())).await?;
+    let gone = !update.keep && nothing_holds(&new, &old);
+    let new = Arc::try_unwrap(new).unwrap_or_else(|shared| (*shared).clone());
+    let stored = finish::encode(new)?;
+    if dry_run || (stored == before && !gone) {
+        return Ok(Written { stored, revision });
+    }
+    let expires = resource.storage_prefix() == "events";
+    let outcome = if gone {
+        server.registry.remove(key, revision).await
+    } else {
+        server.registry.put(key, stored.clone(), revision, expires).await
+    };
+    drop(holds);
+    match outcome {
+        Ok(revision) => Ok(Written { stored, revision }),
+        Err(WriteError::Conflict) => Err(Outcome::Raced),
+        Err(error) => Err(refusal::of_write(error, &resource, &name).into()),
+    }
+}
+
+fn prepare(resource: &Resource, subresource: &str, new: &mut Value, old: &Value) {
+    match subresource {
+        "status" | "approval" => strategy::prepare_status_update(resource, new, old),
+        // Made by the server from the old object: everything it changed is meant.
+        "binding" | "finalize" | "deletion" => {}
+        _ => {
+            default::apply(resource, new);
+            strategy::prepare_update(resource, new, old);
+        }
+    }
+    if let Some(metadata) = new["metadata"].as_object_mut() {
+        for field in ["name", "namespace", "uid", "creationTimestamp"] {
+            match old["metadata"].get(field) {
+                Some(value) => metadata.insert(field.into(), value.clone()),
+                None => metadata.remove(field),
+            };
+        }
+    }
+}
+
+/// Whether the object is being deleted, its time is up, and no finalizer is left.
+fn nothing_holds(new: &Value, old: &Value) -> bool {
+    let metadata = &old["metadata"];
+    let ended = metadata["deletionTimestamp"].is_string()
+        && metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0;
+    let free = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
+    let namespace_done = old["kind"] != "Namespace" || free(&new["spec"]["finalizers"]);
+    ended && free(&new["metadata"]["finalizers"]) && namespace_done
+}

@@ -1,0 +1,187 @@
+//! A whole API server on a store in a temporary folder, with certificates and a kubeconfig; shared by the
+//! tests and the `serve` example.
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used
+)]
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use capstan_api::{ApiServer, Body, Config, NodeProxy, StaticToken, Store, UserInfo};
+use capstan_points::Seating;
+use capstan_points::admission::Policy;
+use capstan_store::{LocalStore, Options};
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rustls::RootCertStore;
+use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+pub struct Rig {
+    pub folder: tempfile::TempDir,
+    pub store: Arc<LocalStore>,
+    pub api: ApiServer,
+    pub seating: Seating<dyn Policy>,
+    pub kubeconfig: PathBuf,
+}
+
+/// A kubelet that answers every log request with the request itself.
+struct EchoKubelet;
+
+#[async_trait]
+impl NodeProxy for EchoKubelet {
+    async fn request(
+        &self,
+        node: &str,
+        request: http::Request<Body>,
+    ) -> std::io::Result<http::Response<Body>> {
+        Ok(http::Response::new(Body::from(format!(
+            "{node} {}\n",
+            request.uri()
+        ))))
+    }
+}
+
+impl Rig {
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options {
+            space_reserve_bytes: 0,
+            ..Options::new(folder.path().join("store"))
+        };
+        let store = Arc::new(LocalStore::open(options).await.unwrap());
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tls, ca, client, key) = certificates();
+        let kubeconfig = folder.path().join("kubeconfig");
+        let text = serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {
+                "server": format!("https://{address}"), "certificate-authority-data": base64(&ca)}}],
+            "users": [{"name": "test", "user": {
+                "client-certificate-data": base64(&client), "client-key-data": base64(&key)}},
+                {"name": "reader", "user": {"token": "reader-token"}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}},
+                {"name": "reader", "context": {"cluster": "test", "user": "reader"}}],
+        });
+        std::fs::write(&kubeconfig, text.to_string()).unwrap();
+        let seating: Seating<dyn Policy> = Seating::default();
+        let mut config = Config::new(listener, Arc::new(tls));
+        config.kubelet = Some(Arc::new(EchoKubelet));
+        config.tokens = vec![StaticToken {
+            token: "reader-token".into(),
+            user: UserInfo::new("reader", &["readers"]),
+        }];
+        let shared: Arc<dyn Store> = store.clone();
+        let api = ApiServer::start(shared, seating.seats(), config).await.unwrap();
+        Self {
+            folder,
+            store,
+            api,
+            seating,
+            kubeconfig,
+        }
+    }
+
+    pub async fn stop(self) {
+        self.api.shutdown().await;
+        self.store.shutdown().await;
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("kubectl");
+        command
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(arguments)
+            .env("HOME", self.folder.path())
+            .env("KUBECACHEDIR", self.folder.path().join("cache"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs kubectl; gives success, stdout and stderr.
+    pub async fn kubectl(&self, arguments: &[&str], input: &str) -> (bool, String, String) {
+        let mut command = self.command(arguments);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let input = input.to_owned();
+        let output: Output = tokio::task::spawn_blocking(move || {
+            let mut child = command.spawn().expect("kubectl must be installed");
+            use std::io::Write;
+            child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+            child.wait_with_output().unwrap()
+        })
+        .await
+        .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        (output.status.success(), text(output.stdout), text(output.stderr))
+    }
+
+    /// Runs kubectl, which must succeed without a word on stderr.
+    pub async fn ok(&self, arguments: &[&str], input: &str) -> String {
+        let started = Instant::now();
+        let (success, out, err) = self.kubectl(arguments, input).await;
+        assert!(success && err.is_empty(), "kubectl {arguments:?}: {out}\n{err}");
+        assert!(started.elapsed() < Duration::from_secs(60));
+        out
+    }
+
+    /// Runs kubectl, which must fail; gives stderr.
+    pub async fn fails(&self, arguments: &[&str], input: &str) -> String {
+        let (success, out, err) = self.kubectl(arguments, input).await;
+        assert!(!success, "kubectl {arguments:?} must fail: {out}\n{err}");
+        err
+    }
+}
+
+fn base64(text: &str) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+/// Server configuration, and PEM of the CA, the admin's certificate and key.
+fn certificates() -> (rustls::ServerConfig, String, String, String) {
+    let ca_key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "test-ca");
+    let ca = params.self_signed(&ca_key).unwrap();
+    let issuer = Issuer::new(params, ca_key);
+    let server_key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let server = params.signed_by(&server_key, &issuer).unwrap();
+    let client_key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "admin");
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, "system:masters");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let client = params.signed_by(&client_key, &issuer).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()
+        .unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(server_key.serialize_der()));
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![server.der().clone()], key)
+        .unwrap();
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    (tls, ca.pem(), client.pem(), client_key.serialize_pem())
+}
