@@ -1,0 +1,148 @@
+//! From the scheduler point's types to the generated ones, field by field: lists of numbers throughout.
+
+use capstan_points::scheduler::{self as point, WhenUnsatisfiable};
+
+use crate::bindings::scheduler::capstan::scheduler::types as wit;
+use crate::bindings::scheduler::exports::capstan::scheduler::view;
+
+pub(super) fn pod(pod: &point::Pod) -> wit::Pod {
+    wit::Pod {
+        namespace: pod.namespace,
+        name: pod.name.clone(),
+        labels: labels(&pod.labels),
+        annotations: pod.annotations.clone(),
+        priority: pod.priority,
+        created_ms: pod.created_ms,
+        terminating: pod.terminating,
+        requests: amounts(&pod.requests),
+        requests_or_default: amounts(&pod.requests_or_default),
+        node_name: pod.node_name,
+        node_selector: labels(&pod.node_selector),
+        node_required: pod.node_required.as_ref().map(|terms| terms.iter().map(node_term).collect()),
+        node_preferred: pod.node_preferred.iter().map(weighted_node_term).collect(),
+        affinity_required: pod.affinity_required.iter().map(pod_term).collect(),
+        affinity_preferred: pod.affinity_preferred.iter().map(weighted_pod_term).collect(),
+        anti_affinity_required: pod.anti_affinity_required.iter().map(pod_term).collect(),
+        anti_affinity_preferred: pod.anti_affinity_preferred.iter().map(weighted_pod_term).collect(),
+        tolerations: pod.tolerations.iter().map(toleration).collect(),
+        spread: pod.spread.iter().map(spread).collect(),
+        host_ports: pod.host_ports.iter().map(host_port).collect(),
+        images: pod.images.clone(),
+    }
+}
+
+pub(super) fn delta(delta: &point::Delta) -> view::Delta {
+    match delta {
+        point::Delta::Symbols { first, texts } => view::Delta::Symbols((*first, texts.clone())),
+        point::Delta::NodeUpserted(n) => view::Delta::NodeUpserted(node(n)),
+        point::Delta::NodeRemoved(id) => view::Delta::NodeRemoved(*id),
+        point::Delta::PodUpserted { id, node, pod: p } => {
+            view::Delta::PodUpserted(wit::AssignedPod { id: *id, node: *node, pod: pod(p) })
+        }
+        point::Delta::PodRemoved(id) => view::Delta::PodRemoved(*id),
+        point::Delta::NamespaceUpserted { namespace, labels: l } => {
+            view::Delta::NamespaceUpserted(wit::NamespaceLabels { namespace: *namespace, labels: labels(l) })
+        }
+        point::Delta::NamespaceRemoved(namespace) => view::Delta::NamespaceRemoved(*namespace),
+    }
+}
+
+fn node(node: &point::Node) -> wit::Node {
+    wit::Node {
+        id: node.id,
+        name: node.name,
+        labels: labels(&node.labels),
+        taints: node
+            .taints
+            .iter()
+            .map(|taint| wit::Taint { key: taint.key, value: taint.value, effect: effect(taint.effect) })
+            .collect(),
+        unschedulable: node.unschedulable,
+        allocatable: amounts(&node.allocatable),
+        images: node
+            .images
+            .iter()
+            .map(|image| wit::Image { name: image.name, size_bytes: image.size_bytes })
+            .collect(),
+    }
+}
+
+fn labels(labels: &[point::Label]) -> Vec<wit::Label> {
+    labels.iter().map(|label| wit::Label { key: label.key, value: label.value }).collect()
+}
+
+fn amounts(amounts: &[point::Amount]) -> Vec<wit::Amount> {
+    amounts.iter().map(|amount| wit::Amount { resource: amount.resource, value: amount.value }).collect()
+}
+
+fn effect(effect: point::TaintEffect) -> wit::TaintEffect {
+    match effect {
+        point::TaintEffect::NoSchedule => wit::TaintEffect::NoSchedule,
+        point::TaintEffect::PreferNoSchedule => wit::TaintEffect::PreferNoSchedule,
+        point::TaintEffect::NoExecute => wit::TaintEffect::NoExecute,
+    }
+}
+
+fn selector(selector: &[point::Requirement]) -> Vec<wit::Requirement> {
+    let operator = |operator| match operator {
+        point::Operator::In => wit::Operator::In,
+        point::Operator::NotIn => wit::Operator::NotIn,
+        point::Operator::Exists => wit::Operator::Exists,
+        point::Operator::DoesNotExist => wit::Operator::DoesNotExist,
+        point::Operator::GreaterThan => wit::Operator::GreaterThan,
+        point::Operator::LessThan => wit::Operator::LessThan,
+    };
+    selector
+        .iter()
+        .map(|r| wit::Requirement { key: r.key, operator: operator(r.operator), values: r.values.clone() })
+        .collect()
+}
+
+fn node_term(term: &point::NodeTerm) -> wit::NodeTerm {
+    wit::NodeTerm { labels: selector(&term.labels), fields: selector(&term.fields) }
+}
+
+fn weighted_node_term(weighted: &point::Weighted<point::NodeTerm>) -> wit::WeightedNodeTerm {
+    wit::WeightedNodeTerm { weight: weighted.weight, term: node_term(&weighted.term) }
+}
+
+fn pod_term(term: &point::PodTerm) -> wit::PodTerm {
+    wit::PodTerm {
+        pods: term.pods.as_deref().map(selector),
+        topology_key: term.topology_key,
+        namespaces: term.namespaces.clone(),
+        namespace_selector: term.namespace_selector.as_deref().map(selector),
+    }
+}
+
+fn weighted_pod_term(weighted: &point::Weighted<point::PodTerm>) -> wit::WeightedPodTerm {
+    wit::WeightedPodTerm { weight: weighted.weight, term: pod_term(&weighted.term) }
+}
+
+fn toleration(toleration: &point::Toleration) -> wit::Toleration {
+    wit::Toleration {
+        key: toleration.key,
+        exists: toleration.exists,
+        value: toleration.value,
+        effect: toleration.effect.map(effect),
+    }
+}
+
+fn spread(constraint: &point::SpreadConstraint) -> wit::SpreadConstraint {
+    wit::SpreadConstraint {
+        max_skew: constraint.max_skew,
+        topology_key: constraint.topology_key,
+        when_unsatisfiable: match constraint.when_unsatisfiable {
+            WhenUnsatisfiable::DoNotSchedule => wit::WhenUnsatisfiable::DoNotSchedule,
+            WhenUnsatisfiable::ScheduleAnyway => wit::WhenUnsatisfiable::ScheduleAnyway,
+        },
+        pods: constraint.pods.as_deref().map(selector),
+        min_domains: constraint.min_domains,
+        honor_affinity: constraint.honor_affinity,
+        honor_taints: constraint.honor_taints,
+    }
+}
+
+fn host_port(port: &point::HostPort) -> wit::HostPort {
+    wit::HostPort { protocol: port.protocol, ip: port.ip, port: port.port }
+}

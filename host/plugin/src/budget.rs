@@ -1,0 +1,65 @@
+//! How long a call may run: processor time for the guest, wall time for everything.
+//!
+//! The deadline counts the thread's processor time, so that a busy machine does not make a healthy guest
+//! fail; a wall bound, a multiple of it, catches the rest. Time spent waiting in a host call is bounded by
+//! that host call and not charged. Checked at every tick of the epoch; called by [`crate::state`].
+
+use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
+
+use crate::ticker::TICK;
+
+/// Wall time of a call as a multiple of its deadline.
+const WALL_FACTOR: u32 = 50;
+
+#[derive(Debug)]
+pub(crate) struct Budget {
+    deadline: Duration,
+    started: Instant,
+    /// The thread's processor time when the call began, known from the first tick on.
+    cpu_started: Option<Duration>,
+    waited: Duration,
+}
+
+/// The call outran its deadline.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped after {spent_ms} ms; its deadline is {deadline_ms} ms")]
+pub(crate) struct Overrun {
+    spent_ms: u128,
+    deadline_ms: u128,
+}
+
+impl Budget {
+    pub(crate) fn start(deadline: Duration) -> Self {
+        Self { deadline, started: Instant::now(), cpu_started: None, waited: Duration::ZERO }
+    }
+
+    /// A host call kept the guest waiting.
+    pub(crate) fn add_waited(&mut self, waited: Duration) {
+        self.waited += waited;
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Whether the guest may go on.
+    pub(crate) fn on_tick(&mut self) -> Result<(), Overrun> {
+        let wall = self.started.elapsed().saturating_sub(self.waited);
+        let cpu = thread_cpu();
+        // The call is at most one tick old when it is first looked at, or was descheduled meanwhile.
+        let since = *self.cpu_started.get_or_insert_with(|| cpu.saturating_sub(wall.min(TICK)));
+        let spent = cpu.saturating_sub(since);
+        if spent < self.deadline && wall < self.deadline * WALL_FACTOR {
+            return Ok(());
+        }
+        let spent_ms = if spent < self.deadline { wall } else { spent }.as_millis();
+        Err(Overrun { spent_ms, deadline_ms: self.deadline.as_millis() })
+    }
+}
+
+fn thread_cpu() -> Duration {
+    // The clock exists on every Linux; without it the wall bound alone holds.
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
+}

@@ -1,0 +1,323 @@
+//! The plugin host: who sits where, and how a revision takes a seat, keeps it and loses it.
+//!
+//! One [`Host`] a process. Loading is serialized for each plugin and never stops another; the swap replaces
+//! a row of seats at once, and calls under way keep the revision that they pinned. A revision that fails too
+//! often gives its seat back to the one before it. Used by the composition root and by the loop over Plugin objects.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+use capstan_kinds::plugin::Plugin;
+use capstan_points::scheduler::Cluster;
+use capstan_points::{Seat, Seating, Seats, admission, problem, remedy, scheduler, sidecar};
+
+use crate::cache::Cache;
+use crate::error::{HostError, LoadError};
+use crate::lock::lock;
+use crate::report::{self, Report};
+use crate::revision::{self, Prepared, Revision, Workshop};
+use crate::services::{Api, Services};
+use crate::slot::Slot;
+use crate::source::Bundled;
+use crate::ticker::Ticker;
+
+/// Plugins of one host.
+const PLUGINS_MAX: usize = 256;
+/// Threads that compile at once.
+const COMPILERS_MAX: usize = 4;
+
+/// How a host is set up.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Where compiled components are kept; made if it is not there.
+    pub cache_dir: PathBuf,
+    /// Components that `source: {bundled: NAME}` finds.
+    pub bundled: Bundled,
+    /// The name of this process in `status.hosts`, usually the node's.
+    pub name: String,
+}
+
+/// A plugin that took its seat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// Name of the Plugin object.
+    pub plugin: String,
+    /// Name and version by the component's own account.
+    pub title: String,
+    /// `sha256:…` of the component.
+    pub digest: String,
+    /// Worlds that it implements.
+    pub worlds: Vec<String>,
+    /// The revision's number, unique within the process.
+    pub revision: u64,
+    /// Whether it is new; false when exactly this was running already.
+    pub changed: bool,
+}
+
+/// The seats of every point.
+#[derive(Default)]
+struct Rows {
+    scheduler: Seating<dyn scheduler::Policy>,
+    admission: Seating<dyn admission::Policy>,
+    problem: Seating<dyn problem::Daemon>,
+    remedy: Seating<dyn remedy::Remedy>,
+    sidecar: Seating<dyn sidecar::Sidecar>,
+}
+
+/// The plugin host of a process.
+pub struct Host {
+    name: String,
+    engine: wasmtime::Engine,
+    ticker: Arc<Ticker>,
+    cache: Cache,
+    bundled: Bundled,
+    services: Arc<Services>,
+    cluster: Mutex<Option<Arc<dyn Cluster>>>,
+    slots: Mutex<BTreeMap<String, Arc<Slot>>>,
+    rows: Mutex<Rows>,
+    last_number: AtomicU64,
+    this: Weak<Host>,
+}
+
+impl Host {
+    /// Opens the engine and the compile cache. Nothing runs yet.
+    pub fn open(options: Options) -> Result<Arc<Self>, HostError> {
+        let engine = crate::engine::open().map_err(|e| HostError::Engine(crate::cache::chain(&e)))?;
+        let ticker = Arc::new(Ticker::start(engine.clone()).map_err(HostError::Thread)?);
+        let cache = Cache::open(&options.cache_dir, &engine)?;
+        Ok(Arc::new_cyclic(|this| Self {
+            name: options.name,
+            engine,
+            ticker,
+            cache,
+            bundled: options.bundled,
+            services: Arc::default(),
+            cluster: Mutex::default(),
+            slots: Mutex::default(),
+            rows: Mutex::default(),
+            last_number: AtomicU64::new(0),
+            this: Weak::clone(this),
+        }))
+    }
+
+    /// The name of this process in `status.hosts`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The cluster that a new scheduler policy is told before it takes its seat.
+    pub fn set_cluster(&self, cluster: Arc<dyn Cluster>) {
+        *lock(&self.cluster) = Some(cluster);
+    }
+
+    /// The API behind `kube-read`, `configMap` sources and `configFrom`. Must be called within a runtime.
+    pub fn set_client(&self, client: kube::Client) {
+        self.services.set_api(Api { client, runtime: tokio::runtime::Handle::current() });
+    }
+
+    /// Scheduler policies, by name.
+    pub fn scheduler_seats(&self) -> Seats<dyn scheduler::Policy> {
+        lock(&self.rows).scheduler.seats()
+    }
+
+    /// Admission policies, by `bind.admission.order`, then name.
+    pub fn admission_seats(&self) -> Seats<dyn admission::Policy> {
+        lock(&self.rows).admission.seats()
+    }
+
+    /// Problem daemons, by name.
+    pub fn problem_seats(&self) -> Seats<dyn problem::Daemon> {
+        lock(&self.rows).problem.seats()
+    }
+
+    /// Remedies, by name.
+    pub fn remedy_seats(&self) -> Seats<dyn remedy::Remedy> {
+        lock(&self.rows).remedy.seats()
+    }
+
+    /// Sidecars, by name.
+    pub fn sidecar_seats(&self) -> Seats<dyn sidecar::Sidecar> {
+        lock(&self.rows).sidecar.seats()
+    }
+
+    /// Loads a plugin, or its next revision; blocks for as long as that takes. On an error whatever ran
+    /// before keeps its seat. Loading what runs already changes nothing.
+    pub fn load(&self, plugin: &Plugin) -> Result<Loaded, LoadError> {
+        let name = &plugin.metadata.name;
+        let slot = self.slot(name)?;
+        let _one_load_at_a_time = lock(&slot.loading);
+        let running = slot.running();
+        let number = self.last_number.fetch_add(1, Ordering::SeqCst) + 1;
+        let workshop = Workshop {
+            engine: &self.engine,
+            ticker: &self.ticker,
+            cache: &self.cache,
+            bundled: &self.bundled,
+            services: &self.services,
+            cluster: lock(&self.cluster).clone(),
+            recordings: &slot.recordings,
+            running: running.as_deref(),
+            refused: slot.refused(),
+            number,
+        };
+        let generation = plugin.metadata.generation;
+        match revision::prepare(plugin, &workshop) {
+            Ok(Prepared::Unchanged) => {
+                slot.keep(generation);
+                running.map(|revision| loaded(name, &revision, false)).ok_or_else(|| gone(name))
+            }
+            Ok(Prepared::Fresh(revision)) => {
+                let revision = Arc::new(*revision);
+                self.watch_health(name, &revision);
+                let loaded = loaded(name, &revision, true);
+                slot.promote(revision, generation);
+                self.reseat();
+                tracing::info!(plugin = %name, revision = number, title = %loaded.title, "plugin took its seat");
+                Ok(loaded)
+            }
+            Err(error) => {
+                tracing::warn!(plugin = %name, %error, "plugin refused");
+                slot.refuse(&error, generation);
+                Err(error)
+            }
+        }
+    }
+
+    /// Loads many at once, compiling in parallel; answers in the order given.
+    pub fn load_all(&self, plugins: Vec<Plugin>) -> Vec<(String, Result<Loaded, LoadError>)> {
+        let next = AtomicUsize::new(0);
+        let answers: Mutex<BTreeMap<usize, Result<Loaded, LoadError>>> = Mutex::default();
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(COMPILERS_MAX);
+        std::thread::scope(|scope| {
+            for _ in 0..threads.min(plugins.len()) {
+                scope.spawn(|| {
+                    while let Some((index, plugin)) = Some(next.fetch_add(1, Ordering::SeqCst))
+                        .and_then(|index| Some((index, plugins.get(index)?)))
+                    {
+                        let answer = self.load(plugin);
+                        lock(&answers).insert(index, answer);
+                    }
+                });
+            }
+        });
+        let answers = std::mem::take(&mut *lock(&answers));
+        plugins.into_iter().map(|plugin| plugin.metadata.name).zip(answers.into_values()).collect()
+    }
+
+    /// Takes a plugin from all its seats. Calls under way end on it.
+    pub fn unload(&self, name: &str) {
+        let removed = lock(&self.slots).remove(name);
+        if removed.is_some() {
+            self.reseat();
+            self.services.metrics.remove(name);
+            tracing::info!(plugin = %name, "plugin left its seat");
+        }
+    }
+
+    /// Names of all plugins that were loaded or refused, and not unloaded.
+    pub fn plugins(&self) -> Vec<String> {
+        lock(&self.slots).keys().cloned().collect()
+    }
+
+    /// What this host has to say of a plugin; none when it does not know it.
+    pub fn report(&self, name: &str) -> Option<Report> {
+        let slot = lock(&self.slots).get(name).cloned()?;
+        Some(report::of(&self.name, &slot.tenure()))
+    }
+
+    /// All plugins' series and the host's own about them, in the Prometheus text form.
+    pub fn metrics_text(&self) -> String {
+        let slots: Vec<(String, Arc<Slot>)> =
+            lock(&self.slots).iter().map(|(name, slot)| (name.clone(), Arc::clone(slot))).collect();
+        let mut page = report::metrics(slots.iter().map(|(name, slot)| (name.as_str(), slot.tenure())));
+        self.services.metrics.write_text(&mut page);
+        page
+    }
+
+    fn slot(&self, name: &str) -> Result<Arc<Slot>, LoadError> {
+        let mut slots = lock(&self.slots);
+        if !slots.contains_key(name) && slots.len() >= PLUGINS_MAX {
+            let wanted = format!("one of at most {PLUGINS_MAX} plugins");
+            return Err(LoadError::spec("metadata.name", name, wanted));
+        }
+        Ok(Arc::clone(slots.entry(name.to_owned()).or_default()))
+    }
+
+    fn watch_health(&self, name: &str, revision: &Arc<Revision>) {
+        let (host, name, number) = (Weak::clone(&self.this), name.to_owned(), revision.number);
+        revision.health.on_broken(move || {
+            if let Some(host) = host.upgrade() {
+                host.roll_back(&name, number);
+            }
+        });
+    }
+
+    /// A revision failed too often: the one before it takes over, if there is one.
+    fn roll_back(&self, name: &str, number: u64) {
+        let slot = lock(&self.slots).get(name).cloned();
+        if let Some(restored) = slot.and_then(|slot| slot.roll_back(number)) {
+            tracing::warn!(plugin = %name, revision = number, restored = restored.number, "rolled back");
+            self.reseat();
+        }
+    }
+
+    /// Seats the current revision of every slot; only rows that changed are replaced.
+    fn reseat(&self) {
+        let rows = lock(&self.rows);
+        let slots: Vec<(String, Arc<Slot>)> =
+            lock(&self.slots).iter().map(|(name, slot)| (name.clone(), Arc::clone(slot))).collect();
+        let mut current: Vec<(String, Arc<Revision>)> =
+            slots.into_iter().filter_map(|(name, slot)| Some((name, slot.running()?))).collect();
+        replace(&rows.scheduler, &current, |r| r.scheduler.clone().map(|p| p as Arc<dyn scheduler::Policy>));
+        replace(&rows.problem, &current, |r| r.problem.clone().map(|p| p as Arc<dyn problem::Daemon>));
+        replace(&rows.remedy, &current, |r| r.remedy.clone().map(|p| p as Arc<dyn remedy::Remedy>));
+        replace(&rows.sidecar, &current, |r| r.sidecar.clone().map(|p| p as Arc<dyn sidecar::Sidecar>));
+        current.sort_by(|(a, left), (b, right)| (left.admission_order, a).cmp(&(right.admission_order, b)));
+        replace(&rows.admission, &current, |r| r.admission.clone().map(|p| p as Arc<dyn admission::Policy>));
+    }
+}
+
+fn replace<P: ?Sized>(
+    seating: &Seating<P>,
+    current: &[(String, Arc<Revision>)],
+    policy: impl Fn(&Revision) -> Option<Arc<P>>,
+) {
+    let row: Vec<Seat<P>> = current
+        .iter()
+        .filter_map(|(name, revision)| {
+            Some(Seat {
+                plugin: name.clone(),
+                revision: revision.number,
+                failure_policy: revision.failure_policy,
+                policy: policy(revision)?,
+            })
+        })
+        .collect();
+    let key = |seats: &[Seat<P>]| seats.iter().map(|s| (s.plugin.clone(), s.revision)).collect::<Vec<_>>();
+    if key(&seating.seats().borrow()) != key(&row) {
+        seating.replace(row);
+    }
+}
+
+fn loaded(name: &str, revision: &Revision, changed: bool) -> Loaded {
+    Loaded {
+        plugin: name.to_owned(),
+        title: revision.title.clone(),
+        digest: revision.fingerprint.digest.clone(),
+        worlds: revision.worlds.clone(),
+        revision: revision.number,
+        changed,
+    }
+}
+
+fn gone(name: &str) -> LoadError {
+    LoadError::Fetch { source_text: name.to_owned(), message: "the plugin was unloaded meanwhile".into() }
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("name", &self.name).finish_non_exhaustive()
+    }
+}

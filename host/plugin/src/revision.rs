@@ -1,0 +1,262 @@
+//! The life of a revision up to its seat: fetch, verify, compile, configure, test, warm.
+//!
+//! [`prepare`] runs the steps in order and stops at the first that fails; nothing that serves is touched
+//! before all have passed. The swap itself is the host's.
+
+use std::sync::Arc;
+
+use capstan_kinds::plugin::{self, Bind, Plugin, PluginSpec};
+use capstan_points::scheduler::Cluster;
+use capstan_points::{FailurePolicy, Fault};
+
+use crate::bridge::{admission, admission_rules::Coverage, problem, remedy, scheduler, sidecar};
+use crate::cache::Cache;
+use crate::capability::Grants;
+use crate::config_schema;
+use crate::error::{LoadError, Step};
+use crate::health::Health;
+use crate::inspect::Surface;
+use crate::limits::Limits;
+use crate::program::Program;
+use crate::services::Services;
+use crate::source::{self, Bundled};
+use crate::state::Context;
+use crate::stats::Stats;
+use crate::ticker::Ticker;
+
+/// One revision of one plugin, with a seat at each point that it serves.
+pub(crate) struct Revision {
+    pub(crate) number: u64,
+    /// What it was made of: the same again is not loaded again.
+    pub(crate) fingerprint: Fingerprint,
+    /// Name and version by its own account.
+    pub(crate) title: String,
+    pub(crate) worlds: Vec<String>,
+    pub(crate) failure_policy: FailurePolicy,
+    pub(crate) admission_order: i32,
+    pub(crate) health: Arc<Health>,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) scheduler: Option<Arc<scheduler::Policy>>,
+    pub(crate) admission: Option<Arc<admission::Policy>>,
+    pub(crate) problem: Option<Arc<problem::Daemon>>,
+    pub(crate) remedy: Option<Arc<remedy::Remedy>>,
+    pub(crate) sidecar: Option<Arc<sidecar::Sidecar>>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Fingerprint {
+    pub(crate) spec: PluginSpec,
+    pub(crate) digest: String,
+    pub(crate) config: serde_json::Value,
+}
+
+/// Calls that a plugin's revisions answered, for the next one to be tried on.
+#[derive(Default)]
+pub(crate) struct Recordings {
+    scheduler: Arc<scheduler::Recorded>,
+    admission: Arc<admission::Recorded>,
+    problem: Arc<problem::Recorded>,
+    remedy: Arc<remedy::Recorded>,
+    sidecar: Arc<sidecar::Recorded>,
+}
+
+/// What a revision is built with.
+pub(crate) struct Workshop<'a> {
+    pub(crate) engine: &'a wasmtime::Engine,
+    pub(crate) ticker: &'a Arc<Ticker>,
+    pub(crate) cache: &'a Cache,
+    pub(crate) bundled: &'a Bundled,
+    pub(crate) services: &'a Arc<Services>,
+    pub(crate) cluster: Option<Arc<dyn Cluster>>,
+    pub(crate) recordings: &'a Recordings,
+    pub(crate) running: Option<&'a Revision>,
+    /// What was rolled back, and why: it is not tried again.
+    pub(crate) refused: Option<(Fingerprint, String)>,
+    pub(crate) number: u64,
+}
+
+/// What came of a load.
+pub(crate) enum Prepared {
+    /// The running revision is what is asked for.
+    Unchanged,
+    Fresh(Box<Revision>),
+}
+
+/// All steps up to the swap.
+pub(crate) fn prepare(plugin: &Plugin, workshop: &Workshop<'_>) -> Result<Prepared, LoadError> {
+    let spec = &plugin.spec;
+    supported(spec)?;
+    let fetched = source::component(spec, workshop.bundled, workshop.services)?;
+    let config = source::config(spec, workshop.services)?;
+    let fingerprint = Fingerprint { spec: spec.clone(), digest: fetched.digest.clone(), config };
+    if workshop.running.is_some_and(|running| running.fingerprint == fingerprint) {
+        return Ok(Prepared::Unchanged);
+    }
+    if let Some((refused, why)) = &workshop.refused
+        && *refused == fingerprint
+    {
+        return Err(LoadError::RolledBack(why.clone()));
+    }
+    let surface = Surface::read(&fetched.bytes)?;
+    let grants = Grants::parse(&spec.capabilities)?;
+    grants.admit_imports(&surface.imports)?;
+    let limits = Limits::parse(&spec.limits)?;
+    let stats = Arc::new(Stats::default());
+    let context = Arc::new(Context {
+        plugin: plugin.metadata.name.clone(),
+        grants,
+        limits,
+        services: Arc::clone(workshop.services),
+        stats: Arc::clone(&stats),
+        log_bound: Default::default(),
+    });
+    let component = workshop.cache.compile(workshop.engine, &fetched.digest, &fetched.bytes)?;
+    let mut program = Program::link(workshop.engine, workshop.ticker, &component, surface, context)?;
+    let description = program.describe().map_err(LoadError::Start)?;
+    config_schema::check(&description.config_schema, &fingerprint.config)?;
+    program.set_config(fingerprint.config.to_string());
+    let program = Arc::new(program);
+    let title = format!("{} {}", description.name, description.version);
+    let revision = seat(workshop, &program, &stats, fingerprint, title)?;
+    // Configuring is part of every start; a fault here is the configuration's.
+    program.start().map_err(|fault| match fault.kind {
+        capstan_points::FaultKind::Reported => {
+            LoadError::Config { field: "spec.config".into(), message: fault.message }
+        }
+        _ => LoadError::Start(fault),
+    })?;
+    program.self_test().map_err(LoadError::SelfTest)?;
+    rehearse_and_warm(workshop, &revision)?;
+    stats.clear();
+    Ok(Prepared::Fresh(Box::new(revision)))
+}
+
+fn supported(spec: &PluginSpec) -> Result<(), LoadError> {
+    let not_yet = |what: &str, instead: &str, step| {
+        Err(LoadError::NotYetSupported { what: what.into(), instead: instead.into(), step })
+    };
+    if spec.signature.is_some() {
+        return not_yet("spec.signature", "pin the component with spec.digest", Step::Verified);
+    }
+    match spec.rollout.as_ref().map(|rollout| rollout.strategy.as_str()) {
+        None | Some("" | "Replace") => Ok(()),
+        Some(other) => not_yet(&format!("spec.rollout.strategy {other}"), "use Replace", Step::Configured),
+    }
+}
+
+/// A seat for each world that is exported and bound. Without any `bind`, worlds whose binding has a
+/// sensible default are bound by it; the others must be told whom they concern.
+fn seat(
+    workshop: &Workshop<'_>,
+    program: &Arc<Program>,
+    stats: &Arc<Stats>,
+    fingerprint: Fingerprint,
+    title: String,
+) -> Result<Revision, LoadError> {
+    let Recordings { scheduler, admission, problem, remedy, sidecar } = workshop.recordings;
+    let worlds = program.surface.worlds();
+    let bind = bindings(&fingerprint.spec.bind, &worlds)?;
+    let has = |world: &str| worlds.iter().any(|w| w == world);
+    let health = Arc::new(Health::new(Arc::clone(stats)));
+    let nodes = bind.nodes.as_ref();
+    let problem_bind = nodes.filter(|_| has("problem"));
+    let remedy_bind = nodes.filter(|_| has("remedy"));
+    let admission_bind = bind.admission.as_ref();
+    let coverage = admission_bind.map(Coverage::parse).transpose()?;
+    Ok(Revision {
+        number: workshop.number,
+        title,
+        failure_policy: match fingerprint.spec.failure_policy {
+            plugin::FailurePolicy::Fail => FailurePolicy::Fail,
+            plugin::FailurePolicy::Ignore => FailurePolicy::Ignore,
+        },
+        admission_order: admission_bind.map_or(0, |bind| bind.order),
+        scheduler: bind
+            .scheduler
+            .map(|bind| scheduler::Policy::new(program, &health, bind, Arc::clone(scheduler)))
+            .transpose()?
+            .map(Arc::new),
+        admission: coverage
+            .map(|coverage| admission::Policy::new(program, &health, coverage, Arc::clone(admission)))
+            .transpose()?
+            .map(Arc::new),
+        problem: problem_bind
+            .map(|bind| problem::Daemon::new(program, &health, bind, Arc::clone(problem)))
+            .transpose()?
+            .map(Arc::new),
+        remedy: remedy_bind
+            .map(|bind| remedy::Remedy::new(program, &health, bind, Arc::clone(remedy)))
+            .transpose()?
+            .map(Arc::new),
+        sidecar: bind
+            .pods
+            .map(|bind| sidecar::Sidecar::new(program, &health, &bind, Arc::clone(sidecar)))
+            .transpose()?
+            .map(Arc::new),
+        stats: Arc::clone(stats),
+        health,
+        worlds,
+        fingerprint,
+    })
+}
+
+fn bindings(bind: &Bind, worlds: &[String]) -> Result<Bind, LoadError> {
+    let has = |wanted: &[&str]| worlds.iter().any(|world| wanted.contains(&world.as_str()));
+    let given = [
+        ("scheduler", bind.scheduler.is_some(), has(&["scheduler"])),
+        ("admission", bind.admission.is_some(), has(&["admission"])),
+        ("nodes", bind.nodes.is_some(), has(&["problem", "remedy"])),
+        ("pods", bind.pods.is_some(), has(&["sidecar"])),
+    ];
+    if let Some((field, ..)) = given.iter().find(|(_, bound, exported)| *bound && !exported) {
+        let wanted = format!("absent: the component implements {}", worlds.join(", "));
+        return Err(LoadError::spec(format!("spec.bind.{field}"), "set", wanted));
+    }
+    let mut bind = bind.clone();
+    if given.iter().any(|(_, bound, _)| *bound) {
+        return Ok(bind);
+    }
+    for (field, _, exported) in given {
+        match field {
+            _ if !exported => {}
+            "scheduler" => bind.scheduler = Some(Default::default()),
+            "nodes" => bind.nodes = Some(Default::default()),
+            "admission" => {
+                return Err(LoadError::spec("spec.bind.admission.rules", "absent", "the requests that it judges"));
+            }
+            _ => {
+                let wanted = "set: {} attaches it to every pod, a selector to some";
+                return Err(LoadError::spec("spec.bind.pods", "absent", wanted));
+            }
+        }
+    }
+    Ok(bind)
+}
+
+/// Tries the revision on recorded calls and makes its instances ready. Stateful seats that rehearse in the
+/// seated instance are warmed first; the hand-off, which moves the old revision's state, comes last.
+fn rehearse_and_warm(workshop: &Workshop<'_>, revision: &Revision) -> Result<(), LoadError> {
+    let replay = |(input, fault): (String, Fault)| LoadError::Replay { input, fault };
+    if let Some(policy) = &revision.scheduler {
+        policy.warm(workshop.cluster.as_deref()).map_err(LoadError::Warm)?;
+        policy.rehearse().map_err(replay)?;
+    }
+    if let Some(policy) = &revision.admission {
+        policy.rehearse().map_err(replay)?;
+        policy.warm().map_err(LoadError::Warm)?;
+    }
+    if let Some(remedy) = &revision.remedy {
+        remedy.rehearse().map_err(replay)?;
+        remedy.warm().map_err(LoadError::Warm)?;
+    }
+    if let Some(sidecar) = &revision.sidecar {
+        sidecar.rehearse().map_err(replay)?;
+        sidecar.warm().map_err(LoadError::Warm)?;
+    }
+    if let Some(daemon) = &revision.problem {
+        daemon.rehearse().map_err(replay)?;
+        let old = workshop.running.and_then(|running| running.problem.as_ref());
+        daemon.take_over(old).map_err(LoadError::Warm)?;
+    }
+    Ok(())
+}

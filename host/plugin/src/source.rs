@@ -1,0 +1,159 @@
+//! Where a component's bytes and its configuration come from.
+//!
+//! Reads are bounded in size; what comes from the cluster is bounded in time. Called by `revision`, never
+//! from an asynchronous task's own thread while it matters: the wait blocks.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use base64::Engine;
+use capstan_kinds::plugin::{ConfigMapKey, PluginSpec, Source};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::cache::hex;
+use crate::error::{LoadError, Step};
+use crate::services::{Api, Services};
+
+/// Bytes of a component.
+const COMPONENT_BYTES_MAX: u64 = 32 << 20;
+/// Bytes of a configuration.
+const CONFIG_BYTES_MAX: usize = 1 << 20;
+/// Wall time of one read of a ConfigMap.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Components that are embedded in the binary, by name.
+pub type Bundled = BTreeMap<String, Cow<'static, [u8]>>;
+
+/// A component's bytes, and what they are called.
+pub(crate) struct Fetched<'a> {
+    pub(crate) bytes: Cow<'a, [u8]>,
+    pub(crate) digest: String,
+}
+
+/// Fetches the component and compares its digest with the one that is asked for.
+pub(crate) fn component<'a>(
+    spec: &PluginSpec,
+    bundled: &'a Bundled,
+    services: &Services,
+) -> Result<Fetched<'a>, LoadError> {
+    let name = describe(&spec.source)?;
+    let bytes = match &spec.source {
+        Source { bundled: Some(name), .. } => Cow::Borrowed(&**bundled.get(name).ok_or_else(|| {
+            let known: Vec<&str> = bundled.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            fetch("spec.source.bundled", format!("no component {name:?} is bundled; there are: {known}"))
+        })?),
+        Source { file: Some(path), .. } => Cow::Owned(file(path)?),
+        Source { config_map: Some(key), .. } => Cow::Owned(binary(services, key)?),
+        _ => Cow::Borrowed(&[][..]),
+    };
+    let digest = format!("sha256:{}", hex(&Sha256::digest(&bytes)));
+    match &spec.digest {
+        Some(wanted) if *wanted != digest => {
+            Err(LoadError::Digest { source_text: name, found: digest, wanted: wanted.clone() })
+        }
+        _ => Ok(Fetched { bytes, digest }),
+    }
+}
+
+/// The configuration as JSON text's value; an empty object where there is none.
+pub(crate) fn config(spec: &PluginSpec, services: &Services) -> Result<Value, LoadError> {
+    let from = spec.config_from.as_ref().and_then(|from| from.config_map.as_ref());
+    let invalid = |message: String| LoadError::Config { field: "spec.configFrom.configMap".into(), message };
+    let Some(key) = from else {
+        return Ok(spec.config.clone().filter(|c| !c.is_null()).unwrap_or_else(|| Value::Object(Default::default())));
+    };
+    if spec.config.is_some() {
+        return Err(invalid("spec.config is set as well; keep one of the two".into()));
+    }
+    let document = config_map(services, "spec.configFrom.configMap", key)?;
+    let text = document["data"][&key.key].as_str();
+    let text = text.ok_or_else(|| invalid(format!("ConfigMap {} has no key {:?} in data", full(key), key.key)))?;
+    if text.len() > CONFIG_BYTES_MAX {
+        return Err(invalid(format!("{} bytes are more than {CONFIG_BYTES_MAX}", text.len())));
+    }
+    serde_json::from_str(text).map_err(|error| invalid(format!("{} of {} is not JSON: {error}", key.key, full(key))))
+}
+
+/// Checks that exactly one source is given, and gives its name for messages.
+fn describe(source: &Source) -> Result<String, LoadError> {
+    if let Some(reference) = &source.oci {
+        return Err(LoadError::NotYetSupported {
+            what: format!("spec.source.oci ({reference})"),
+            instead: "use bundled, file or configMap".into(),
+            step: Step::Fetched,
+        });
+    }
+    let given = [
+        source.bundled.as_ref().map(|name| format!("bundled {name}")),
+        source.file.as_ref().map(|path| format!("file {path}")),
+        source.config_map.as_ref().map(|key| format!("ConfigMap {} key {}", full(key), key.key)),
+    ];
+    let mut given: Vec<String> = given.into_iter().flatten().collect();
+    match given.len() {
+        1 => Ok(given.remove(0)),
+        count => Err(LoadError::Spec {
+            field: "spec.source".into(),
+            value: if count == 0 { "nothing".into() } else { given.join(" and ") },
+            wanted: "exactly one of bundled, file, configMap".into(),
+            step: Step::Fetched,
+        }),
+    }
+}
+
+fn fetch(source: &str, message: impl ToString) -> LoadError {
+    LoadError::Fetch { source_text: source.to_owned(), message: message.to_string() }
+}
+
+fn file(path: &str) -> Result<Vec<u8>, LoadError> {
+    let source = format!("spec.source.file {path}");
+    if !path.starts_with('/') {
+        return Err(fetch(&source, "the path must be absolute"));
+    }
+    let metadata = std::fs::metadata(path).map_err(|error| fetch(&source, error))?;
+    if !metadata.is_file() {
+        return Err(fetch(&source, "it is not a regular file"));
+    }
+    if metadata.len() > COMPONENT_BYTES_MAX {
+        return Err(fetch(&source, format!("{} bytes are more than {COMPONENT_BYTES_MAX}", metadata.len())));
+    }
+    std::fs::read(path).map_err(|error| fetch(&source, error))
+}
+
+fn binary(services: &Services, key: &ConfigMapKey) -> Result<Vec<u8>, LoadError> {
+    let source = "spec.source.configMap";
+    let document = config_map(services, source, key)?;
+    let text = document["binaryData"][&key.key].as_str();
+    let text = text.ok_or_else(|| {
+        fetch(source, format!("ConfigMap {} has no key {:?} in binaryData", full(key), key.key))
+    })?;
+    base64::prelude::BASE64_STANDARD.decode(text).map_err(|error| fetch(source, error))
+}
+
+fn full(key: &ConfigMapKey) -> String {
+    format!("{}/{}", key.namespace, key.name)
+}
+
+fn config_map(services: &Services, source: &str, key: &ConfigMapKey) -> Result<Value, LoadError> {
+    let Api { client, runtime } = services.api().ok_or_else(|| fetch(source, "this host has no cluster"))?;
+    let segments = [&key.namespace, &key.name];
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    if let Some(bad) = segments.iter().find(|s| s.is_empty() || s.starts_with('.') || !s.chars().all(is_name)) {
+        return Err(fetch(source, format!("{bad:?} is not a name")));
+    }
+    let path = format!("/api/v1/namespaces/{}/configmaps/{}", key.namespace, key.name);
+    let request = http::Request::get(path).body(Vec::new()).map_err(|error| fetch(source, error))?;
+    let (sender, receiver) = mpsc::sync_channel(1);
+    runtime.spawn(async move {
+        // Nobody listens any more once the wait is over.
+        let _ = sender.send(client.request::<Value>(request).await);
+    });
+    match receiver.recv_timeout(READ_TIMEOUT) {
+        Ok(Ok(document)) => Ok(document),
+        Ok(Err(error)) => Err(fetch(source, format!("ConfigMap {}: {error}", full(key)))),
+        Err(_) => Err(fetch(source, format!("no answer in {} s", READ_TIMEOUT.as_secs()))),
+    }
+}
