@@ -85,3 +85,43 @@ pub fn strategic(
     *document = patched;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(patch: Value, expected: Result<Value, u16>) {
+        let before = json!({"a": {"b": 1}, "list": [1, 2]});
+        let mut document = before.clone();
+        match (super::json(&mut document, &patch), expected) {
+            (Ok(()), Ok(expected)) => assert_eq!(document, expected),
+            (Err(error), Err(code)) => {
+                assert_eq!(error.to_status().code, code, "{error}");
+                assert_eq!(document, before, "a failed patch changes nothing");
+            }
+            (got, expected) => panic!("{patch}: {got:?}, not {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn json_patches() {
+        check(
+            json!([{"op": "replace", "path": "/a/b", "value": 2}]),
+            Ok(json!({"a": {"b": 2}, "list": [1, 2]})),
+        );
+        check(
+            json!([{"op": "add", "path": "/list/-", "value": 3}]),
+            Ok(json!({"a": {"b": 1}, "list": [1, 2, 3]})),
+        );
+        check(
+            json!([{"op": "remove", "path": "/a"}, {"op": "test", "path": "/list/0", "value": 9}]),
+            Err(422),
+        );
+        check(json!([{"op": "remove", "path": "/none"}]), Err(422));
+        check(json!([{"op": "explode", "path": "/a"}]), Err(400));
+        check(json!({"a": 1}), Err(400));
+    }
+}
