@@ -135,10 +135,10 @@ async fn write(client: Client, mut pending: mpsc::Receiver<Event>) {
         }
         seen.insert(same.clone(), (event.metadata.name.unwrap_or_default(), 1));
         order.push_back(same);
-        if order.len() > REMEMBERED_MAX {
-            if let Some(oldest) = order.pop_front() {
-                seen.remove(&oldest);
-            }
+        if order.len() > REMEMBERED_MAX
+            && let Some(oldest) = order.pop_front()
+        {
+            seen.remove(&oldest);
         }
     }
 }

@@ -39,12 +39,11 @@ impl Balance {
         let Some(timeout) = self.affinity else {
             return order;
         };
-        if let Some((bound, last)) = self.clients.get(&client) {
-            if now.duration_since(*last) < timeout {
-                if let Some(at) = order.iter().position(|endpoint| endpoint == bound) {
-                    order[..=at].rotate_right(1);
-                }
-            }
+        if let Some((bound, last)) = self.clients.get(&client)
+            && now.duration_since(*last) < timeout
+            && let Some(at) = order.iter().position(|endpoint| endpoint == bound)
+        {
+            order[..=at].rotate_right(1);
         }
         order
     }

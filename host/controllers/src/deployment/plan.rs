@@ -150,10 +150,10 @@ impl<'a> Work<'a> {
             return;
         }
         self.ensure_new();
-        if let Some(new) = self.new {
-            if wanted(&self.sets[new]) != self.limits.desired {
-                size::resize(&mut self.sets[new], self.limits.desired, &self.limits);
-            }
+        if let Some(new) = self.new
+            && wanted(&self.sets[new]) != self.limits.desired
+        {
+            size::resize(&mut self.sets[new], self.limits.desired, &self.limits);
         }
         self.clean_up_when_complete();
     }
@@ -176,10 +176,10 @@ impl<'a> Work<'a> {
         let set = &mut self.sets[new];
         revision::annotate(set, deployment, revision, false);
         let min_ready_seconds = deployment.spec.as_ref().and_then(|spec| spec.min_ready_seconds);
-        if let Some(spec) = &mut set.spec {
-            if spec.min_ready_seconds.unwrap_or(0) != min_ready_seconds.unwrap_or(0) {
-                spec.min_ready_seconds = min_ready_seconds;
-            }
+        if let Some(spec) = &mut set.spec
+            && spec.min_ready_seconds.unwrap_or(0) != min_ready_seconds.unwrap_or(0)
+        {
+            spec.min_ready_seconds = min_ready_seconds;
         }
         self.happened = Happened::Found(set.name_any());
         self.note_revision(new);

@@ -197,10 +197,9 @@ impl Garbage {
             .patch(&node.name, &PatchParams::default(), &Patch::Merge(&patch))
             .await
             .or_gone()?
+            && let Some(node) = Node::of(&node.entry, &patched.metadata)
         {
-            if let Some(node) = Node::of(&node.entry, &patched.metadata) {
-                self.graph().upsert(node);
-            }
+            self.graph().upsert(node);
         }
         Ok(())
     }
