@@ -247,12 +247,28 @@ impl Cluster {
         self.kubectl(&all).json()
     }
 
+    /// kubectl with more environment variables.
+    pub fn kubectl_with_env(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Answer {
+        self.launch(arguments, "", variables)
+    }
+
     /// kubectl with this text on its standard input.
     pub fn run(&self, arguments: &[&str], input: &str) -> Answer {
+        self.launch(arguments, input, &[])
+    }
+
+    /// kubectl, ready to start.
+    pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(kubectl());
         command.arg("--kubeconfig").arg(self.kubeconfig()).args(arguments);
         // Discovery caches of other clusters on the same port must not be seen.
         command.env("HOME", self.folder.path()).env_remove("KUBECONFIG");
+        command
+    }
+
+    fn launch(&self, arguments: &[&str], input: &str, variables: &[(&str, &str)]) -> Answer {
+        let mut command = self.kubectl_command(arguments);
+        command.envs(variables.iter().copied());
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

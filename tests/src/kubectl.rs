@@ -40,6 +40,15 @@ impl Answer {
         self.out
     }
 
+    /// Its output, where it succeeded; what it says on standard error does not matter here.
+    ///
+    /// # Panics
+    /// When it failed.
+    pub fn clean_or_warned(self) -> String {
+        assert!(self.ok, "{}\n{}{}", self.command, self.out, self.err);
+        self.out
+    }
+
     /// Its standard error, where it failed.
     ///
     /// # Panics

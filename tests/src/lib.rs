@@ -5,10 +5,12 @@
 
 mod cluster;
 mod component;
+mod http;
 mod kubectl;
 mod wait;
 
 pub use cluster::{Cluster, ClusterOptions};
 pub use component::{component, componentize};
+pub use http::get;
 pub use kubectl::Answer;
 pub use wait::{until, until_within};
