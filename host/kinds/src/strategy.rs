@@ -22,7 +22,8 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
     let Some(document) = object.as_object_mut() else {
         return;
     };
-    if resource.has_status() {
+    // A kubelet registers its node with all that it knows in one request.
+    if resource.has_status() && !resource.is("", "Node") {
         document.remove("status");
     }
     if resource.is("", "Namespace") {
@@ -265,6 +266,13 @@ mod tests {
             pod["status"],
             json!({"phase": "Pending", "qosClass": "Burstable"})
         );
+    }
+
+    #[test]
+    fn a_node_is_created_with_its_status() {
+        let mut node = json!({"metadata": {"name": "n"}, "status": {"capacity": {"cpu": "1"}}});
+        prepare_create(&find_kind("v1", "Node").unwrap(), &mut node);
+        assert_eq!(node["status"], json!({"capacity": {"cpu": "1"}}));
     }
 
     #[test]

@@ -110,6 +110,13 @@ fn pods() {
 }
 
 #[test]
+fn reviews_need_no_name() {
+    let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}});
+    check(review, &[]);
+}
+
+#[test]
 fn workloads() {
     let deployment = |labels: Value, spec: Value| {
         let mut object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a", "namespace": "n"},
