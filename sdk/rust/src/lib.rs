@@ -6,9 +6,13 @@
 //! Nothing here depends on the host: both sides bind from `wit/`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod admission;
 mod export;
 mod plugin;
+pub mod problem;
+pub mod remedy;
 pub mod scheduler;
+pub mod sidecar;
 #[doc(hidden)]
 pub mod wit;
 

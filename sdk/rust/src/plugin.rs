@@ -3,7 +3,7 @@
 //! [`Plugin`] is the author's side; [`Component`] is the seat that [`export!`](crate::export) makes, in
 //! which one instance's plugin lives. Name, version and summary come from the crate's own `Cargo.toml`.
 
-pub use crate::wit::types::capstan::plugin::types::{Fault, Pair};
+pub use crate::wit::types::capstan::plugin::types::{ConditionStatus, EventType, Fault, Pair};
 use crate::wit::{
     plugin_guest::exports::capstan::plugin::guest, plugin_hand_off::exports::capstan::plugin::hand_off,
     plugin_self_test::exports::capstan::plugin::self_test,

@@ -1,0 +1,148 @@
+//! Pod Security Standards by namespace label: Kubernetes' PodSecurity admission.
+//!
+//! Pods are denied by the namespace's `enforce` level; pods and workload templates are warned about by
+//! `warn`. The `audit` level is read and checked, but there is no audit log to annotate yet. Texts are the
+//! original's, so that what users search for is found.
+
+mod baseline;
+mod level;
+mod pod;
+mod restricted;
+mod violation;
+
+use capstan_sdk::{
+    Fault, Plugin,
+    admission::{Denial, Object, Operation, Request, Validate, Verdict, allow, pod_spec_path},
+};
+use level::{Defaults, Level, Standard};
+use pod::PodSpec;
+use violation::Violation;
+
+/// The configuration; see `config.schema.json`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    defaults: Defaults,
+    exemptions: Exemptions,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Exemptions {
+    usernames: Vec<String>,
+    runtime_classes: Vec<String>,
+    namespaces: Vec<String>,
+}
+
+/// The policy.
+pub struct PodSecurity(Config);
+
+impl Plugin for PodSecurity {
+    type Config = Config;
+    const CONFIG_SCHEMA: &'static str = include_str!("../config.schema.json");
+
+    fn new(config: Config) -> Result<Self, Fault> {
+        Ok(Self(config))
+    }
+}
+
+impl Validate for PodSecurity {
+    fn validate(
+        &self,
+        request: &Request,
+        object: Option<Object<'_>>,
+        old: Option<Object<'_>>,
+    ) -> Result<Verdict, Fault> {
+        let Some(object) = object else { return Ok(allow()) };
+        if request.kind == "Namespace" {
+            return Ok(level::check_labels(object));
+        }
+        let looked_at = matches!(request.subresource.as_str(), "" | "ephemeralcontainers");
+        let Some(path) = pod_spec_path(&request.kind).filter(|_| looked_at && !self.exempt(request)) else {
+            return Ok(allow());
+        };
+        // Labels, annotations and status of what runs already change nothing about its security.
+        if request.operation == Operation::Update
+            && old.is_some_and(|old| old.json(path) == object.json(path))
+        {
+            return Ok(allow());
+        }
+        let Some(spec) = object.read::<PodSpec>(path)? else {
+            return Ok(allow());
+        };
+        if spec
+            .runtime_class_name
+            .as_ref()
+            .is_some_and(|class| self.0.exemptions.runtime_classes.contains(class))
+        {
+            return Ok(allow());
+        }
+        let annotations = path
+            .strip_suffix("/spec")
+            .map(|parent| format!("{parent}/metadata/annotations"));
+        let annotations = object.read(&annotations.unwrap_or_default())?.unwrap_or_default();
+        Ok(self.judge(request, &pod::Pod { spec, annotations }))
+    }
+}
+
+impl PodSecurity {
+    fn exempt(&self, request: &Request) -> bool {
+        let exemptions = &self.0.exemptions;
+        exemptions.namespaces.contains(&request.namespace) || exemptions.usernames.contains(&request.user)
+    }
+
+    fn judge(&self, request: &Request, pod: &pod::Pod) -> Verdict {
+        let label = |key: &str| {
+            let pair = request.namespace_labels.iter().find(|pair| pair.key == key);
+            pair.map(|pair| pair.value.as_str())
+        };
+        let standards = self.0.defaults.with_labels(label);
+        let enforced = violations(standards.enforce.level, pod);
+        if request.kind == "Pod" && !enforced.is_empty() {
+            let message = format!(
+                "violates PodSecurity {}: {}",
+                standards.enforce,
+                describe(&enforced)
+            );
+            return Verdict::Deny(Denial {
+                code: 403,
+                message,
+                field: None,
+            });
+        }
+        let warned = violations(standards.warn.level, pod);
+        match warned.is_empty() {
+            true => allow(),
+            false => Verdict::Allow(vec![format!(
+                "would violate PodSecurity {}: {}",
+                standards.warn,
+                describe(&warned)
+            )]),
+        }
+    }
+}
+
+fn violations(level: Level, pod: &pod::Pod) -> Vec<Violation> {
+    match level {
+        Level::Privileged => Vec::new(),
+        Level::Baseline => baseline::check(pod, false),
+        Level::Restricted => {
+            let mut found = baseline::check(pod, true);
+            found.extend(restricted::check(pod));
+            found
+        }
+    }
+}
+
+fn describe(violations: &[Violation]) -> String {
+    let each: Vec<String> = violations.iter().map(Violation::to_string).collect();
+    each.join(", ")
+}
+
+impl std::fmt::Display for Standard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "\"{}:{}\"", self.level.name(), self.version)
+    }
+}
+
+capstan_sdk::export!(admission: validate => PodSecurity);
