@@ -4,7 +4,7 @@ mod connection;
 mod local;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use capstan_points::Seats;
@@ -29,6 +29,8 @@ pub struct ApiServer {
     address: SocketAddr,
     stop: CancellationToken,
     connections: TaskTracker,
+    /// Taken by `serve`.
+    acceptor: Mutex<Option<connection::Acceptor>>,
 }
 
 impl std::fmt::Debug for ApiServer {
@@ -40,7 +42,8 @@ impl std::fmt::Debug for ApiServer {
 }
 
 impl ApiServer {
-    /// Fills the caches, creates what every cluster has, and listens. Ready when it returns.
+    /// Fills the caches and creates what every cluster has. In-process clients are answered when it returns,
+    /// those that dial wait until [`ApiServer::serve`].
     pub async fn start(store: Arc<dyn Store>, admission: Seats<dyn Policy>, config: Config) -> Result<Self> {
         let stop = CancellationToken::new();
         let unusable = |source| Error::Listen {
@@ -54,22 +57,26 @@ impl ApiServer {
         let tls = config.tls.clone();
         let server = Server::start(store, admission, config, stop.clone()).await?;
         bootstrap::run(&server, address).await?;
-        server.set_ready();
         let connections = TaskTracker::new();
-        let accept = connection::Acceptor {
+        let acceptor = connection::Acceptor {
             listener,
             tls: tokio_rustls::TlsAcceptor::from(tls),
             server: server.clone(),
             stop: stop.clone(),
             connections: connections.clone(),
         };
-        connections.spawn(accept.run());
-        Ok(Self {
-            server,
-            address,
-            stop,
-            connections,
-        })
+        let acceptor = Mutex::new(Some(acceptor));
+        Ok(Self { server, address, stop, connections, acceptor })
+    }
+
+    /// Accepts connections from now on and says that it is ready. To be called once the admission policies
+    /// are in their seats, so that nobody slips in before them.
+    pub fn serve(&self) {
+        let acceptor = self.acceptor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(acceptor) = acceptor {
+            self.connections.spawn(acceptor.run());
+        }
+        self.server.set_ready();
     }
 
     /// A client's way in without a socket, as the given user.

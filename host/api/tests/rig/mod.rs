@@ -80,6 +80,7 @@ impl Rig {
         }];
         let shared: Arc<dyn Store> = store.clone();
         let api = ApiServer::start(shared, seating.seats(), config).await.unwrap();
+        api.serve();
         Self {
             folder,
             store,
