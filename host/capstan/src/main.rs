@@ -1,1 +1,32 @@
-fn main() {}
+//! The binary: command line and composition root. Every part of the cluster is joined here and only here.
+
+mod arguments;
+mod bundle;
+mod image;
+mod kubelets;
+mod plugins;
+mod screen;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let ended = match Arguments::parse().command {
+        Command::Up(options) => up::run(options),
+        Command::Image(command) => image::run(command),
+        Command::Shim { arguments } => {
+            return ExitCode::from(u8::try_from(capstan_runtime::shim_main(arguments)).unwrap_or(1));
+        }
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

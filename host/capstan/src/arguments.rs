@@ -1,0 +1,107 @@
+//! The command line. Flags carry the original's names wherever the original has them.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::Ipv4Net;
+
+#[derive(Parser)]
+#[command(
+    name = "capstan",
+    version,
+    about = "A Kubernetes cluster whose every policy is a Wasm component"
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run a whole cluster in this process until Ctrl-C
+    Up(Up),
+    /// Work with a node's image store
+    #[command(subcommand)]
+    Image(Image),
+    /// Runs one OCI container; started by the node, not by people
+    #[command(hide = true)]
+    Shim {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+/// Options of `up`.
+#[derive(Args)]
+pub(crate) struct Up {
+    /// Where the cluster keeps everything; started again on it, it resumes what it had
+    #[arg(long, env = "CAPSTAN_DATA_DIR", default_value_os_t = default_data_dir())]
+    pub(crate) data_dir: PathBuf,
+
+    /// Where the API server listens
+    #[arg(long, default_value = "127.0.0.1:6443", value_name = "ADDR:PORT")]
+    pub(crate) listen: SocketAddr,
+
+    /// Nodes in this process
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) nodes: u8,
+
+    /// Addresses of pods; without root they are loopback addresses
+    #[arg(long, default_value = "127.64.0.0/16", value_name = "CIDR")]
+    pub(crate) cluster_cidr: Ipv4Net,
+
+    /// Addresses of services
+    #[arg(long, default_value = "127.96.0.0/16", value_name = "CIDR")]
+    pub(crate) service_cluster_ip_range: Ipv4Net,
+
+    /// What is logged to standard error, as `level` or `part=level,...`
+    #[arg(long, env = "CAPSTAN_LOG", default_value = "warn")]
+    pub(crate) log: String,
+}
+
+/// What can be done with images.
+#[derive(Subcommand)]
+pub(crate) enum Image {
+    /// Put an image into the store: an OCI layout (folder or tar), a docker-archive, or a .wasm component
+    Load {
+        /// The file or folder
+        path: PathBuf,
+        /// Its name where the file has none, for instance `example.com/web:1`
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        store: ImageStore,
+    },
+    /// List the images
+    #[command(alias = "ls")]
+    List {
+        #[command(flatten)]
+        store: ImageStore,
+    },
+    /// Remove an image
+    #[command(alias = "rm")]
+    Remove {
+        /// Its name or id
+        reference: String,
+        #[command(flatten)]
+        store: ImageStore,
+    },
+}
+
+/// Whose images.
+#[derive(Args)]
+pub(crate) struct ImageStore {
+    /// The cluster's data folder
+    #[arg(long, env = "CAPSTAN_DATA_DIR", default_value_os_t = default_data_dir())]
+    pub(crate) data_dir: PathBuf,
+}
+
+fn default_data_dir() -> PathBuf {
+    let below =
+        |variable: &str, rest: &str| std::env::var_os(variable).map(|base| PathBuf::from(base).join(rest));
+    below("XDG_DATA_HOME", "capstan")
+        .or_else(|| below("HOME", ".local/share/capstan"))
+        .unwrap_or_else(|| PathBuf::from("capstan-data"))
+}

@@ -1,0 +1,54 @@
+//! What is embedded in the binary: the default plugins, their manifests, the demonstration workloads.
+
+use std::borrow::Cow;
+
+use anyhow::Context;
+use capstan_kinds::plugin::Plugin;
+
+include!(concat!(env!("OUT_DIR"), "/bundle.rs"));
+
+/// Package names of demonstration workloads begin so; the rest are plugins.
+const WORKLOAD: &str = "capstan-";
+
+/// Registry of the bundled images: `capstan.dev/hello-http:1`.
+const IMAGES: &str = "capstan.dev";
+
+/// Components of plugins, by the name that `source.bundled` gives.
+pub(crate) fn plugins() -> Vec<(String, Cow<'static, [u8]>)> {
+    let plugins = COMPONENTS.iter().filter(|(name, _)| !name.starts_with(WORKLOAD));
+    plugins
+        .map(|&(name, bytes)| (name.to_owned(), Cow::Borrowed(bytes)))
+        .collect()
+}
+
+/// Components of workloads, by image reference.
+pub(crate) fn images() -> Vec<(String, Cow<'static, [u8]>)> {
+    COMPONENTS
+        .iter()
+        .filter_map(|&(name, bytes)| {
+            let workload = name.strip_prefix(WORKLOAD)?;
+            Some((format!("{IMAGES}/{workload}:1"), Cow::Borrowed(bytes)))
+        })
+        .collect()
+}
+
+/// The Plugin objects of a fresh cluster.
+///
+/// # Errors
+/// When this binary was built without one of their components.
+pub(crate) fn defaults() -> anyhow::Result<Vec<Plugin>> {
+    let mut defaults = Vec::with_capacity(DEFAULTS.len());
+    for (name, manifest) in DEFAULTS {
+        let plugin: Plugin =
+            serde_norway::from_str(manifest).with_context(|| format!("plugins/{name}/plugin.yaml"))?;
+        let source = plugin.spec.source.bundled.as_deref().unwrap_or_default();
+        if !COMPONENTS.iter().any(|(component, _)| *component == source) {
+            anyhow::bail!(
+                "this binary was built without the plugin {source:?}; build it with `cargo xtask build`, \
+                 which builds the plugins first"
+            );
+        }
+        defaults.push(plugin);
+    }
+    Ok(defaults)
+}

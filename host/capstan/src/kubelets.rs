@@ -1,0 +1,124 @@
+//! The nodes in this process: a runtime and a kubelet each, and the way from the API server to them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Context;
+use async_trait::async_trait;
+use capstan_api::{Body, NodeProxy};
+use capstan_cluster::DataDir;
+use capstan_node::{Handler, Kubelet};
+use capstan_plugin::Host;
+use capstan_runtime::{Cri, Embedded, PodAddresses};
+use kube::Client;
+
+use crate::arguments::Up;
+use crate::bundle;
+
+/// How long workloads may take to end when the process stops.
+const WORKLOADS_BOUND_SECONDS: i64 = 5;
+
+/// All nodes of the process.
+pub(crate) struct Kubelets {
+    nodes: Vec<(Kubelet, Embedded)>,
+}
+
+impl Kubelets {
+    /// The name of node number `index`.
+    pub(crate) fn name(index: u8) -> String {
+        if index == 0 {
+            "capstan".to_owned()
+        } else {
+            format!("capstan-{}", index + 1)
+        }
+    }
+
+    /// Starts them, and opens the API server's way to them.
+    pub(crate) async fn start(
+        options: &Up,
+        data: &DataDir,
+        client: &impl Fn(&str) -> Client,
+        host: &Arc<Host>,
+        proxied: &Proxied,
+    ) -> anyhow::Result<Self> {
+        let mut nodes = Vec::new();
+        let mut handlers = HashMap::new();
+        for index in 0..options.nodes {
+            let name = Self::name(index);
+            let (kubelet, runtime) = start_one(&name, index, options, data, client, host)
+                .await
+                .with_context(|| format!("node {name}"))?;
+            handlers.insert(name, kubelet.handler());
+            nodes.push((kubelet, runtime));
+        }
+        proxied.open(handlers);
+        Ok(Self { nodes })
+    }
+
+    /// Ends workloads gracefully, then the kubelets.
+    pub(crate) async fn shutdown(self) {
+        for (kubelet, runtime) in self.nodes {
+            kubelet.shutdown().await;
+            runtime.shutdown(WORKLOADS_BOUND_SECONDS).await;
+        }
+    }
+}
+
+async fn start_one(
+    name: &str,
+    index: u8,
+    options: &Up,
+    data: &DataDir,
+    client: &impl Fn(&str) -> Client,
+    host: &Arc<Host>,
+) -> anyhow::Result<(Kubelet, Embedded)> {
+    let folder = data.folder(&format!("nodes/{name}"))?;
+    let mut runtime = capstan_runtime::Options::new(&folder);
+    runtime.root_dir = data.folder("images")?;
+    runtime.pod_addresses = PodAddresses {
+        network: options.cluster_cidr.network(),
+        prefix_length: options.cluster_cidr.prefix_len(),
+    };
+    runtime.bundled = bundle::images();
+    let program = std::env::current_exe().context("the path of this program")?;
+    runtime.shim_command = vec![program.into(), "shim".into()];
+    let embedded = Embedded::open(runtime).await?;
+    let cri: Arc<dyn Cri> = Arc::new(embedded.clone());
+    let mut kubelet = capstan_node::Options::new(name, folder.join("kubelet"));
+    kubelet.problem = host.problem_seats();
+    kubelet.sidecars = host.sidecar_seats();
+    kubelet.control_plane = index == 0;
+    let kubelet = Kubelet::start(client(&format!("system:node:{name}")), cri, kubelet).await?;
+    Ok((kubelet, embedded))
+}
+
+/// The API server's way to the kubelets; open once they run.
+#[derive(Default)]
+pub(crate) struct Proxied {
+    handlers: OnceLock<HashMap<String, Arc<Handler>>>,
+}
+
+impl Proxied {
+    fn open(&self, handlers: HashMap<String, Arc<Handler>>) {
+        // The nodes are started once.
+        let _ = self.handlers.set(handlers);
+    }
+}
+
+#[async_trait]
+impl NodeProxy for Proxied {
+    async fn request(
+        &self,
+        node: &str,
+        request: http::Request<Body>,
+    ) -> std::io::Result<http::Response<Body>> {
+        let handler = self.handlers.get().and_then(|handlers| handlers.get(node));
+        let Some(handler) = handler else {
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::NotConnected,
+                format!("node {node:?} is not up"),
+            ));
+        };
+        Ok(handler.request(request).await.map(Body::wrap))
+    }
+}
