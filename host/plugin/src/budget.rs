@@ -32,7 +32,12 @@ pub(crate) struct Overrun {
 
 impl Budget {
     pub(crate) fn start(deadline: Duration) -> Self {
-        Self { deadline, started: Instant::now(), cpu_started: None, waited: Duration::ZERO }
+        Self {
+            deadline,
+            started: Instant::now(),
+            cpu_started: None,
+            waited: Duration::ZERO,
+        }
     }
 
     /// A host call kept the guest waiting.
@@ -49,17 +54,24 @@ impl Budget {
         let wall = self.started.elapsed().saturating_sub(self.waited);
         let cpu = thread_cpu();
         // The call is at most one tick old when it is first looked at, or was descheduled meanwhile.
-        let since = *self.cpu_started.get_or_insert_with(|| cpu.saturating_sub(wall.min(TICK)));
+        let since = *self
+            .cpu_started
+            .get_or_insert_with(|| cpu.saturating_sub(wall.min(TICK)));
         let spent = cpu.saturating_sub(since);
         if spent < self.deadline && wall < self.deadline * WALL_FACTOR {
             return Ok(());
         }
         let spent_ms = if spent < self.deadline { wall } else { spent }.as_millis();
-        Err(Overrun { spent_ms, deadline_ms: self.deadline.as_millis() })
+        Err(Overrun {
+            spent_ms,
+            deadline_ms: self.deadline.as_millis(),
+        })
     }
 }
 
 fn thread_cpu() -> Duration {
     // The clock exists on every Linux; without it the wall bound alone holds.
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .map(Duration::from)
+        .unwrap_or_default()
 }

@@ -29,21 +29,42 @@ pub(crate) struct Cache {
 
 impl Cache {
     pub(crate) fn open(folder: &Path, engine: &Engine) -> Result<Self, HostError> {
-        let failed = |error| HostError::Cache { path: folder.to_owned(), error };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        let failed = |error| HostError::Cache {
+            path: folder.to_owned(),
+            error,
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(failed)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(failed)?;
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        Ok(Self { folder: folder.to_owned(), engine_key: hasher.finish() })
+        Ok(Self {
+            folder: folder.to_owned(),
+            engine_key: hasher.finish(),
+        })
     }
 
     /// The compiled component of these bytes. A cache that cannot be written costs time only.
-    pub(crate) fn compile(&self, engine: &Engine, digest: &str, bytes: &[u8]) -> Result<Component, LoadError> {
-        let path = self.folder.join(format!("{}-{:016x}.cwasm", digest.replace(':', "-"), self.engine_key));
+    pub(crate) fn compile(
+        &self,
+        engine: &Engine,
+        digest: &str,
+        bytes: &[u8],
+    ) -> Result<Component, LoadError> {
+        let path = self.folder.join(format!(
+            "{}-{:016x}.cwasm",
+            digest.replace(':', "-"),
+            self.engine_key
+        ));
         if let Some(component) = load(engine, &path) {
             return Ok(component);
         }
-        let compiled = engine.precompile_component(bytes).map_err(|error| LoadError::Compile(chain(&error)))?;
+        let compiled = engine
+            .precompile_component(bytes)
+            .map_err(|error| LoadError::Compile(chain(&error)))?;
         match self.store(&path, &compiled) {
             Ok(()) => {
                 if let Some(component) = load(engine, &path) {
@@ -57,12 +78,17 @@ impl Cache {
 
     fn store(&self, path: &Path, compiled: &[u8]) -> std::io::Result<()> {
         self.evict();
-        write(&path.with_extension("sha256"), hex(&Sha256::digest(compiled)).as_bytes())?;
+        write(
+            &path.with_extension("sha256"),
+            hex(&Sha256::digest(compiled)).as_bytes(),
+        )?;
         write(path, compiled)
     }
 
     fn evict(&self) {
-        let Ok(entries) = fs::read_dir(&self.folder) else { return };
+        let Ok(entries) = fs::read_dir(&self.folder) else {
+            return;
+        };
         let mut files: Vec<(SystemTime, PathBuf)> = entries
             .filter_map(Result::ok)
             .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
@@ -78,7 +104,11 @@ impl Cache {
 /// Writes a whole file or none.
 fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let draft = path.with_extension(format!("{:016x}.draft", fastrand::u64(..)));
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)?;
     let renamed = file.write_all(bytes).and_then(|()| fs::rename(&draft, path));
     if renamed.is_err() {
         // What is left of the draft is evicted later if it cannot be removed now.
@@ -117,10 +147,12 @@ impl Write for Hashing<'_> {
 /// Lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 #[allow(unsafe_code)]
@@ -139,7 +171,11 @@ fn deserialize(engine: &Engine, compiled: &[u8]) -> wasmtime::Result<Component> 
 
 /// An error and its causes in one line.
 pub(crate) fn chain(error: &wasmtime::Error) -> String {
-    error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    error
+        .chain()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 #[cfg(test)]
@@ -153,15 +189,26 @@ mod tests {
         let cache = Cache::open(&folder.path().join("cache"), &engine).expect("cache");
         let bytes = b"\0asm\x0d\0\x01\0";
         cache.compile(&engine, "sha256:aa", bytes).expect("compiles");
-        let mut files = fs::read_dir(&cache.folder).expect("dir").map(|entry| entry.expect("entry").path());
-        let file = files.find(|path| path.extension().is_some_and(|e| e == "cwasm")).expect("a file");
-        assert_eq!(fs::metadata(&cache.folder).expect("meta").permissions().mode() & 0o777, 0o700);
+        let mut files = fs::read_dir(&cache.folder)
+            .expect("dir")
+            .map(|entry| entry.expect("entry").path());
+        let file = files
+            .find(|path| path.extension().is_some_and(|e| e == "cwasm"))
+            .expect("a file");
+        assert_eq!(
+            fs::metadata(&cache.folder).expect("meta").permissions().mode() & 0o777,
+            0o700
+        );
         // Bytes that do not compile show that the file is used.
-        cache.compile(&engine, "sha256:aa", b"nonsense").expect("from the cache");
+        cache
+            .compile(&engine, "sha256:aa", b"nonsense")
+            .expect("from the cache");
         let mut damaged = fs::read(&file).expect("bytes");
         damaged[100] ^= 1;
         write(&file, &damaged).expect("write");
-        cache.compile(&engine, "sha256:aa", b"nonsense").expect_err("the damaged file is not used");
+        cache
+            .compile(&engine, "sha256:aa", b"nonsense")
+            .expect_err("the damaged file is not used");
         cache.compile(&engine, "sha256:aa", bytes).expect("compiled anew");
     }
 }

@@ -10,7 +10,15 @@ use crate::error::LoadError;
 use crate::glob;
 
 /// Names that `spec.capabilities` may hold.
-const NAMES: [&str; 7] = ["log", "clock", "random", "metrics", "kube-read", "node-files", "node-logs"];
+const NAMES: [&str; 7] = [
+    "log",
+    "clock",
+    "random",
+    "metrics",
+    "kube-read",
+    "node-files",
+    "node-logs",
+];
 /// Entries of one list of a capability.
 const ENTRIES_MAX: usize = 64;
 
@@ -24,19 +32,39 @@ impl Grants {
             let field = format!("spec.capabilities[{index}]");
             let name = capability.name.as_str();
             if !NAMES.contains(&name) {
-                return Err(LoadError::spec(field + ".name", name, format!("one of {}", NAMES.join(", "))));
+                return Err(LoadError::spec(
+                    field + ".name",
+                    name,
+                    format!("one of {}", NAMES.join(", ")),
+                ));
             }
             let is_path = matches!(name, "node-files" | "node-logs");
             if name == "kube-read" && capability.resources.is_empty() {
-                return Err(LoadError::spec(field + ".resources", "", "a list such as [pods, deployments.apps]"));
+                return Err(LoadError::spec(
+                    field + ".resources",
+                    "",
+                    "a list such as [pods, deployments.apps]",
+                ));
             }
             if is_path && capability.paths.is_empty() {
-                return Err(LoadError::spec(field + ".paths", "", "a list of absolute paths or globs"));
+                return Err(LoadError::spec(
+                    field + ".paths",
+                    "",
+                    "a list of absolute paths or globs",
+                ));
             }
             if let Some(path) = capability.paths.iter().find(|path| !path.starts_with('/')) {
-                return Err(LoadError::spec(field + ".paths", path, "an absolute path or glob"));
+                return Err(LoadError::spec(
+                    field + ".paths",
+                    path,
+                    "an absolute path or glob",
+                ));
             }
-            let longest = capability.paths.len().max(capability.resources.len()).max(capability.namespaces.len());
+            let longest = capability
+                .paths
+                .len()
+                .max(capability.resources.len())
+                .max(capability.namespaces.len());
             if longest > ENTRIES_MAX {
                 let wanted = format!("lists of at most {ENTRIES_MAX} entries");
                 return Err(LoadError::spec(field, longest.to_string(), wanted));
@@ -55,14 +83,18 @@ impl Grants {
 
     /// Whether `path` is covered by a path capability of that name.
     pub(crate) fn covers_path(&self, name: &str, path: &str) -> bool {
-        self.named(name).flat_map(|c| &c.paths).any(|granted| {
-            granted == path || (!path.contains("**") && glob::matches(granted, path))
-        })
+        self.named(name)
+            .flat_map(|c| &c.paths)
+            .any(|granted| granted == path || (!path.contains("**") && glob::matches(granted, path)))
     }
 
     /// Whether objects of this resource may be read in this namespace; the empty one stands for all.
     pub(crate) fn covers_read(&self, group: &str, plural: &str, namespace: &str) -> bool {
-        let full = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };
+        let full = if group.is_empty() {
+            plural.to_owned()
+        } else {
+            format!("{plural}.{group}")
+        };
         self.named("kube-read").any(|c| {
             let all = c.namespaces.is_empty() || c.namespaces.iter().any(|n| n == "*");
             c.resources.contains(&full) && (all || c.namespaces.iter().any(|n| n == namespace))
@@ -72,9 +104,15 @@ impl Grants {
     /// Refuses the first import that is not available, and says what would make it so.
     pub(crate) fn admit_imports(&self, imports: &[String]) -> Result<(), LoadError> {
         imports.iter().try_for_each(|import| {
-            let refused = |way_out: String| Err(LoadError::Import { import: import.clone(), way_out });
+            let refused = |way_out: String| {
+                Err(LoadError::Import {
+                    import: import.clone(),
+                    way_out,
+                })
+            };
             let path = import.split('@').next().unwrap_or(import);
-            let Some((package, interface)) = path.strip_prefix("capstan:").and_then(|p| p.split_once('/')) else {
+            let Some((package, interface)) = path.strip_prefix("capstan:").and_then(|p| p.split_once('/'))
+            else {
                 return refused(format!(
                     "no plugin can have it; plugins have no WASI and no ambient access, only capstan:plugin \
                      interfaces ({}) listed in spec.capabilities. Build for wasm32-unknown-unknown",
@@ -87,7 +125,9 @@ impl Grants {
                     if self.has(name) {
                         return Ok(());
                     }
-                    refused(format!("add {{name: {name}}} to spec.capabilities if the plugin may have it"))
+                    refused(format!(
+                        "add {{name: {name}}} to spec.capabilities if the plugin may have it"
+                    ))
                 }
                 _ => refused("this host does not know it".into()),
             }
@@ -139,8 +179,14 @@ mod tests {
     fn mistakes_name_their_field() {
         for (json, named) in [
             (serde_json::json!([{"name": "http"}]), "spec.capabilities[0].name"),
-            (serde_json::json!([{"name": "log"}, {"name": "kube-read"}]), "spec.capabilities[1].resources"),
-            (serde_json::json!([{"name": "node-logs", "paths": ["log"]}]), "spec.capabilities[0].paths"),
+            (
+                serde_json::json!([{"name": "log"}, {"name": "kube-read"}]),
+                "spec.capabilities[1].resources",
+            ),
+            (
+                serde_json::json!([{"name": "node-logs", "paths": ["log"]}]),
+                "spec.capabilities[0].paths",
+            ),
         ] {
             let message = grants(json).expect_err(named).to_string();
             assert!(message.contains(named), "{message}");

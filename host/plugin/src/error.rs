@@ -17,7 +17,13 @@ pub enum Step {
 
 impl Step {
     /// All steps, in order.
-    pub const ALL: [Step; 5] = [Self::Fetched, Self::Verified, Self::Compiled, Self::Configured, Self::Ready];
+    pub const ALL: [Step; 5] = [
+        Self::Fetched,
+        Self::Verified,
+        Self::Compiled,
+        Self::Configured,
+        Self::Ready,
+    ];
 
     /// The condition's type.
     pub fn condition(self) -> &'static str {
@@ -37,13 +43,26 @@ impl Step {
 pub enum LoadError {
     /// A field of the Plugin object does not say what it should.
     #[error("{field}: {value:?} is not valid: must be {wanted}")]
-    Spec { field: String, value: String, wanted: String, step: Step },
+    Spec {
+        field: String,
+        value: String,
+        wanted: String,
+        step: Step,
+    },
     #[error("{what} is not supported yet: {instead}")]
-    NotYetSupported { what: String, instead: String, step: Step },
+    NotYetSupported {
+        what: String,
+        instead: String,
+        step: Step,
+    },
     #[error("cannot fetch the component from {source_text}: {message}")]
     Fetch { source_text: String, message: String },
     #[error("spec.digest: the component from {source_text} has digest {found}, but {wanted} is asked for")]
-    Digest { source_text: String, found: String, wanted: String },
+    Digest {
+        source_text: String,
+        found: String,
+        wanted: String,
+    },
     #[error("not a WebAssembly component: {0}")]
     NotAComponent(String),
     #[error("wrong world: the component exports {exports}; {wanted}")]
@@ -64,13 +83,24 @@ pub enum LoadError {
     Replay { input: String, fault: Fault },
     #[error("cannot take over the running revision's state: {0}")]
     Warm(Fault),
-    #[error("this revision was rolled back after repeated faults, the last: {0}; change the component or its spec")]
+    #[error(
+        "this revision was rolled back after repeated faults, the last: {0}; change the component or its spec"
+    )]
     RolledBack(String),
 }
 
 impl LoadError {
-    pub(crate) fn spec(field: impl Into<String>, value: impl Into<String>, wanted: impl Into<String>) -> Self {
-        Self::Spec { field: field.into(), value: value.into(), wanted: wanted.into(), step: Step::Configured }
+    pub(crate) fn spec(
+        field: impl Into<String>,
+        value: impl Into<String>,
+        wanted: impl Into<String>,
+    ) -> Self {
+        Self::Spec {
+            field: field.into(),
+            value: value.into(),
+            wanted: wanted.into(),
+            step: Step::Configured,
+        }
     }
 
     /// The step that failed.
@@ -78,7 +108,9 @@ impl LoadError {
         match self {
             Self::Spec { step, .. } | Self::NotYetSupported { step, .. } => *step,
             Self::Fetch { .. } => Step::Fetched,
-            Self::Digest { .. } | Self::NotAComponent(_) | Self::World { .. } | Self::Import { .. } => Step::Verified,
+            Self::Digest { .. } | Self::NotAComponent(_) | Self::World { .. } | Self::Import { .. } => {
+                Step::Verified
+            }
             Self::Compile(_) | Self::Link(_) => Step::Compiled,
             Self::Config { .. } | Self::Start(_) => Step::Configured,
             Self::SelfTest(_) | Self::Replay { .. } | Self::Warm(_) | Self::RolledBack(_) => Step::Ready,

@@ -5,7 +5,9 @@
 
 /// Whether `pattern` covers the absolute `path`. Paths with `..` are covered by nothing.
 pub(crate) fn matches(pattern: &str, path: &str) -> bool {
-    path.starts_with('/') && !path.split('/').any(|segment| segment == "..") && here(pattern.as_bytes(), path.as_bytes())
+    path.starts_with('/')
+        && !path.split('/').any(|segment| segment == "..")
+        && here(pattern.as_bytes(), path.as_bytes())
 }
 
 fn here(pattern: &[u8], path: &[u8]) -> bool {

@@ -38,7 +38,11 @@ struct Record {
 
 impl Health {
     pub(crate) fn new(stats: Arc<Stats>) -> Self {
-        Self { stats, record: Mutex::default(), on_broken: OnceLock::new() }
+        Self {
+            stats,
+            record: Mutex::default(),
+            on_broken: OnceLock::new(),
+        }
     }
 
     /// Who is told, once a window, that the revision failed too often.
@@ -64,7 +68,8 @@ impl Health {
     pub(crate) fn degraded(&self) -> Option<String> {
         let record = lock(&self.record);
         let recent = record.faults.back().is_some_and(|at| at.elapsed() < WINDOW);
-        (recent || record.closed_until.is_some_and(|until| Instant::now() < until)).then(|| record.last.clone())
+        (recent || record.closed_until.is_some_and(|until| Instant::now() < until))
+            .then(|| record.last.clone())
     }
 
     /// Takes note of what a call gave. Must be called without any lock of the caller's seat held.
@@ -90,7 +95,11 @@ impl Health {
         let mut record = lock(&self.record);
         record.last = fault.to_string();
         record.faults.push_back(now);
-        while record.faults.front().is_some_and(|at| now.duration_since(*at) > WINDOW) {
+        while record
+            .faults
+            .front()
+            .is_some_and(|at| now.duration_since(*at) > WINDOW)
+        {
             record.faults.pop_front();
         }
         if record.faults.len() < FAULTS_MAX {
@@ -127,7 +136,13 @@ mod tests {
         let _ = health.note::<()>(Err(Fault::new(FaultKind::Reported, "not severe")));
         health.admit().expect("a reported fault does not count");
         health.garbage("too long".into());
-        assert!(health.admit().expect_err("set aside").message.contains("too long"));
+        assert!(
+            health
+                .admit()
+                .expect_err("set aside")
+                .message
+                .contains("too long")
+        );
         assert_eq!(told.load(Ordering::SeqCst), 1);
         assert!(health.degraded().is_some());
     }

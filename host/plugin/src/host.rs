@@ -2,7 +2,7 @@
 //!
 //! One [`Host`] a process. Loading is serialized for each plugin and never stops another; the swap replaces
 //! a row of seats at once, and calls under way keep the revision that they pinned. A revision that fails too
-//! often gives its seat back to the one before it. Used by the composition root and by the loop over Plugin objects.
+//! often gives its seat back to the one before it. Used by the composition root and by [`crate::run`].
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -114,7 +114,10 @@ impl Host {
 
     /// The API behind `kube-read`, `configMap` sources and `configFrom`. Must be called within a runtime.
     pub fn set_client(&self, client: kube::Client) {
-        self.services.set_api(Api { client, runtime: tokio::runtime::Handle::current() });
+        self.services.set_api(Api {
+            client,
+            runtime: tokio::runtime::Handle::current(),
+        });
     }
 
     /// Scheduler policies, by name.
@@ -166,7 +169,9 @@ impl Host {
         match revision::prepare(plugin, &workshop) {
             Ok(Prepared::Unchanged) => {
                 slot.keep(generation);
-                running.map(|revision| loaded(name, &revision, false)).ok_or_else(|| gone(name))
+                running
+                    .map(|revision| loaded(name, &revision, false))
+                    .ok_or_else(|| gone(name))
             }
             Ok(Prepared::Fresh(revision)) => {
                 let revision = Arc::new(*revision);
@@ -185,11 +190,20 @@ impl Host {
         }
     }
 
+    /// Notes that a plugin was refused before it got here.
+    pub(crate) fn refuse(&self, name: &str, error: &LoadError, generation: Option<i64>) {
+        if let Ok(slot) = self.slot(name) {
+            slot.refuse(error, generation);
+        }
+    }
+
     /// Loads many at once, compiling in parallel; answers in the order given.
     pub fn load_all(&self, plugins: Vec<Plugin>) -> Vec<(String, Result<Loaded, LoadError>)> {
         let next = AtomicUsize::new(0);
         let answers: Mutex<BTreeMap<usize, Result<Loaded, LoadError>>> = Mutex::default();
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(COMPILERS_MAX);
+        let threads = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(COMPILERS_MAX);
         std::thread::scope(|scope| {
             for _ in 0..threads.min(plugins.len()) {
                 scope.spawn(|| {
@@ -203,7 +217,11 @@ impl Host {
             }
         });
         let answers = std::mem::take(&mut *lock(&answers));
-        plugins.into_iter().map(|plugin| plugin.metadata.name).zip(answers.into_values()).collect()
+        plugins
+            .into_iter()
+            .map(|plugin| plugin.metadata.name)
+            .zip(answers.into_values())
+            .collect()
     }
 
     /// Takes a plugin from all its seats. Calls under way end on it.
@@ -229,8 +247,10 @@ impl Host {
 
     /// All plugins' series and the host's own about them, in the Prometheus text form.
     pub fn metrics_text(&self) -> String {
-        let slots: Vec<(String, Arc<Slot>)> =
-            lock(&self.slots).iter().map(|(name, slot)| (name.clone(), Arc::clone(slot))).collect();
+        let slots: Vec<(String, Arc<Slot>)> = lock(&self.slots)
+            .iter()
+            .map(|(name, slot)| (name.clone(), Arc::clone(slot)))
+            .collect();
         let mut page = report::metrics(slots.iter().map(|(name, slot)| (name.as_str(), slot.tenure())));
         self.services.metrics.write_text(&mut page);
         page
@@ -266,16 +286,30 @@ impl Host {
     /// Seats the current revision of every slot; only rows that changed are replaced.
     fn reseat(&self) {
         let rows = lock(&self.rows);
-        let slots: Vec<(String, Arc<Slot>)> =
-            lock(&self.slots).iter().map(|(name, slot)| (name.clone(), Arc::clone(slot))).collect();
-        let mut current: Vec<(String, Arc<Revision>)> =
-            slots.into_iter().filter_map(|(name, slot)| Some((name, slot.running()?))).collect();
-        replace(&rows.scheduler, &current, |r| r.scheduler.clone().map(|p| p as Arc<dyn scheduler::Policy>));
-        replace(&rows.problem, &current, |r| r.problem.clone().map(|p| p as Arc<dyn problem::Daemon>));
-        replace(&rows.remedy, &current, |r| r.remedy.clone().map(|p| p as Arc<dyn remedy::Remedy>));
-        replace(&rows.sidecar, &current, |r| r.sidecar.clone().map(|p| p as Arc<dyn sidecar::Sidecar>));
+        let slots: Vec<(String, Arc<Slot>)> = lock(&self.slots)
+            .iter()
+            .map(|(name, slot)| (name.clone(), Arc::clone(slot)))
+            .collect();
+        let mut current: Vec<(String, Arc<Revision>)> = slots
+            .into_iter()
+            .filter_map(|(name, slot)| Some((name, slot.running()?)))
+            .collect();
+        replace(&rows.scheduler, &current, |r| {
+            r.scheduler.clone().map(|p| p as Arc<dyn scheduler::Policy>)
+        });
+        replace(&rows.problem, &current, |r| {
+            r.problem.clone().map(|p| p as Arc<dyn problem::Daemon>)
+        });
+        replace(&rows.remedy, &current, |r| {
+            r.remedy.clone().map(|p| p as Arc<dyn remedy::Remedy>)
+        });
+        replace(&rows.sidecar, &current, |r| {
+            r.sidecar.clone().map(|p| p as Arc<dyn sidecar::Sidecar>)
+        });
         current.sort_by(|(a, left), (b, right)| (left.admission_order, a).cmp(&(right.admission_order, b)));
-        replace(&rows.admission, &current, |r| r.admission.clone().map(|p| p as Arc<dyn admission::Policy>));
+        replace(&rows.admission, &current, |r| {
+            r.admission.clone().map(|p| p as Arc<dyn admission::Policy>)
+        });
     }
 }
 
@@ -295,7 +329,12 @@ fn replace<P: ?Sized>(
             })
         })
         .collect();
-    let key = |seats: &[Seat<P>]| seats.iter().map(|s| (s.plugin.clone(), s.revision)).collect::<Vec<_>>();
+    let key = |seats: &[Seat<P>]| {
+        seats
+            .iter()
+            .map(|s| (s.plugin.clone(), s.revision))
+            .collect::<Vec<_>>()
+    };
     if key(&seating.seats().borrow()) != key(&row) {
         seating.replace(row);
     }
@@ -313,11 +352,16 @@ fn loaded(name: &str, revision: &Revision, changed: bool) -> Loaded {
 }
 
 fn gone(name: &str) -> LoadError {
-    LoadError::Fetch { source_text: name.to_owned(), message: "the plugin was unloaded meanwhile".into() }
+    LoadError::Fetch {
+        source_text: name.to_owned(),
+        message: "the plugin was unloaded meanwhile".into(),
+    }
 }
 
 impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Host").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Host")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }

@@ -34,7 +34,10 @@ impl Surface {
     /// Reads the bytes' top level and checks the worlds.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, LoadError> {
         let (imports, exports) = names(bytes)?;
-        Ok(Self { imports, exports: known(&exports)? })
+        Ok(Self {
+            imports,
+            exports: known(&exports)?,
+        })
     }
 
     /// Whether the component exports `package/interface`.
@@ -45,7 +48,12 @@ impl Surface {
     /// The worlds that it implements, in a fixed order.
     pub(crate) fn worlds(&self) -> Vec<String> {
         let has = |package: &str| self.exports.iter().any(|e| e.split('/').next() == Some(package));
-        INTERFACES.iter().map(|(package, _)| *package).filter(|p| has(p)).map(str::to_owned).collect()
+        INTERFACES
+            .iter()
+            .map(|(package, _)| *package)
+            .filter(|p| has(p))
+            .map(str::to_owned)
+            .collect()
     }
 }
 
@@ -55,7 +63,10 @@ fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), LoadError> {
     let mut depth = 0u32;
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(refused)? {
-            Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => {
+            Payload::Version {
+                encoding: Encoding::Module,
+                ..
+            } if depth == 0 => {
                 return Err(LoadError::NotAComponent(
                     "it is a core module; turn it into a component (`cargo xtask components` does, or \
                      `wasm-tools component new`)"
@@ -82,13 +93,18 @@ fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), LoadError> {
 
 fn known(exports: &[String]) -> Result<BTreeSet<String>, LoadError> {
     let wrong = |wanted: String| {
-        let exports = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
+        let exports = if exports.is_empty() {
+            "nothing".to_owned()
+        } else {
+            exports.join(", ")
+        };
         LoadError::World { exports, wanted }
     };
     let mut known = BTreeSet::new();
     for export in exports.iter().filter(|e| e.starts_with("capstan:")) {
         let (path, version) = export["capstan:".len()..].split_once('@').unwrap_or((export, ""));
-        let spoken = Version::parse(version).is_ok_and(|v| (v.major, v.minor) == (SPOKEN.major, SPOKEN.minor));
+        let spoken =
+            Version::parse(version).is_ok_and(|v| (v.major, v.minor) == (SPOKEN.major, SPOKEN.minor));
         let (package, interface) = path.split_once('/').unwrap_or((path, ""));
         if !spoken {
             return Err(wrong(format!(
@@ -96,7 +112,10 @@ fn known(exports: &[String]) -> Result<BTreeSet<String>, LoadError> {
                  upgrade the host"
             )));
         }
-        let interfaces = INTERFACES.iter().find(|(p, _)| *p == package).map(|(_, interfaces)| *interfaces);
+        let interfaces = INTERFACES
+            .iter()
+            .find(|(p, _)| *p == package)
+            .map(|(_, interfaces)| *interfaces);
         let is_lifecycle = package == "plugin" && LIFECYCLE.contains(&interface);
         if !is_lifecycle && !interfaces.is_some_and(|i| i.contains(&interface)) {
             return Err(wrong(format!("this host does not know capstan:{path}")));
@@ -104,14 +123,21 @@ fn known(exports: &[String]) -> Result<BTreeSet<String>, LoadError> {
         known.insert(path.to_owned());
     }
     if !known.contains("plugin/guest") {
-        return Err(wrong(format!("every plugin exports capstan:plugin/guest@{SPOKEN}")));
+        return Err(wrong(format!(
+            "every plugin exports capstan:plugin/guest@{SPOKEN}"
+        )));
     }
     if known.iter().all(|path| path.starts_with("plugin/")) {
         let choices: Vec<String> = INTERFACES
             .iter()
-            .flat_map(|(package, interfaces)| interfaces.iter().map(move |i| format!("capstan:{package}/{i}")))
+            .flat_map(|(package, interfaces)| {
+                interfaces.iter().map(move |i| format!("capstan:{package}/{i}"))
+            })
             .collect();
-        return Err(wrong(format!("a plugin exports at least one of {} (@{SPOKEN})", choices.join(", "))));
+        return Err(wrong(format!(
+            "a plugin exports at least one of {} (@{SPOKEN})",
+            choices.join(", ")
+        )));
     }
     Ok(known)
 }
@@ -127,19 +153,37 @@ mod tests {
         };
         assert!(check(&["capstan:plugin/guest@0.1.0", "capstan:scheduler/filter@0.1.7"]).is_ok());
         for (exports, hint) in [
-            (&["wasi:cli/run@0.2.3"][..], "every plugin exports capstan:plugin/guest@0.1.0"),
-            (&["capstan:plugin/guest@0.1.0"][..], "at least one of capstan:scheduler/view"),
-            (&["capstan:plugin/guest@0.1.0", "capstan:scheduler/filter@0.2.0"][..], "speaks capstan:scheduler@0.1.0"),
-            (&["capstan:plugin/guest@0.1.0", "capstan:cloud/routes@0.1.0"][..], "does not know capstan:cloud/routes"),
+            (
+                &["wasi:cli/run@0.2.3"][..],
+                "every plugin exports capstan:plugin/guest@0.1.0",
+            ),
+            (
+                &["capstan:plugin/guest@0.1.0"][..],
+                "at least one of capstan:scheduler/view",
+            ),
+            (
+                &["capstan:plugin/guest@0.1.0", "capstan:scheduler/filter@0.2.0"][..],
+                "speaks capstan:scheduler@0.1.0",
+            ),
+            (
+                &["capstan:plugin/guest@0.1.0", "capstan:cloud/routes@0.1.0"][..],
+                "does not know capstan:cloud/routes",
+            ),
         ] {
             let message = check(exports).expect_err(hint);
-            assert!(message.contains(hint) && message.contains(exports[exports.len() - 1]), "{message}");
+            assert!(
+                message.contains(hint) && message.contains(exports[exports.len() - 1]),
+                "{message}"
+            );
         }
     }
 
     #[test]
     fn bytes_that_are_no_component_are_told_so() {
-        for (bytes, hint) in [(&b"hello"[..], "not a WebAssembly component"), (b"\0asm\x01\0\0\0", "core module")] {
+        for (bytes, hint) in [
+            (&b"hello"[..], "not a WebAssembly component"),
+            (b"\0asm\x01\0\0\0", "core module"),
+        ] {
             let message = Surface::read(bytes).expect_err(hint).to_string();
             assert!(message.contains(hint), "{message}");
         }

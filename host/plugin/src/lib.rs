@@ -1,7 +1,7 @@
 //! The plugin host: WebAssembly components as policies, replaced while they work.
 //!
 //! Implements the traits of `capstan-points` on components and fills their seats. A [`Host`] loads Plugin
-//! objects and needs no cluster; the loop keeps it level with the cluster's Plugin objects. Invariants: no
+//! objects and needs no cluster; [`run`] keeps it level with the cluster's Plugin objects. Invariants: no
 //! plugin stalls, crashes or starves the host or another plugin; nothing that was not granted is reachable
 //! from a guest; whatever fails before the swap leaves the old revision serving.
 //!
@@ -24,6 +24,7 @@ mod limits;
 mod live;
 mod lock;
 mod program;
+mod reconcile;
 mod report;
 mod resident;
 mod revision;
@@ -32,9 +33,11 @@ mod slot;
 mod source;
 mod state;
 mod stats;
+mod status;
 mod ticker;
 
 pub use error::{HostError, LoadError, Step};
 pub use host::{Host, Loaded, Options};
+pub use reconcile::run;
 pub use report::{Report, Said};
 pub use source::Bundled;

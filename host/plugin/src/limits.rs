@@ -28,9 +28,18 @@ pub(crate) struct Limits {
 
 impl Limits {
     pub(crate) fn parse(limits: &plugin::Limits) -> Result<Self, LoadError> {
-        let deadline = limits.deadline.as_deref().map_or(Ok(DEADLINE_DEFAULT), deadline)?;
-        let memory_bytes = limits.memory.as_deref().map_or(Ok(MEMORY_DEFAULT_BYTES), memory)?;
-        Ok(Self { deadline, memory_bytes })
+        let deadline = limits
+            .deadline
+            .as_deref()
+            .map_or(Ok(DEADLINE_DEFAULT), deadline)?;
+        let memory_bytes = limits
+            .memory
+            .as_deref()
+            .map_or(Ok(MEMORY_DEFAULT_BYTES), memory)?;
+        Ok(Self {
+            deadline,
+            memory_bytes,
+        })
     }
 }
 
@@ -46,7 +55,13 @@ fn deadline(text: &str) -> Result<Duration, LoadError> {
     Duration::try_from_secs_f64(seconds)
         .ok()
         .filter(|d| (DEADLINE_MIN..=DEADLINE_MAX).contains(d))
-        .ok_or_else(|| LoadError::spec("spec.limits.deadline", text, "a time from 1ms to 10s, such as 10ms"))
+        .ok_or_else(|| {
+            LoadError::spec(
+                "spec.limits.deadline",
+                text,
+                "a time from 1ms to 10s, such as 10ms",
+            )
+        })
 }
 
 fn memory(text: &str) -> Result<u64, LoadError> {
@@ -66,7 +81,13 @@ fn memory(text: &str) -> Result<u64, LoadError> {
         .ok()
         .and_then(|n| n.checked_mul(factor))
         .filter(|bytes| (MEMORY_MIN_BYTES..=MEMORY_MAX_BYTES).contains(bytes))
-        .ok_or_else(|| LoadError::spec("spec.limits.memory", text, "an amount from 1Mi to 256Mi, such as 32Mi"))
+        .ok_or_else(|| {
+            LoadError::spec(
+                "spec.limits.memory",
+                text,
+                "an amount from 1Mi to 256Mi, such as 32Mi",
+            )
+        })
 }
 
 #[cfg(test)]
@@ -76,10 +97,19 @@ mod tests {
     #[test]
     fn limits_are_parsed_and_bounded() {
         let parse = |deadline: &str, memory: &str| {
-            Limits::parse(&plugin::Limits { deadline: Some(deadline.into()), memory: Some(memory.into()) })
+            Limits::parse(&plugin::Limits {
+                deadline: Some(deadline.into()),
+                memory: Some(memory.into()),
+            })
         };
         let limits = parse("1.5ms", "64Mi").expect("valid");
-        assert_eq!(limits, Limits { deadline: Duration::from_micros(1500), memory_bytes: 64 << 20 });
+        assert_eq!(
+            limits,
+            Limits {
+                deadline: Duration::from_micros(1500),
+                memory_bytes: 64 << 20
+            }
+        );
         for (deadline, memory, named) in [
             ("10", "32Mi", "spec.limits.deadline"),
             ("1h", "32Mi", "spec.limits.deadline"),

@@ -46,9 +46,15 @@ impl Live {
         store.data_mut().budget = Budget::start(INIT_DEADLINE);
         store.set_epoch_deadline(1);
         let running = ticker.enter();
-        let instance = pre.instantiate(&mut store).map_err(|error| fault(&error, store.data()))?;
+        let instance = pre
+            .instantiate(&mut store)
+            .map_err(|error| fault(&error, store.data()))?;
         drop(running);
-        Ok(Self { store, instance, ticker: Arc::clone(ticker) })
+        Ok(Self {
+            store,
+            instance,
+            ticker: Arc::clone(ticker),
+        })
     }
 
     /// A call at load, which is not counted.
@@ -68,7 +74,11 @@ impl Live {
         let deadline = self.store.data().context.limits.deadline + allowance;
         let answer = self.run(deadline, call).and_then(reported);
         let took = self.store.data().budget.elapsed();
-        self.store.data().context.stats.record(took, answer.as_ref().err());
+        self.store
+            .data()
+            .context
+            .stats
+            .record(took, answer.as_ref().err());
         answer
     }
 
@@ -89,7 +99,11 @@ impl Live {
 
 /// A guest's own fault as the host's.
 pub(crate) fn reported<R>(answer: Result<R, types::Fault>) -> Result<R, Fault> {
-    answer.map_err(|fault| Fault { kind: FaultKind::Reported, message: fault.message, retry: fault.retry })
+    answer.map_err(|fault| Fault {
+        kind: FaultKind::Reported,
+        message: fault.message,
+        retry: fault.retry,
+    })
 }
 
 fn fault(error: &wasmtime::Error, state: &State) -> Fault {
@@ -104,13 +118,20 @@ fn fault(error: &wasmtime::Error, state: &State) -> Fault {
     text.truncate(end);
     if state.memory_refused {
         let limit = state.context.limits.memory_bytes;
-        return Fault::new(FaultKind::Memory, format!("asked for more than its {limit} bytes ({text})"));
+        return Fault::new(
+            FaultKind::Memory,
+            format!("asked for more than its {limit} bytes ({text})"),
+        );
     }
     if error.downcast_ref::<Trap>().is_some() || error.downcast_ref::<wasmtime::WasmBacktrace>().is_some() {
         return Fault::new(FaultKind::Trap, text);
     }
     if text.contains("pool") || text.contains("concurrent") {
-        return Fault { kind: FaultKind::Host, message: format!("no room for one more instance: {text}"), retry: true };
+        return Fault {
+            kind: FaultKind::Host,
+            message: format!("no room for one more instance: {text}"),
+            retry: true,
+        };
     }
     // What is left is an answer that the canonical ABI refuses: bad pointers, bad text, too much of it.
     Fault::new(FaultKind::Garbage, text)

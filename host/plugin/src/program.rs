@@ -42,8 +42,12 @@ impl Program {
         let linker = crate::imports::linker(engine, &context.grants).map_err(link)?;
         let pre = linker.instantiate_pre(component).map_err(link)?;
         let guest = guest::GuestIndices::new(&pre).map_err(link)?;
-        let hand_off = surface.exports("plugin/hand-off").then(|| hand_off::GuestIndices::new(&pre));
-        let self_test = surface.exports("plugin/self-test").then(|| self_test::GuestIndices::new(&pre));
+        let hand_off = surface
+            .exports("plugin/hand-off")
+            .then(|| hand_off::GuestIndices::new(&pre));
+        let self_test = surface
+            .exports("plugin/self-test")
+            .then(|| self_test::GuestIndices::new(&pre));
         Ok(Self {
             engine: engine.clone(),
             ticker: Arc::clone(ticker),
@@ -78,22 +82,29 @@ impl Program {
     /// A fresh instance, described and configured.
     pub(crate) fn start(&self) -> Result<Live, Fault> {
         let (mut live, guest, _) = self.described()?;
-        live.initialize(|store| guest.call_configure(store, &self.config)).and_then(reported)?;
+        live.initialize(|store| guest.call_configure(store, &self.config))
+            .and_then(reported)?;
         Ok(live)
     }
 
     /// Runs the plugin's own checks in an instance of their own; none when it has none.
     pub(crate) fn self_test(&self) -> Result<Option<u32>, Fault> {
-        let Some(indices) = &self.self_test else { return Ok(None) };
+        let Some(indices) = &self.self_test else {
+            return Ok(None);
+        };
         let mut live = self.start()?;
         let instance = live.instance;
         let tests = live.initialize(|store| indices.load(store, &instance))?;
-        live.initialize(|store| tests.call_run(store)).and_then(reported).map(Some)
+        live.initialize(|store| tests.call_run(store))
+            .and_then(reported)
+            .map(Some)
     }
 
     /// The state of a running instance, if the plugin hands it over.
     pub(crate) fn save_state(&self, live: &mut Live) -> Result<Option<Vec<u8>>, Fault> {
-        let Some(indices) = &self.hand_off else { return Ok(None) };
+        let Some(indices) = &self.hand_off else {
+            return Ok(None);
+        };
         let instance = live.instance;
         let guest = live.initialize(|store| indices.load(store, &instance))?;
         let state = live.initialize(|store| guest.call_save_state(store))?;
@@ -106,10 +117,13 @@ impl Program {
 
     /// Gives a fresh instance the state of the revision before it.
     pub(crate) fn restore_state(&self, live: &mut Live, state: &[u8]) -> Result<(), Fault> {
-        let Some(indices) = &self.hand_off else { return Ok(()) };
+        let Some(indices) = &self.hand_off else {
+            return Ok(());
+        };
         let instance = live.instance;
         let guest = live.initialize(|store| indices.load(store, &instance))?;
-        live.initialize(|store| guest.call_restore_state(store, state)).and_then(reported)
+        live.initialize(|store| guest.call_restore_state(store, state))
+            .and_then(reported)
     }
 }
 

@@ -36,7 +36,11 @@ pub struct Said {
 }
 
 pub(crate) fn of(host: &str, tenure: &Tenure) -> Report {
-    let mut report = Report { generation: tenure.generation, conditions: conditions(tenure), ..Report::default() };
+    let mut report = Report {
+        generation: tenure.generation,
+        conditions: conditions(tenure),
+        ..Report::default()
+    };
     report.host.name = host.to_owned();
     report.host.calls = tenure.calls_before;
     report.host.traps = tenure.traps_before;
@@ -52,7 +56,10 @@ pub(crate) fn of(host: &str, tenure: &Tenure) -> Report {
         report.host.p99_micros = reading.p99_micros;
         report.last_error = reading.last_error;
     }
-    let ready = report.conditions.iter().find(|said| said.type_name == Step::Ready.condition());
+    let ready = report
+        .conditions
+        .iter()
+        .find(|said| said.type_name == Step::Ready.condition());
     report.host.ready = ready.is_some_and(|said| said.status == "True");
     if let Some(failure) = &tenure.failure {
         report.last_error = failure.message.clone();
@@ -68,9 +75,18 @@ fn conditions(tenure: &Tenure) -> Vec<Said> {
     let mut conditions: Vec<Said> = Step::ALL
         .into_iter()
         .map(|step| {
-            let said = |status, reason, message: String| Said { type_name: step.condition(), status, reason, message };
+            let said = |status, reason, message: String| Said {
+                type_name: step.condition(),
+                status,
+                reason,
+                message,
+            };
             match failed {
-                None => said("True", "Succeeded", format!("{} serves", title.unwrap_or("nothing"))),
+                None => said(
+                    "True",
+                    "Succeeded",
+                    format!("{} serves", title.unwrap_or("nothing")),
+                ),
                 Some(failure) if step < failure.step => said("True", "Succeeded", String::new()),
                 Some(failure) if step == failure.step || step == Step::Ready => {
                     let serving = match title {
@@ -88,8 +104,16 @@ fn conditions(tenure: &Tenure) -> Vec<Said> {
 }
 
 fn degraded(tenure: &Tenure) -> Said {
-    let said = |status, reason, message| Said { type_name: "Degraded", status, reason, message };
-    let rolled_back = tenure.failure.as_ref().filter(|failure| failure.reason == "RolledBack");
+    let said = |status, reason, message| Said {
+        type_name: "Degraded",
+        status,
+        reason,
+        message,
+    };
+    let rolled_back = tenure
+        .failure
+        .as_ref()
+        .filter(|failure| failure.reason == "RolledBack");
     if let Some(failure) = rolled_back {
         return said("True", "RolledBack", failure.message.clone());
     }
@@ -107,8 +131,17 @@ fn degraded(tenure: &Tenure) -> Said {
 pub(crate) fn metrics<'a>(plugins: impl Iterator<Item = (&'a str, Tenure)>) -> String {
     let rows: Vec<_> = plugins
         .map(|(name, tenure)| {
-            let reading = tenure.current.as_ref().map(|revision| revision.stats.read()).unwrap_or_default();
-            (name, tenure.calls_before + reading.calls, tenure.traps_before + reading.traps, reading)
+            let reading = tenure
+                .current
+                .as_ref()
+                .map(|revision| revision.stats.read())
+                .unwrap_or_default();
+            (
+                name,
+                tenure.calls_before + reading.calls,
+                tenure.traps_before + reading.traps,
+                reading,
+            )
         })
         .collect();
     let mut page = String::from("# TYPE capstan_plugin_calls_total counter\n");
@@ -128,7 +161,10 @@ pub(crate) fn metrics<'a>(plugins: impl Iterator<Item = (&'a str, Tenure)>) -> S
         }
         let (sum, count) = (reading.seconds_total, reading.calls);
         let _ = writeln!(page, "capstan_plugin_call_seconds_sum{{plugin=\"{name}\"}} {sum}");
-        let _ = writeln!(page, "capstan_plugin_call_seconds_count{{plugin=\"{name}\"}} {count}");
+        let _ = writeln!(
+            page,
+            "capstan_plugin_call_seconds_count{{plugin=\"{name}\"}} {count}"
+        );
     }
     page
 }

@@ -27,12 +27,19 @@ pub(crate) struct Resident<G> {
 
 /// Whether an instance is good for another call after this.
 pub(crate) fn survives<R>(answer: &Result<R, Fault>) -> bool {
-    !answer.as_ref().is_err_and(|fault| fault.kind != FaultKind::Reported)
+    !answer
+        .as_ref()
+        .is_err_and(|fault| fault.kind != FaultKind::Reported)
 }
 
 impl<G> Resident<G> {
     pub(crate) fn new(program: Arc<Program>, health: Arc<Health>, bind: Bind<G>) -> Self {
-        Self { program, health, bind, seated: Mutex::new(None) }
+        Self {
+            program,
+            health,
+            bind,
+            seated: Mutex::new(None),
+        }
     }
 
     /// A fresh instance, for this seat or for a rehearsal.
@@ -95,7 +102,8 @@ impl<G> Resident<G> {
             Some(pair) => pair,
             None => {
                 lost();
-                self.fresh().inspect_err(|fault| self.program.context.stats.note_fault(fault))?
+                self.fresh()
+                    .inspect_err(|fault| self.program.context.stats.note_fault(fault))?
             }
         };
         let answer = live.call(allowance, |store| call(&guest, store));

@@ -88,8 +88,15 @@ pub(crate) fn prepare(plugin: &Plugin, workshop: &Workshop<'_>) -> Result<Prepar
     supported(spec)?;
     let fetched = source::component(spec, workshop.bundled, workshop.services)?;
     let config = source::config(spec, workshop.services)?;
-    let fingerprint = Fingerprint { spec: spec.clone(), digest: fetched.digest.clone(), config };
-    if workshop.running.is_some_and(|running| running.fingerprint == fingerprint) {
+    let fingerprint = Fingerprint {
+        spec: spec.clone(),
+        digest: fetched.digest.clone(),
+        config,
+    };
+    if workshop
+        .running
+        .is_some_and(|running| running.fingerprint == fingerprint)
+    {
         return Ok(Prepared::Unchanged);
     }
     if let Some((refused, why)) = &workshop.refused
@@ -110,7 +117,9 @@ pub(crate) fn prepare(plugin: &Plugin, workshop: &Workshop<'_>) -> Result<Prepar
         stats: Arc::clone(&stats),
         log_bound: Default::default(),
     });
-    let component = workshop.cache.compile(workshop.engine, &fetched.digest, &fetched.bytes)?;
+    let component = workshop
+        .cache
+        .compile(workshop.engine, &fetched.digest, &fetched.bytes)?;
     let mut program = Program::link(workshop.engine, workshop.ticker, &component, surface, context)?;
     let description = program.describe().map_err(LoadError::Start)?;
     config_schema::check(&description.config_schema, &fingerprint.config)?;
@@ -120,9 +129,10 @@ pub(crate) fn prepare(plugin: &Plugin, workshop: &Workshop<'_>) -> Result<Prepar
     let revision = seat(workshop, &program, &stats, fingerprint, title)?;
     // Configuring is part of every start; a fault here is the configuration's.
     program.start().map_err(|fault| match fault.kind {
-        capstan_points::FaultKind::Reported => {
-            LoadError::Config { field: "spec.config".into(), message: fault.message }
-        }
+        capstan_points::FaultKind::Reported => LoadError::Config {
+            field: "spec.config".into(),
+            message: fault.message,
+        },
         _ => LoadError::Start(fault),
     })?;
     program.self_test().map_err(LoadError::SelfTest)?;
@@ -133,14 +143,26 @@ pub(crate) fn prepare(plugin: &Plugin, workshop: &Workshop<'_>) -> Result<Prepar
 
 fn supported(spec: &PluginSpec) -> Result<(), LoadError> {
     let not_yet = |what: &str, instead: &str, step| {
-        Err(LoadError::NotYetSupported { what: what.into(), instead: instead.into(), step })
+        Err(LoadError::NotYetSupported {
+            what: what.into(),
+            instead: instead.into(),
+            step,
+        })
     };
     if spec.signature.is_some() {
-        return not_yet("spec.signature", "pin the component with spec.digest", Step::Verified);
+        return not_yet(
+            "spec.signature",
+            "pin the component with spec.digest",
+            Step::Verified,
+        );
     }
     match spec.rollout.as_ref().map(|rollout| rollout.strategy.as_str()) {
         None | Some("" | "Replace") => Ok(()),
-        Some(other) => not_yet(&format!("spec.rollout.strategy {other}"), "use Replace", Step::Configured),
+        Some(other) => not_yet(
+            &format!("spec.rollout.strategy {other}"),
+            "use Replace",
+            Step::Configured,
+        ),
     }
 }
 
@@ -153,7 +175,13 @@ fn seat(
     fingerprint: Fingerprint,
     title: String,
 ) -> Result<Revision, LoadError> {
-    let Recordings { scheduler, admission, problem, remedy, sidecar } = workshop.recordings;
+    let Recordings {
+        scheduler,
+        admission,
+        problem,
+        remedy,
+        sidecar,
+    } = workshop.recordings;
     let worlds = program.surface.worlds();
     let bind = bindings(&fingerprint.spec.bind, &worlds)?;
     let has = |world: &str| worlds.iter().any(|w| w == world);
@@ -222,7 +250,11 @@ fn bindings(bind: &Bind, worlds: &[String]) -> Result<Bind, LoadError> {
             "scheduler" => bind.scheduler = Some(Default::default()),
             "nodes" => bind.nodes = Some(Default::default()),
             "admission" => {
-                return Err(LoadError::spec("spec.bind.admission.rules", "absent", "the requests that it judges"));
+                return Err(LoadError::spec(
+                    "spec.bind.admission.rules",
+                    "absent",
+                    "the requests that it judges",
+                ));
             }
             _ => {
                 let wanted = "set: {} attaches it to every pod, a selector to some";
@@ -238,7 +270,9 @@ fn bindings(bind: &Bind, worlds: &[String]) -> Result<Bind, LoadError> {
 fn rehearse_and_warm(workshop: &Workshop<'_>, revision: &Revision) -> Result<(), LoadError> {
     let replay = |(input, fault): (String, Fault)| LoadError::Replay { input, fault };
     if let Some(policy) = &revision.scheduler {
-        policy.warm(workshop.cluster.as_deref()).map_err(LoadError::Warm)?;
+        policy
+            .warm(workshop.cluster.as_deref())
+            .map_err(LoadError::Warm)?;
         policy.rehearse().map_err(replay)?;
     }
     if let Some(policy) = &revision.admission {

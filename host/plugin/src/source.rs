@@ -41,41 +41,75 @@ pub(crate) fn component<'a>(
 ) -> Result<Fetched<'a>, LoadError> {
     let name = describe(&spec.source)?;
     let bytes = match &spec.source {
-        Source { bundled: Some(name), .. } => Cow::Borrowed(&**bundled.get(name).ok_or_else(|| {
+        Source {
+            bundled: Some(name), ..
+        } => Cow::Borrowed(&**bundled.get(name).ok_or_else(|| {
             let known: Vec<&str> = bundled.keys().map(String::as_str).collect();
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            fetch("spec.source.bundled", format!("no component {name:?} is bundled; there are: {known}"))
+            let known = if known.is_empty() {
+                "none".to_owned()
+            } else {
+                known.join(", ")
+            };
+            fetch(
+                "spec.source.bundled",
+                format!("no component {name:?} is bundled; there are: {known}"),
+            )
         })?),
         Source { file: Some(path), .. } => Cow::Owned(file(path)?),
-        Source { config_map: Some(key), .. } => Cow::Owned(binary(services, key)?),
+        Source {
+            config_map: Some(key),
+            ..
+        } => Cow::Owned(binary(services, key)?),
         _ => Cow::Borrowed(&[][..]),
     };
     let digest = format!("sha256:{}", hex(&Sha256::digest(&bytes)));
     match &spec.digest {
-        Some(wanted) if *wanted != digest => {
-            Err(LoadError::Digest { source_text: name, found: digest, wanted: wanted.clone() })
-        }
+        Some(wanted) if *wanted != digest => Err(LoadError::Digest {
+            source_text: name,
+            found: digest,
+            wanted: wanted.clone(),
+        }),
         _ => Ok(Fetched { bytes, digest }),
     }
 }
 
 /// The configuration as JSON text's value; an empty object where there is none.
 pub(crate) fn config(spec: &PluginSpec, services: &Services) -> Result<Value, LoadError> {
-    let from = spec.config_from.as_ref().and_then(|from| from.config_map.as_ref());
-    let invalid = |message: String| LoadError::Config { field: "spec.configFrom.configMap".into(), message };
+    let from = spec
+        .config_from
+        .as_ref()
+        .and_then(|from| from.config_map.as_ref());
+    let invalid = |message: String| LoadError::Config {
+        field: "spec.configFrom.configMap".into(),
+        message,
+    };
     let Some(key) = from else {
-        return Ok(spec.config.clone().filter(|c| !c.is_null()).unwrap_or_else(|| Value::Object(Default::default())));
+        return Ok(spec
+            .config
+            .clone()
+            .filter(|c| !c.is_null())
+            .unwrap_or_else(|| Value::Object(Default::default())));
     };
     if spec.config.is_some() {
         return Err(invalid("spec.config is set as well; keep one of the two".into()));
     }
     let document = config_map(services, "spec.configFrom.configMap", key)?;
     let text = document["data"][&key.key].as_str();
-    let text = text.ok_or_else(|| invalid(format!("ConfigMap {} has no key {:?} in data", full(key), key.key)))?;
+    let text = text.ok_or_else(|| {
+        invalid(format!(
+            "ConfigMap {} has no key {:?} in data",
+            full(key),
+            key.key
+        ))
+    })?;
     if text.len() > CONFIG_BYTES_MAX {
-        return Err(invalid(format!("{} bytes are more than {CONFIG_BYTES_MAX}", text.len())));
+        return Err(invalid(format!(
+            "{} bytes are more than {CONFIG_BYTES_MAX}",
+            text.len()
+        )));
     }
-    serde_json::from_str(text).map_err(|error| invalid(format!("{} of {} is not JSON: {error}", key.key, full(key))))
+    serde_json::from_str(text)
+        .map_err(|error| invalid(format!("{} of {} is not JSON: {error}", key.key, full(key))))
 }
 
 /// Checks that exactly one source is given, and gives its name for messages.
@@ -90,14 +124,21 @@ fn describe(source: &Source) -> Result<String, LoadError> {
     let given = [
         source.bundled.as_ref().map(|name| format!("bundled {name}")),
         source.file.as_ref().map(|path| format!("file {path}")),
-        source.config_map.as_ref().map(|key| format!("ConfigMap {} key {}", full(key), key.key)),
+        source
+            .config_map
+            .as_ref()
+            .map(|key| format!("ConfigMap {} key {}", full(key), key.key)),
     ];
     let mut given: Vec<String> = given.into_iter().flatten().collect();
     match given.len() {
         1 => Ok(given.remove(0)),
         count => Err(LoadError::Spec {
             field: "spec.source".into(),
-            value: if count == 0 { "nothing".into() } else { given.join(" and ") },
+            value: if count == 0 {
+                "nothing".into()
+            } else {
+                given.join(" and ")
+            },
             wanted: "exactly one of bundled, file, configMap".into(),
             step: Step::Fetched,
         }),
@@ -105,7 +146,10 @@ fn describe(source: &Source) -> Result<String, LoadError> {
 }
 
 fn fetch(source: &str, message: impl ToString) -> LoadError {
-    LoadError::Fetch { source_text: source.to_owned(), message: message.to_string() }
+    LoadError::Fetch {
+        source_text: source.to_owned(),
+        message: message.to_string(),
+    }
 }
 
 fn file(path: &str) -> Result<Vec<u8>, LoadError> {
@@ -118,7 +162,10 @@ fn file(path: &str) -> Result<Vec<u8>, LoadError> {
         return Err(fetch(&source, "it is not a regular file"));
     }
     if metadata.len() > COMPONENT_BYTES_MAX {
-        return Err(fetch(&source, format!("{} bytes are more than {COMPONENT_BYTES_MAX}", metadata.len())));
+        return Err(fetch(
+            &source,
+            format!("{} bytes are more than {COMPONENT_BYTES_MAX}", metadata.len()),
+        ));
     }
     std::fs::read(path).map_err(|error| fetch(&source, error))
 }
@@ -128,9 +175,14 @@ fn binary(services: &Services, key: &ConfigMapKey) -> Result<Vec<u8>, LoadError>
     let document = config_map(services, source, key)?;
     let text = document["binaryData"][&key.key].as_str();
     let text = text.ok_or_else(|| {
-        fetch(source, format!("ConfigMap {} has no key {:?} in binaryData", full(key), key.key))
+        fetch(
+            source,
+            format!("ConfigMap {} has no key {:?} in binaryData", full(key), key.key),
+        )
     })?;
-    base64::prelude::BASE64_STANDARD.decode(text).map_err(|error| fetch(source, error))
+    base64::prelude::BASE64_STANDARD
+        .decode(text)
+        .map_err(|error| fetch(source, error))
 }
 
 fn full(key: &ConfigMapKey) -> String {
@@ -138,14 +190,21 @@ fn full(key: &ConfigMapKey) -> String {
 }
 
 fn config_map(services: &Services, source: &str, key: &ConfigMapKey) -> Result<Value, LoadError> {
-    let Api { client, runtime } = services.api().ok_or_else(|| fetch(source, "this host has no cluster"))?;
+    let Api { client, runtime } = services
+        .api()
+        .ok_or_else(|| fetch(source, "this host has no cluster"))?;
     let segments = [&key.namespace, &key.name];
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
-    if let Some(bad) = segments.iter().find(|s| s.is_empty() || s.starts_with('.') || !s.chars().all(is_name)) {
+    if let Some(bad) = segments
+        .iter()
+        .find(|s| s.is_empty() || s.starts_with('.') || !s.chars().all(is_name))
+    {
         return Err(fetch(source, format!("{bad:?} is not a name")));
     }
     let path = format!("/api/v1/namespaces/{}/configmaps/{}", key.namespace, key.name);
-    let request = http::Request::get(path).body(Vec::new()).map_err(|error| fetch(source, error))?;
+    let request = http::Request::get(path)
+        .body(Vec::new())
+        .map_err(|error| fetch(source, error))?;
     let (sender, receiver) = mpsc::sync_channel(1);
     runtime.spawn(async move {
         // Nobody listens any more once the wait is over.
@@ -154,6 +213,9 @@ fn config_map(services: &Services, source: &str, key: &ConfigMapKey) -> Result<V
     match receiver.recv_timeout(READ_TIMEOUT) {
         Ok(Ok(document)) => Ok(document),
         Ok(Err(error)) => Err(fetch(source, format!("ConfigMap {}: {error}", full(key)))),
-        Err(_) => Err(fetch(source, format!("no answer in {} s", READ_TIMEOUT.as_secs()))),
+        Err(_) => Err(fetch(
+            source,
+            format!("no answer in {} s", READ_TIMEOUT.as_secs()),
+        )),
     }
 }

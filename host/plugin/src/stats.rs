@@ -77,7 +77,11 @@ impl Stats {
 
     /// Forgets everything, as after the rehearsal before a revision serves.
     pub(crate) fn clear(&self) {
-        for counter in self.buckets.iter().chain([&self.calls, &self.faults, &self.nanos]) {
+        for counter in self
+            .buckets
+            .iter()
+            .chain([&self.calls, &self.faults, &self.nanos])
+        {
             counter.store(0, Relaxed);
         }
         lock(&self.last_error).clear();
@@ -98,7 +102,10 @@ impl Stats {
 
 /// Faults that tell of a sick plugin rather than of a question that it could not answer.
 pub(crate) fn is_severe(kind: FaultKind) -> bool {
-    matches!(kind, FaultKind::Trap | FaultKind::Deadline | FaultKind::Memory | FaultKind::Garbage)
+    matches!(
+        kind,
+        FaultKind::Trap | FaultKind::Deadline | FaultKind::Memory | FaultKind::Garbage
+    )
 }
 
 fn bucket(nanos: u64) -> usize {
@@ -118,7 +125,11 @@ fn quantile(counts: &[u64], percent: u64) -> u64 {
         seen += count;
         if seen >= wanted && seen > 0 {
             let (power, quarter) = (index / 4, index as u128 % 4);
-            let nanos = if power < 2 { index as u128 } else { (5 + quarter) << (power - 2) };
+            let nanos = if power < 2 {
+                index as u128
+            } else {
+                (5 + quarter) << (power - 2)
+            };
             return u64::try_from(nanos.div_ceil(1000)).unwrap_or(u64::MAX).max(1);
         }
     }

@@ -32,8 +32,13 @@ impl Ticker {
     pub(crate) fn start(engine: Engine) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        let handle = thread::Builder::new().name("plugin-ticker".into()).spawn(move || tick(&engine, &theirs))?;
-        Ok(Self { shared, thread: handle.thread().clone() })
+        let handle = thread::Builder::new()
+            .name("plugin-ticker".into())
+            .spawn(move || tick(&engine, &theirs))?;
+        Ok(Self {
+            shared,
+            thread: handle.thread().clone(),
+        })
     }
 
     /// Ticks until the answer is dropped.
@@ -66,7 +71,11 @@ fn tick(engine: &Engine, shared: &Shared) {
     while !shared.stopped.load(SeqCst) {
         thread::sleep(TICK);
         engine.increment_epoch();
-        idle = if shared.running.load(SeqCst) == 0 { idle + 1 } else { 0 };
+        idle = if shared.running.load(SeqCst) == 0 {
+            idle + 1
+        } else {
+            0
+        };
         if idle >= IDLE_TICKS {
             shared.parked.store(true, SeqCst);
             // Looked at again after `parked` is visible, so that an entry in between is never missed.

@@ -43,11 +43,20 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut bundled: Bundled =
-            FIXTURES.iter().map(|name| ((*name).to_owned(), Cow::Owned(wrap::fixture(name)))).collect();
+        let mut bundled: Bundled = FIXTURES
+            .iter()
+            .map(|name| ((*name).to_owned(), Cow::Owned(wrap::fixture(name))))
+            .collect();
         bundled.insert("nonsense".into(), Cow::Borrowed(b"nonsense"));
-        let options = Options { cache_dir: folder.path().join("cache"), bundled, name: "test".into() };
-        Self { host: Host::open(options).expect("the host opens"), _folder: folder }
+        let options = Options {
+            cache_dir: folder.path().join("cache"),
+            bundled,
+            name: "test".into(),
+        };
+        Self {
+            host: Host::open(options).expect("the host opens"),
+            _folder: folder,
+        }
     }
 
     fn load(&self, spec: Value) -> Result<Loaded, LoadError> {
@@ -61,34 +70,63 @@ impl Bench {
     /// Asks whoever sits in the first scheduler seat now.
     fn score(&self) -> Result<Vec<i32>, Fault> {
         let row = self.host.scheduler_seats().borrow().clone();
-        row.first().expect("a seat is taken").policy.score(&Pod::default(), &Bits::all_below(3))
+        row.first()
+            .expect("a seat is taken")
+            .policy
+            .score(&Pod::default(), &Bits::all_below(3))
     }
 
     fn condition(&self, type_name: &str) -> (&'static str, &'static str, String) {
         let report = self.host.report("p").expect("known");
-        let said = report.conditions.into_iter().find(|said| said.type_name == type_name).expect("said");
+        let said = report
+            .conditions
+            .into_iter()
+            .find(|said| said.type_name == type_name)
+            .expect("said");
         (said.status, said.reason, said.message)
     }
 }
 
 fn plugin(name: &str, spec: Value) -> Plugin {
-    serde_json::from_value(json!({"metadata": {"name": name, "generation": 1}, "spec": spec})).expect("a manifest")
+    serde_json::from_value(json!({"metadata": {"name": name, "generation": 1}, "spec": spec}))
+        .expect("a manifest")
 }
 
 #[test]
 fn a_component_takes_a_seat_and_answers() {
     let bench = Bench::new();
-    let loaded = bench.load(json!({"source": {"bundled": "steady"}, "config": {"weight": 2}})).expect("loads");
-    assert_eq!((loaded.title.as_str(), loaded.worlds.as_slice()), ("fixture 1.0.0", &["scheduler".to_owned()][..]));
+    let loaded = bench
+        .load(json!({"source": {"bundled": "steady"}, "config": {"weight": 2}}))
+        .expect("loads");
+    assert_eq!(
+        (loaded.title.as_str(), loaded.worlds.as_slice()),
+        ("fixture 1.0.0", &["scheduler".to_owned()][..])
+    );
     assert_eq!(bench.score(), Ok(vec![1, 2, 3]));
     let row = bench.host.scheduler_seats().borrow().clone();
     let asks = row[0].policy.asks();
     assert!(asks.filter && asks.score && !asks.view && !asks.enqueue);
-    assert_eq!(row[0].policy.filter(&Pod::default(), &Bits::all_below(3)), Ok(Vec::new()));
-    assert!(!bench.load(json!({"source": {"bundled": "steady"}, "config": {"weight": 2}})).expect("again").changed);
+    assert_eq!(
+        row[0].policy.filter(&Pod::default(), &Bits::all_below(3)),
+        Ok(Vec::new())
+    );
+    assert!(
+        !bench
+            .load(json!({"source": {"bundled": "steady"}, "config": {"weight": 2}}))
+            .expect("again")
+            .changed
+    );
     let report = bench.host.report("p").expect("known");
-    assert!(report.host.ready && report.host.calls == 2 && report.host.p99_micros > 0, "{report:?}");
-    assert!(bench.host.metrics_text().contains("capstan_plugin_calls_total{plugin=\"p\"} 2"));
+    assert!(
+        report.host.ready && report.host.calls == 2 && report.host.p99_micros > 0,
+        "{report:?}"
+    );
+    assert!(
+        bench
+            .host
+            .metrics_text()
+            .contains("capstan_plugin_calls_total{plugin=\"p\"} 2")
+    );
     bench.host.unload("p");
     assert!(bench.host.scheduler_seats().borrow().is_empty());
 }
@@ -107,34 +145,128 @@ fn a_bad_revision_is_refused_and_the_old_one_serves() {
         spec
     };
     let cases = [
-        (bundled("nonsense"), "Verified", "NotAComponent", "not a WebAssembly component"),
-        (bundled("absent"), "Fetched", "FetchFailed", "there are: counts-lines"),
-        (json!({"source": {}}), "Fetched", "InvalidSpec", "exactly one of bundled"),
-        (json!({"source": {"oci": "r/p:1"}}), "Fetched", "NotYetSupported", "spec.source.oci"),
-        (with("signature", json!({"key": "k"})), "Verified", "NotYetSupported", "spec.signature"),
-        (with("rollout", json!({"strategy": "Canary"})), "Configured", "NotYetSupported", "Canary"),
-        (with("digest", json!(digest)), "Verified", "DigestMismatch", "spec.digest"),
-        (bundled("no-world"), "Verified", "WrongWorld", "at least one of capstan:scheduler/view"),
-        (bundled("wants-clock"), "Verified", "ImportNotGranted", "capstan:plugin/clock@0.1.0 is not granted"),
-        (with("capabilities", json!([{"name": "root"}])), "Configured", "InvalidSpec", "spec.capabilities[0].name"),
-        (with("limits", json!({"memory": "1Pi"})), "Configured", "InvalidSpec", "spec.limits.memory: \"1Pi\""),
-        (with("limits", json!({"memory": "1"})), "Configured", "InvalidSpec", "spec.limits.memory"),
-        (with("config", json!({"weight": 0})), "Configured", "ConfigInvalid", "spec.config.weight"),
-        (with("bind", json!({"pods": {}})), "Configured", "InvalidSpec", "spec.bind.pods"),
-        (bundled("refuses-config"), "Configured", "ConfigInvalid", "no rack is set"),
+        (
+            bundled("nonsense"),
+            "Verified",
+            "NotAComponent",
+            "not a WebAssembly component",
+        ),
+        (
+            bundled("absent"),
+            "Fetched",
+            "FetchFailed",
+            "there are: counts-lines",
+        ),
+        (
+            json!({"source": {}}),
+            "Fetched",
+            "InvalidSpec",
+            "exactly one of bundled",
+        ),
+        (
+            json!({"source": {"oci": "r/p:1"}}),
+            "Fetched",
+            "NotYetSupported",
+            "spec.source.oci",
+        ),
+        (
+            with("signature", json!({"key": "k"})),
+            "Verified",
+            "NotYetSupported",
+            "spec.signature",
+        ),
+        (
+            with("rollout", json!({"strategy": "Canary"})),
+            "Configured",
+            "NotYetSupported",
+            "Canary",
+        ),
+        (
+            with("digest", json!(digest)),
+            "Verified",
+            "DigestMismatch",
+            "spec.digest",
+        ),
+        (
+            bundled("no-world"),
+            "Verified",
+            "WrongWorld",
+            "at least one of capstan:scheduler/view",
+        ),
+        (
+            bundled("wants-clock"),
+            "Verified",
+            "ImportNotGranted",
+            "capstan:plugin/clock@0.1.0 is not granted",
+        ),
+        (
+            with("capabilities", json!([{"name": "root"}])),
+            "Configured",
+            "InvalidSpec",
+            "spec.capabilities[0].name",
+        ),
+        (
+            with("limits", json!({"memory": "1Pi"})),
+            "Configured",
+            "InvalidSpec",
+            "spec.limits.memory: \"1Pi\"",
+        ),
+        (
+            with("limits", json!({"memory": "1"})),
+            "Configured",
+            "InvalidSpec",
+            "spec.limits.memory",
+        ),
+        (
+            with("config", json!({"weight": 0})),
+            "Configured",
+            "ConfigInvalid",
+            "spec.config.weight",
+        ),
+        (
+            with("bind", json!({"pods": {}})),
+            "Configured",
+            "InvalidSpec",
+            "spec.bind.pods",
+        ),
+        (
+            bundled("refuses-config"),
+            "Configured",
+            "ConfigInvalid",
+            "no rack is set",
+        ),
         (bundled("loops-at-load"), "Configured", "StartFailed", "deadline"),
-        (bundled("fails-self-test"), "Ready", "SelfTestFailed", "one and one: 3"),
-        (bundled("denies-host-network"), "Configured", "InvalidSpec", "spec.bind.admission.rules"),
+        (
+            bundled("fails-self-test"),
+            "Ready",
+            "SelfTestFailed",
+            "one and one: 3",
+        ),
+        (
+            bundled("denies-host-network"),
+            "Configured",
+            "InvalidSpec",
+            "spec.bind.admission.rules",
+        ),
         (bundled("traps"), "Ready", "ReplayFailed", "score"),
         (bundled("loops"), "Ready", "ReplayFailed", "deadline"),
         (bundled("eats-memory"), "Ready", "ReplayFailed", "memory"),
-        (bundled("short-column"), "Ready", "ReplayFailed", "1 scores for 3 candidates"),
+        (
+            bundled("short-column"),
+            "Ready",
+            "ReplayFailed",
+            "1 scores for 3 candidates",
+        ),
         (bundled("score-of-101"), "Ready", "ReplayFailed", "101"),
     ];
     for (spec, step, reason, hint) in cases {
         let error = bench.load(spec.clone()).expect_err(&spec.to_string());
         assert!(error.to_string().contains(hint), "{spec}: {error}");
-        assert_eq!((error.step().condition(), error.reason()), (step, reason), "{spec}: {error}");
+        assert_eq!(
+            (error.step().condition(), error.reason()),
+            (step, reason),
+            "{spec}: {error}"
+        );
         let (status, _, message) = bench.condition(step);
         assert_eq!(status, "False", "{spec}");
         assert!(message.contains("keeps serving"), "{message}");
@@ -163,13 +295,20 @@ fn faults_are_contained_and_named() {
         assert_eq!(fault.kind, kind, "{name}: {fault}");
         assert!(started.elapsed() < Duration::from_secs(5), "{name}");
         let report = bench.host.report("p").expect("known");
-        assert_eq!((report.host.traps, report.last_error.as_str()), (1, fault.to_string().as_str()), "{name}");
+        assert_eq!(
+            (report.host.traps, report.last_error.as_str()),
+            (1, fault.to_string().as_str()),
+            "{name}"
+        );
         assert_eq!(bench.condition("Degraded").0, "True", "{name}");
     }
     let bench = Bench::new();
     bench.load_bundled("floods").expect("loads");
     let row = bench.host.scheduler_seats().borrow().clone();
-    let fault = row[0].policy.filter(&Pod::default(), &Bits::all_below(3)).expect_err("too many rows");
+    let fault = row[0]
+        .policy
+        .filter(&Pod::default(), &Bits::all_below(3))
+        .expect_err("too many rows");
     assert_eq!(fault.kind, FaultKind::Garbage, "{fault}");
 }
 
@@ -183,7 +322,10 @@ fn repeated_faults_set_a_first_revision_aside() {
     }
     let fault = bench.score().expect_err("set aside");
     assert_eq!(fault.kind, FaultKind::Host);
-    assert!(fault.message.contains("set aside after repeated faults"), "{fault}");
+    assert!(
+        fault.message.contains("set aside after repeated faults"),
+        "{fault}"
+    );
     assert_eq!(bench.condition("Degraded").1, "SetAside");
 }
 
@@ -192,7 +334,9 @@ fn repeated_faults_set_a_first_revision_aside() {
 fn repeated_faults_roll_back() {
     let bench = Bench::new();
     bench.load_bundled("steady").expect("loads");
-    bench.load_bundled("traps").expect("nothing was recorded, so nothing speaks against it");
+    bench
+        .load_bundled("traps")
+        .expect("nothing was recorded, so nothing speaks against it");
     let mut faults = 0;
     while bench.score().is_err() {
         faults += 1;
@@ -203,7 +347,10 @@ fn repeated_faults_roll_back() {
     let error = bench.load_bundled("traps").expect_err("known to be bad");
     assert_eq!(error.reason(), "RolledBack");
     bench.load_bundled("steadier").expect("another one may try");
-    assert_eq!((bench.score(), bench.condition("Degraded").0), (Ok(vec![7, 7, 7]), "False"));
+    assert_eq!(
+        (bench.score(), bench.condition("Degraded").0),
+        (Ok(vec![7, 7, 7]), "False")
+    );
 }
 
 #[test]
@@ -270,12 +417,20 @@ async fn an_admission_policy_reads_the_object_on_the_hosts_side() {
     assert!(policy.validates() && !policy.mutates() && policy.covers(&review(json!({}))));
     let allowed = policy.validate(review(json!({"spec": {}}))).await;
     assert_eq!(allowed, Ok(Verdict::Allow(Vec::new())));
-    let Ok(Verdict::Deny(denial)) = policy.validate(review(json!({"spec": {"hostNetwork": true}}))).await else {
+    let Ok(Verdict::Deny(denial)) = policy
+        .validate(review(json!({"spec": {"hostNetwork": true}})))
+        .await
+    else {
         panic!("must be denied");
     };
-    assert_eq!((denial.code, denial.message.as_str()), (403, "hostNetwork is not allowed"));
+    assert_eq!(
+        (denial.code, denial.message.as_str()),
+        (403, "hostNetwork is not allowed")
+    );
     // The next revision is tried on what this one answered.
-    let error = bench.load(admission_spec("traps-on-review")).expect_err("it traps on a recorded request");
+    let error = bench
+        .load(admission_spec("traps-on-review"))
+        .expect_err("it traps on a recorded request");
     assert_eq!(error.reason(), "ReplayFailed");
     let many = (0..200).map(|_| policy.validate(review(json!({"spec": {}}))));
     assert!(futures::future::join_all(many).await.iter().all(Result::is_ok));
@@ -290,12 +445,18 @@ fn a_problem_daemon_hands_its_state_over() {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let teller = scope.spawn(|| {
-            let line = Line { time_ms: 0, text: "x".into() };
+            let line = Line {
+                time_ms: 0,
+                text: "x".into(),
+            };
             let mut told = 0;
             while !stop.load(Ordering::SeqCst) {
                 told += 1;
                 let row = bench.host.problem_seats().borrow().clone();
-                row[0].policy.on_lines(0, std::slice::from_ref(&line), 0, told).expect("in order");
+                row[0]
+                    .policy
+                    .on_lines(0, std::slice::from_ref(&line), 0, told)
+                    .expect("in order");
             }
             told
         });
@@ -311,9 +472,13 @@ fn a_problem_daemon_hands_its_state_over() {
 #[test]
 fn many_load_at_once_in_the_order_given() {
     let bench = Bench::new();
-    let plugins = ["steady", "no-world", "steadier"].map(|name| plugin(name, json!({"source": {"bundled": name}})));
+    let plugins =
+        ["steady", "no-world", "steadier"].map(|name| plugin(name, json!({"source": {"bundled": name}})));
     let answers = bench.host.load_all(plugins.to_vec());
-    let ready: Vec<(&str, bool)> = answers.iter().map(|(name, answer)| (name.as_str(), answer.is_ok())).collect();
+    let ready: Vec<(&str, bool)> = answers
+        .iter()
+        .map(|(name, answer)| (name.as_str(), answer.is_ok()))
+        .collect();
     assert_eq!(ready, [("steady", true), ("no-world", false), ("steadier", true)]);
     assert_eq!(bench.host.scheduler_seats().borrow().len(), 2);
 }

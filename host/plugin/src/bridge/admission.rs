@@ -96,7 +96,11 @@ impl Policy {
             queue: Mutex::default(),
             work: Condvar::new(),
         });
-        Ok(Self { pool, coverage, recorded })
+        Ok(Self {
+            pool,
+            coverage,
+            recorded,
+        })
     }
 
     /// Starts the workers, each with an instance ready.
@@ -122,13 +126,21 @@ impl Policy {
             for (question, _) in questions.into_iter().filter(|(_, asked)| *asked) {
                 let asked = || {
                     let live = self.pool.program.start()?;
-                    self.pool.ask(live, question, &review).and_then(|reply| match reply {
-                        Reply::Patches(patches) => self.patches(patches).map(drop),
-                        Reply::Verdict(_) => Ok(()),
-                    })
+                    self.pool
+                        .ask(live, question, &review)
+                        .and_then(|reply| match reply {
+                            Reply::Patches(patches) => self.patches(patches).map(drop),
+                            Reply::Verdict(_) => Ok(()),
+                        })
                 };
                 asked().map_err(|fault| {
-                    (format!("{question:?} of {} {}/{}", review.resource, review.namespace, review.name), fault)
+                    (
+                        format!(
+                            "{question:?} of {} {}/{}",
+                            review.resource, review.namespace, review.name
+                        ),
+                        fault,
+                    )
                 })?;
             }
         }
@@ -138,14 +150,25 @@ impl Policy {
     async fn ask(&self, question: Question, review: Arc<Review>) -> Result<Reply, Fault> {
         self.pool.health.admit()?;
         let (reply, answer) = oneshot::channel();
-        self.pool.submit(Job { question, review, reply })?;
-        let lost = || Fault { kind: FaultKind::Host, message: "the plugin host is closing".into(), retry: true };
+        self.pool.submit(Job {
+            question,
+            review,
+            reply,
+        })?;
+        let lost = || Fault {
+            kind: FaultKind::Host,
+            message: "the plugin host is closing".into(),
+            retry: true,
+        };
         answer.await.unwrap_or_else(|_| Err(lost()))
     }
 
     fn patches(&self, patches: Vec<wit::Patch>) -> Result<Vec<Patch>, Fault> {
         let patches = if patches.len() > PATCHES_MAX {
-            Err(format!("mutate gave {} patches; at most {PATCHES_MAX} make sense", patches.len()))
+            Err(format!(
+                "mutate gave {} patches; at most {PATCHES_MAX} make sense",
+                patches.len()
+            ))
         } else {
             patches.into_iter().map(patch).collect()
         };
@@ -166,7 +189,11 @@ impl Pool {
         let mut queue = lock(&self.queue);
         if queue.jobs.len() >= QUEUE_MAX {
             let message = format!("{QUEUE_MAX} requests are waiting for this policy already");
-            return Err(Fault { kind: FaultKind::Host, message, retry: true });
+            return Err(Fault {
+                kind: FaultKind::Host,
+                message,
+                retry: true,
+            });
         }
         queue.jobs.push_back(job);
         drop(queue);
@@ -215,11 +242,15 @@ impl Pool {
             Ok(match (question, &self.validate, &self.mutate) {
                 (Question::Validate, Some(indices), _) => {
                     let guest = indices.load(&mut *store, &instance)?;
-                    guest.call_validate(store, &request, object, old)?.map(Reply::Verdict)
+                    guest
+                        .call_validate(store, &request, object, old)?
+                        .map(Reply::Verdict)
                 }
                 (Question::Mutate, _, Some(indices)) => {
                     let guest = indices.load(&mut *store, &instance)?;
-                    guest.call_mutate(store, &request, object, old)?.map(Reply::Patches)
+                    guest
+                        .call_mutate(store, &request, object, old)?
+                        .map(Reply::Patches)
                 }
                 (Question::Validate, None, _) => Ok(Reply::Verdict(wit::Verdict::Allow(Vec::new()))),
                 (Question::Mutate, _, None) => Ok(Reply::Patches(Vec::new())),
@@ -246,7 +277,10 @@ fn request(review: &Review) -> wit::Request {
         namespace_labels: review
             .namespace_labels
             .iter()
-            .map(|(key, value)| Pair { key: key.clone(), value: value.clone() })
+            .map(|(key, value)| Pair {
+                key: key.clone(),
+                value: value.clone(),
+            })
             .collect(),
         name: review.name.clone(),
         user: review.user.clone(),
@@ -261,14 +295,22 @@ fn patch(patch: wit::Patch) -> Result<Patch, String> {
         if path.is_empty() || path.starts_with('/') {
             return Ok(path);
         }
-        Err(format!("mutate gave the path {path:?}, which is not a JSON Pointer"))
+        Err(format!(
+            "mutate gave the path {path:?}, which is not a JSON Pointer"
+        ))
     };
     let value = |text: &str| {
         serde_json::from_str(text).map_err(|error| format!("mutate gave a value that is not JSON: {error}"))
     };
     Ok(match patch {
-        wit::Patch::Add(edit) => Patch::Add { value: value(&edit.value)?, path: pointer(edit.path)? },
-        wit::Patch::Replace(edit) => Patch::Replace { value: value(&edit.value)?, path: pointer(edit.path)? },
+        wit::Patch::Add(edit) => Patch::Add {
+            value: value(&edit.value)?,
+            path: pointer(edit.path)?,
+        },
+        wit::Patch::Replace(edit) => Patch::Replace {
+            value: value(&edit.value)?,
+            path: pointer(edit.path)?,
+        },
         wit::Patch::Remove(path) => Patch::Remove { path: pointer(path)? },
     })
 }
@@ -279,7 +321,11 @@ fn verdict(verdict: wit::Verdict) -> Verdict {
             Verdict::Allow(warnings.into_iter().take(WARNINGS_MAX).map(cut).collect())
         }
         wit::Verdict::Deny(denial) => Verdict::Deny(Denial {
-            code: if (400..600).contains(&denial.code) { denial.code } else { CODE_DEFAULT },
+            code: if (400..600).contains(&denial.code) {
+                denial.code
+            } else {
+                CODE_DEFAULT
+            },
             message: cut(denial.message),
             field: denial.field.map(cut),
         }),

@@ -21,7 +21,11 @@ impl Coverage {
     pub(crate) fn parse(bind: &AdmissionBind) -> Result<Self, LoadError> {
         let field = "spec.bind.admission";
         if bind.rules.is_empty() {
-            return Err(LoadError::spec(format!("{field}.rules"), "[]", "at least one rule"));
+            return Err(LoadError::spec(
+                format!("{field}.rules"),
+                "[]",
+                "at least one rule",
+            ));
         }
         for (index, rule) in bind.rules.iter().enumerate() {
             check(&format!("{field}.rules[{index}]"), rule)?;
@@ -48,9 +52,19 @@ impl Coverage {
             return true;
         }
         if review.kind == "Namespace" && review.namespace_labels.is_empty() {
-            return review.object.as_ref().or(review.old.as_ref()).is_some_and(|o| selects(&self.namespaces, o));
+            return review
+                .object
+                .as_ref()
+                .or(review.old.as_ref())
+                .is_some_and(|o| selects(&self.namespaces, o));
         }
-        let label = |key: &str| review.namespace_labels.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+        let label = |key: &str| {
+            review
+                .namespace_labels
+                .iter()
+                .find(|(k, _)| k == key)
+                .map(|(_, v)| v.as_str())
+        };
         self.namespaces.matches(label)
     }
 
@@ -66,19 +80,47 @@ fn selects(selector: &LabelSelector, object: &Value) -> bool {
 
 fn check(field: &str, rule: &Rule) -> Result<(), LoadError> {
     let lists = [
-        ("apiGroups", &rule.api_groups, "API groups, for instance \"\" or \"apps\" or \"*\""),
-        ("apiVersions", &rule.api_versions, "versions, for instance \"v1\" or \"*\""),
-        ("resources", &rule.resources, "plurals, for instance \"pods\", \"pods/status\" or \"*\""),
-        ("operations", &rule.operations, "CREATE, UPDATE, DELETE, CONNECT or *"),
+        (
+            "apiGroups",
+            &rule.api_groups,
+            "API groups, for instance \"\" or \"apps\" or \"*\"",
+        ),
+        (
+            "apiVersions",
+            &rule.api_versions,
+            "versions, for instance \"v1\" or \"*\"",
+        ),
+        (
+            "resources",
+            &rule.resources,
+            "plurals, for instance \"pods\", \"pods/status\" or \"*\"",
+        ),
+        (
+            "operations",
+            &rule.operations,
+            "CREATE, UPDATE, DELETE, CONNECT or *",
+        ),
     ];
     for (name, list, wanted) in lists {
         if list.is_empty() {
-            return Err(LoadError::spec(format!("{field}.{name}"), "[]", format!("a list of {wanted}")));
+            return Err(LoadError::spec(
+                format!("{field}.{name}"),
+                "[]",
+                format!("a list of {wanted}"),
+            ));
         }
     }
     let known = ["CREATE", "UPDATE", "DELETE", "CONNECT", ALL];
-    match rule.operations.iter().find(|operation| !known.contains(&operation.as_str())) {
-        Some(unknown) => Err(LoadError::spec(format!("{field}.operations"), unknown, lists[3].2)),
+    match rule
+        .operations
+        .iter()
+        .find(|operation| !known.contains(&operation.as_str()))
+    {
+        Some(unknown) => Err(LoadError::spec(
+            format!("{field}.operations"),
+            unknown,
+            lists[3].2,
+        )),
         None => Ok(()),
     }
 }
@@ -133,27 +175,67 @@ mod tests {
 
     #[test]
     fn rules_select_as_for_webhooks() {
-        let bind = |json: Value| Coverage::parse(&serde_json::from_value(json).expect("shape")).expect("valid");
+        let bind =
+            |json: Value| Coverage::parse(&serde_json::from_value(json).expect("shape")).expect("valid");
         let pods = serde_json::json!({"apiGroups": [""], "apiVersions": ["*"], "resources": ["pods"], "operations": ["CREATE"]});
         let any = serde_json::json!({"apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*"], "operations": ["*"]});
         for (bound, asked, wanted) in [
-            (serde_json::json!({"rules": [pods]}), serde_json::json!({"resource": "pods"}), true),
-            (serde_json::json!({"rules": [pods]}), serde_json::json!({"resource": "pods", "operation": "UPDATE"}), false),
-            (serde_json::json!({"rules": [pods]}), serde_json::json!({"resource": "pods", "subresource": "status"}), false),
-            (serde_json::json!({"rules": [any]}), serde_json::json!({"resource": "deployments", "group": "apps"}), true),
-            (serde_json::json!({"rules": [any]}), serde_json::json!({"resource": "pods", "subresource": "exec"}), false),
-            (serde_json::json!({"rules": [any], "excludeNamespaces": ["kube-system"]}),
-                serde_json::json!({"resource": "pods", "namespace": "kube-system"}), false),
-            (serde_json::json!({"rules": [any], "namespaceSelector": {"matchLabels": {"a": "b"}}}),
-                serde_json::json!({"resource": "pods", "namespace": "n", "labels": [["a", "b"]]}), true),
-            (serde_json::json!({"rules": [any], "namespaceSelector": {"matchLabels": {"a": "b"}}}),
-                serde_json::json!({"resource": "pods", "namespace": "n"}), false),
-            (serde_json::json!({"rules": [any], "namespaceSelector": {"matchLabels": {"a": "b"}}}),
-                serde_json::json!({"resource": "nodes"}), true),
-            (serde_json::json!({"rules": [any], "objectSelector": {"matchLabels": {"a": "b"}}}),
-                serde_json::json!({"resource": "pods", "object": {"metadata": {"labels": {"a": "b"}}}}), true),
+            (
+                serde_json::json!({"rules": [pods]}),
+                serde_json::json!({"resource": "pods"}),
+                true,
+            ),
+            (
+                serde_json::json!({"rules": [pods]}),
+                serde_json::json!({"resource": "pods", "operation": "UPDATE"}),
+                false,
+            ),
+            (
+                serde_json::json!({"rules": [pods]}),
+                serde_json::json!({"resource": "pods", "subresource": "status"}),
+                false,
+            ),
+            (
+                serde_json::json!({"rules": [any]}),
+                serde_json::json!({"resource": "deployments", "group": "apps"}),
+                true,
+            ),
+            (
+                serde_json::json!({"rules": [any]}),
+                serde_json::json!({"resource": "pods", "subresource": "exec"}),
+                false,
+            ),
+            (
+                serde_json::json!({"rules": [any], "excludeNamespaces": ["kube-system"]}),
+                serde_json::json!({"resource": "pods", "namespace": "kube-system"}),
+                false,
+            ),
+            (
+                serde_json::json!({"rules": [any], "namespaceSelector": {"matchLabels": {"a": "b"}}}),
+                serde_json::json!({"resource": "pods", "namespace": "n", "labels": [["a", "b"]]}),
+                true,
+            ),
+            (
+                serde_json::json!({"rules": [any], "namespaceSelector": {"matchLabels": {"a": "b"}}}),
+                serde_json::json!({"resource": "pods", "namespace": "n"}),
+                false,
+            ),
+            (
+                serde_json::json!({"rules": [any], "namespaceSelector": {"matchLabels": {"a": "b"}}}),
+                serde_json::json!({"resource": "nodes"}),
+                true,
+            ),
+            (
+                serde_json::json!({"rules": [any], "objectSelector": {"matchLabels": {"a": "b"}}}),
+                serde_json::json!({"resource": "pods", "object": {"metadata": {"labels": {"a": "b"}}}}),
+                true,
+            ),
         ] {
-            assert_eq!(bind(bound.clone()).covers(&review(asked.clone())), wanted, "{bound} {asked}");
+            assert_eq!(
+                bind(bound.clone()).covers(&review(asked.clone())),
+                wanted,
+                "{bound} {asked}"
+            );
         }
     }
 
@@ -162,7 +244,10 @@ mod tests {
         let parse = |json: Value| Coverage::parse(&serde_json::from_value(json).expect("shape")).map(drop);
         for (json, named) in [
             (serde_json::json!({}), "spec.bind.admission.rules"),
-            (serde_json::json!({"rules": [{}]}), "spec.bind.admission.rules[0].apiGroups"),
+            (
+                serde_json::json!({"rules": [{}]}),
+                "spec.bind.admission.rules[0].apiGroups",
+            ),
             (
                 serde_json::json!({"rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["create"]}]}),
                 "spec.bind.admission.rules[0].operations: \"create\"",

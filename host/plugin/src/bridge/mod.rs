@@ -49,8 +49,9 @@ impl<T: Clone> Ring<T> {
 
 /// A `metav1.LabelSelector` of a field; absent selects everything.
 pub(crate) fn selector(field: &str, document: Option<&Value>) -> Result<LabelSelector, LoadError> {
-    let Some(document) = document.filter(|d| !d.is_null()) else { return Ok(LabelSelector::everything()) };
-    LabelSelector::from_value(document).map_err(|error| {
-        LoadError::spec(field, document.to_string(), format!("a label selector ({error})"))
-    })
+    let Some(document) = document.filter(|d| !d.is_null()) else {
+        return Ok(LabelSelector::everything());
+    };
+    LabelSelector::from_value(document)
+        .map_err(|error| LoadError::spec(field, document.to_string(), format!("a label selector ({error})")))
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use capstan_kinds::plugin::NodesBind;
 use capstan_kinds::selector::LabelSelector;
-use capstan_points::problem::{self, Condition, ConditionStatus, Event, Finding, Line, Sample, Source};
 use capstan_points::Fault;
+use capstan_points::problem::{self, Condition, ConditionStatus, Event, Finding, Line, Sample, Source};
 
 use super::Ring;
 use crate::bindings::problem::exports::capstan::problem::monitor as wit;
@@ -32,7 +32,12 @@ const LINE_ALLOWANCE: Duration = Duration::from_micros(200);
 /// What a daemon was told.
 #[derive(Debug, Clone)]
 pub(crate) enum Told {
-    Lines { source: u32, lines: Vec<Line>, dropped: u64, now_ms: u64 },
+    Lines {
+        source: u32,
+        lines: Vec<Line>,
+        dropped: u64,
+        now_ms: u64,
+    },
     Samples(Vec<Sample>, u64),
     Tick(u64),
 }
@@ -79,7 +84,8 @@ impl Daemon {
                 Told::Samples(..) => "samples".to_owned(),
                 Told::Tick(_) => "a tick".to_owned(),
             };
-            live.call(allowance(&told), |store| tell(&guest, store, &told)).map_err(|fault| (input, fault))?;
+            live.call(allowance(&told), |store| tell(&guest, store, &told))
+                .map_err(|fault| (input, fault))?;
         }
         Ok(())
     }
@@ -87,7 +93,9 @@ impl Daemon {
     /// Starts the instance, with the state of the seat before it where both export the hand-off. From then
     /// on the old seat forwards to this one.
     pub(crate) fn take_over(self: &Arc<Self>, old: Option<&Arc<Daemon>>) -> Result<(), Fault> {
-        let Some(old) = old else { return self.resident.warm() };
+        let Some(old) = old else {
+            return self.resident.warm();
+        };
         old.resident.between_calls(|old_program, seated| {
             let state = match seated {
                 Some((live, _)) => old_program.save_state(live)?,
@@ -124,13 +132,20 @@ impl Daemon {
         if let Some(successor) = self.successor() {
             return successor.tell(told);
         }
-        let answer = self.resident.call_unless(allowance(&told), || self.successor().is_some(), |guest, store| {
-            tell(guest, store, &told)
-        });
-        let Some(answer) = answer else { return self.tell(told) };
+        let answer = self.resident.call_unless(
+            allowance(&told),
+            || self.successor().is_some(),
+            |guest, store| tell(guest, store, &told),
+        );
+        let Some(answer) = answer else {
+            return self.tell(told);
+        };
         let findings = self.resident.health.note(answer)?;
         if findings.len() > FINDINGS_MAX {
-            let message = format!("{} findings at once; at most {FINDINGS_MAX} make sense", findings.len());
+            let message = format!(
+                "{} findings at once; at most {FINDINGS_MAX} make sense",
+                findings.len()
+            );
             return Err(self.resident.health.garbage(message));
         }
         self.recorded.record(told);
@@ -145,16 +160,35 @@ fn allowance(told: &Told) -> Duration {
     }
 }
 
-fn tell(guest: &wit::Guest, store: &mut wasmtime::Store<crate::state::State>, told: &Told) -> Answer<Vec<wit::Finding>> {
+fn tell(
+    guest: &wit::Guest,
+    store: &mut wasmtime::Store<crate::state::State>,
+    told: &Told,
+) -> Answer<Vec<wit::Finding>> {
     match told {
-        Told::Lines { source, lines, dropped, now_ms } => {
-            let wit_lines: Vec<wit::Line> =
-                lines.iter().map(|l| wit::Line { time_ms: l.time_ms, text: l.text.clone() }).collect();
+        Told::Lines {
+            source,
+            lines,
+            dropped,
+            now_ms,
+        } => {
+            let wit_lines: Vec<wit::Line> = lines
+                .iter()
+                .map(|l| wit::Line {
+                    time_ms: l.time_ms,
+                    text: l.text.clone(),
+                })
+                .collect();
             guest.call_on_lines(store, *source, &wit_lines, *dropped, *now_ms)
         }
         Told::Samples(samples, now_ms) => {
-            let samples: Vec<wit::Sample> =
-                samples.iter().map(|s| wit::Sample { name: s.name.clone(), value: s.value }).collect();
+            let samples: Vec<wit::Sample> = samples
+                .iter()
+                .map(|s| wit::Sample {
+                    name: s.name.clone(),
+                    value: s.value,
+                })
+                .collect();
             guest.call_on_samples(store, &samples, *now_ms)
         }
         Told::Tick(now_ms) => guest.call_on_tick(store, *now_ms),
@@ -195,21 +229,43 @@ impl problem::Daemon for Daemon {
     }
 
     fn sources(&self) -> Result<Vec<Source>, Fault> {
-        let sources = self.resident.call(Duration::ZERO, || {}, |guest, store| Ok(Ok(guest.call_sources(store)?)))?;
+        let sources = self.resident.call(
+            Duration::ZERO,
+            || {},
+            |guest, store| Ok(Ok(guest.call_sources(store)?)),
+        )?;
         if sources.len() > SOURCES_MAX {
             let message = format!("{} sources; at most {SOURCES_MAX} make sense", sources.len());
             return Err(self.resident.health.garbage(message));
         }
         let source = |source| match source {
-            wit::Source::Lines(lines) => Source::Lines { path: lines.path, lookback_ms: lines.lookback_ms },
-            wit::Source::Samples(ms) => Source::Samples { interval_ms: ms.max(INTERVAL_MS_MIN) },
-            wit::Source::Ticks(ms) => Source::Ticks { interval_ms: ms.max(INTERVAL_MS_MIN) },
+            wit::Source::Lines(lines) => Source::Lines {
+                path: lines.path,
+                lookback_ms: lines.lookback_ms,
+            },
+            wit::Source::Samples(ms) => Source::Samples {
+                interval_ms: ms.max(INTERVAL_MS_MIN),
+            },
+            wit::Source::Ticks(ms) => Source::Ticks {
+                interval_ms: ms.max(INTERVAL_MS_MIN),
+            },
         };
         Ok(sources.into_iter().map(source).collect())
     }
 
-    fn on_lines(&self, source: u32, lines: &[Line], dropped: u64, now_ms: u64) -> Result<Vec<Finding>, Fault> {
-        self.tell(Told::Lines { source, lines: lines.to_vec(), dropped, now_ms })
+    fn on_lines(
+        &self,
+        source: u32,
+        lines: &[Line],
+        dropped: u64,
+        now_ms: u64,
+    ) -> Result<Vec<Finding>, Fault> {
+        self.tell(Told::Lines {
+            source,
+            lines: lines.to_vec(),
+            dropped,
+            now_ms,
+        })
     }
 
     fn on_samples(&self, samples: &[Sample], now_ms: u64) -> Result<Vec<Finding>, Fault> {

@@ -57,7 +57,9 @@ impl Remedy {
 
     pub(crate) fn rehearse(&self) -> Result<(), (String, Fault)> {
         self.recorded.recorded().iter().try_for_each(|case| {
-            self.ask(case).map(drop).map_err(|fault| (format!("decide for node {}", case.node.name), fault))
+            self.ask(case)
+                .map(drop)
+                .map_err(|fault| (format!("decide for node {}", case.node.name), fault))
         })
     }
 
@@ -73,14 +75,25 @@ impl Remedy {
                 succeeded: past.succeeded,
             })
             .collect();
-        let decisions = self.resident.call(Duration::ZERO, || {}, |guest, store| {
-            guest.call_decide(store, &node, &conditions, &history, case.budget, case.now_ms)
-        })?;
+        let decisions = self.resident.call(
+            Duration::ZERO,
+            || {},
+            |guest, store| guest.call_decide(store, &node, &conditions, &history, case.budget, case.now_ms),
+        )?;
         if decisions.len() > DECISIONS_MAX {
-            let message = format!("{} decisions at once; at most {DECISIONS_MAX} make sense", decisions.len());
+            let message = format!(
+                "{} decisions at once; at most {DECISIONS_MAX} make sense",
+                decisions.len()
+            );
             return Err(self.resident.health.garbage(message));
         }
-        Ok(decisions.into_iter().map(|d| Decision { action: from_action(d.action), reason: d.reason }).collect())
+        Ok(decisions
+            .into_iter()
+            .map(|d| Decision {
+                action: from_action(d.action),
+                reason: d.reason,
+            })
+            .collect())
     }
 }
 
@@ -90,7 +103,10 @@ fn node(node: &remedy::NodeFacts) -> wit::NodeFacts {
         labels: node
             .labels
             .iter()
-            .map(|(key, value)| types::Pair { key: key.clone(), value: value.clone() })
+            .map(|(key, value)| types::Pair {
+                key: key.clone(),
+                value: value.clone(),
+            })
             .collect(),
         unschedulable: node.unschedulable,
         taints: node.taints.iter().map(to_taint).collect(),

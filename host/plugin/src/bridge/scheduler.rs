@@ -58,15 +58,31 @@ impl Policy {
     ) -> Result<Self, LoadError> {
         if bind.weight < 1 {
             let field = "spec.bind.scheduler.weight";
-            return Err(LoadError::spec(field, bind.weight.to_string(), "a whole number of at least 1"));
+            return Err(LoadError::spec(
+                field,
+                bind.weight.to_string(),
+                "a whole number of at least 1",
+            ));
         }
         let link = |error: wasmtime::Error| LoadError::Link(crate::cache::chain(&error));
         let has = |interface: &str| program.surface.exports(&format!("scheduler/{interface}"));
         let pre = &program.pre;
-        let view = has("view").then(|| view::GuestIndices::new(pre)).transpose().map_err(link)?;
-        let enqueue = has("enqueue").then(|| enqueue::GuestIndices::new(pre)).transpose().map_err(link)?;
-        let filter = has("filter").then(|| filter::GuestIndices::new(pre)).transpose().map_err(link)?;
-        let score = has("score").then(|| score::GuestIndices::new(pre)).transpose().map_err(link)?;
+        let view = has("view")
+            .then(|| view::GuestIndices::new(pre))
+            .transpose()
+            .map_err(link)?;
+        let enqueue = has("enqueue")
+            .then(|| enqueue::GuestIndices::new(pre))
+            .transpose()
+            .map_err(link)?;
+        let filter = has("filter")
+            .then(|| filter::GuestIndices::new(pre))
+            .transpose()
+            .map_err(link)?;
+        let score = has("score")
+            .then(|| score::GuestIndices::new(pre))
+            .transpose()
+            .map_err(link)?;
         let asks = Asks {
             view: view.is_some(),
             enqueue: enqueue.is_some(),
@@ -77,10 +93,22 @@ impl Policy {
             let instance = live.instance;
             live.initialize(|store| {
                 Ok(Exports {
-                    view: view.as_ref().map(|i| i.load(&mut *store, &instance)).transpose()?,
-                    enqueue: enqueue.as_ref().map(|i| i.load(&mut *store, &instance)).transpose()?,
-                    filter: filter.as_ref().map(|i| i.load(&mut *store, &instance)).transpose()?,
-                    score: score.as_ref().map(|i| i.load(&mut *store, &instance)).transpose()?,
+                    view: view
+                        .as_ref()
+                        .map(|i| i.load(&mut *store, &instance))
+                        .transpose()?,
+                    enqueue: enqueue
+                        .as_ref()
+                        .map(|i| i.load(&mut *store, &instance))
+                        .transpose()?,
+                    filter: filter
+                        .as_ref()
+                        .map(|i| i.load(&mut *store, &instance))
+                        .transpose()?,
+                    score: score
+                        .as_ref()
+                        .map(|i| i.load(&mut *store, &instance))
+                        .transpose()?,
                 })
             })
         };
@@ -112,10 +140,12 @@ impl Policy {
         }
         for (pod, candidates) in self.recorded.recorded() {
             if self.asks.filter {
-                self.ask_filter(&pod, &candidates).map_err(|fault| ("filter".into(), fault))?;
+                self.ask_filter(&pod, &candidates)
+                    .map_err(|fault| ("filter".into(), fault))?;
             }
             if self.asks.score {
-                self.ask_score(&pod, &candidates).map_err(|fault| ("score".into(), fault))?;
+                self.ask_score(&pod, &candidates)
+                    .map_err(|fault| ("score".into(), fault))?;
             }
         }
         Ok(())
@@ -136,12 +166,21 @@ impl Policy {
 
     fn ask_filter(&self, pod: &Pod, candidates: &Bits) -> Result<Vec<Rejection>, Fault> {
         let (pod, words) = (convert::pod(pod), candidates.words().to_vec());
-        let rows = self.resident.call(NO_ALLOWANCE, || self.lost(), |exports, store| {
-            let Some(filter) = &exports.filter else { return Ok(Ok(Vec::new())) };
-            filter.call_filter(store, &pod, &words)
-        })?;
+        let rows = self.resident.call(
+            NO_ALLOWANCE,
+            || self.lost(),
+            |exports, store| {
+                let Some(filter) = &exports.filter else {
+                    return Ok(Ok(Vec::new()));
+                };
+                filter.call_filter(store, &pod, &words)
+            },
+        )?;
         if rows.len() > REJECTIONS_MAX {
-            let message = format!("filter gave {} rows; at most {REJECTIONS_MAX} make sense", rows.len());
+            let message = format!(
+                "filter gave {} rows; at most {REJECTIONS_MAX} make sense",
+                rows.len()
+            );
             return Err(self.resident.health.garbage(message));
         }
         Ok(rows.into_iter().map(|row| rejection(row, candidates)).collect())
@@ -149,10 +188,16 @@ impl Policy {
 
     fn ask_score(&self, pod: &Pod, candidates: &Bits) -> Result<Vec<i32>, Fault> {
         let (pod, words) = (convert::pod(pod), candidates.words().to_vec());
-        let column = self.resident.call(NO_ALLOWANCE, || self.lost(), |exports, store| {
-            let Some(score) = &exports.score else { return Ok(Ok(vec![0; candidates.count()])) };
-            score.call_score(store, &pod, &words)
-        })?;
+        let column = self.resident.call(
+            NO_ALLOWANCE,
+            || self.lost(),
+            |exports, store| {
+                let Some(score) = &exports.score else {
+                    return Ok(Ok(vec![0; candidates.count()]));
+                };
+                score.call_score(store, &pod, &words)
+            },
+        )?;
         check_column(&column, candidates.count()).map_err(|message| self.resident.health.garbage(message))?;
         Ok(column)
     }
@@ -160,10 +205,15 @@ impl Policy {
 
 fn check_column(column: &[i32], candidates: usize) -> Result<(), String> {
     if column.len() != candidates {
-        return Err(format!("score gave {} scores for {candidates} candidates", column.len()));
+        return Err(format!(
+            "score gave {} scores for {candidates} candidates",
+            column.len()
+        ));
     }
     match column.iter().find(|score| !(0..=SCORE_MAX).contains(*score)) {
-        Some(score) => Err(format!("score gave {score}; scores lie between 0 and {SCORE_MAX}")),
+        Some(score) => Err(format!(
+            "score gave {score}; scores lie between 0 and {SCORE_MAX}"
+        )),
         None => Ok(()),
     }
 }
@@ -180,7 +230,11 @@ fn rejection(row: filter::Rejection, candidates: &Bits) -> Rejection {
         }
         reason.truncate(end);
     }
-    Rejection { reason, resolvable: row.resolvable, nodes }
+    Rejection {
+        reason,
+        resolvable: row.resolvable,
+        nodes,
+    }
 }
 
 impl scheduler::Policy for Policy {
@@ -203,10 +257,16 @@ impl scheduler::Policy for Policy {
     fn apply(&self, epoch: Epoch, reset: bool, deltas: &[Delta]) -> Result<(), Fault> {
         let deltas: Vec<view::Delta> = deltas.iter().map(convert::delta).collect();
         let allowance = DELTA_ALLOWANCE * u32::try_from(deltas.len()).unwrap_or(u32::MAX);
-        let told = self.resident.call(allowance, || self.lost(), |exports, store| -> Answer<()> {
-            let Some(view) = &exports.view else { return Ok(Ok(())) };
-            view.call_apply(store, reset, &deltas)
-        });
+        let told = self.resident.call(
+            allowance,
+            || self.lost(),
+            |exports, store| -> Answer<()> {
+                let Some(view) = &exports.view else {
+                    return Ok(Ok(()));
+                };
+                view.call_apply(store, reset, &deltas)
+            },
+        );
         match told {
             Ok(()) => self.epoch.store(epoch, Ordering::SeqCst),
             // Its state is no longer known: it starts over.
@@ -220,10 +280,16 @@ impl scheduler::Policy for Policy {
 
     fn enqueue(&self, pod: &Pod) -> Result<Readiness, Fault> {
         let pod = convert::pod(pod);
-        let readiness = self.resident.call(NO_ALLOWANCE, || self.lost(), |exports, store| {
-            let Some(enqueue) = &exports.enqueue else { return Ok(Ok(enqueue::Readiness::Ready)) };
-            enqueue.call_check(store, &pod)
-        })?;
+        let readiness = self.resident.call(
+            NO_ALLOWANCE,
+            || self.lost(),
+            |exports, store| {
+                let Some(enqueue) = &exports.enqueue else {
+                    return Ok(Ok(enqueue::Readiness::Ready));
+                };
+                enqueue.call_check(store, &pod)
+            },
+        )?;
         Ok(match readiness {
             enqueue::Readiness::Ready => Readiness::Ready,
             enqueue::Readiness::Gated(reason) => Readiness::Gated(reason),
@@ -238,9 +304,7 @@ impl scheduler::Policy for Policy {
 
     fn score(&self, pod: &Pod, candidates: &Bits) -> Result<Vec<i32>, Fault> {
         let column = self.ask_score(pod, candidates)?;
-        if !self.asks.filter {
-            self.record(pod, candidates);
-        }
+        self.record(pod, candidates);
         Ok(column)
     }
 }

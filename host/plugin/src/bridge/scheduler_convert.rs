@@ -18,12 +18,19 @@ pub(super) fn pod(pod: &point::Pod) -> wit::Pod {
         requests_or_default: amounts(&pod.requests_or_default),
         node_name: pod.node_name,
         node_selector: labels(&pod.node_selector),
-        node_required: pod.node_required.as_ref().map(|terms| terms.iter().map(node_term).collect()),
+        node_required: pod
+            .node_required
+            .as_ref()
+            .map(|terms| terms.iter().map(node_term).collect()),
         node_preferred: pod.node_preferred.iter().map(weighted_node_term).collect(),
         affinity_required: pod.affinity_required.iter().map(pod_term).collect(),
         affinity_preferred: pod.affinity_preferred.iter().map(weighted_pod_term).collect(),
         anti_affinity_required: pod.anti_affinity_required.iter().map(pod_term).collect(),
-        anti_affinity_preferred: pod.anti_affinity_preferred.iter().map(weighted_pod_term).collect(),
+        anti_affinity_preferred: pod
+            .anti_affinity_preferred
+            .iter()
+            .map(weighted_pod_term)
+            .collect(),
         tolerations: pod.tolerations.iter().map(toleration).collect(),
         spread: pod.spread.iter().map(spread).collect(),
         host_ports: pod.host_ports.iter().map(host_port).collect(),
@@ -36,12 +43,17 @@ pub(super) fn delta(delta: &point::Delta) -> view::Delta {
         point::Delta::Symbols { first, texts } => view::Delta::Symbols((*first, texts.clone())),
         point::Delta::NodeUpserted(n) => view::Delta::NodeUpserted(node(n)),
         point::Delta::NodeRemoved(id) => view::Delta::NodeRemoved(*id),
-        point::Delta::PodUpserted { id, node, pod: p } => {
-            view::Delta::PodUpserted(wit::AssignedPod { id: *id, node: *node, pod: pod(p) })
-        }
+        point::Delta::PodUpserted { id, node, pod: p } => view::Delta::PodUpserted(wit::AssignedPod {
+            id: *id,
+            node: *node,
+            pod: pod(p),
+        }),
         point::Delta::PodRemoved(id) => view::Delta::PodRemoved(*id),
         point::Delta::NamespaceUpserted { namespace, labels: l } => {
-            view::Delta::NamespaceUpserted(wit::NamespaceLabels { namespace: *namespace, labels: labels(l) })
+            view::Delta::NamespaceUpserted(wit::NamespaceLabels {
+                namespace: *namespace,
+                labels: labels(l),
+            })
         }
         point::Delta::NamespaceRemoved(namespace) => view::Delta::NamespaceRemoved(*namespace),
     }
@@ -55,24 +67,43 @@ fn node(node: &point::Node) -> wit::Node {
         taints: node
             .taints
             .iter()
-            .map(|taint| wit::Taint { key: taint.key, value: taint.value, effect: effect(taint.effect) })
+            .map(|taint| wit::Taint {
+                key: taint.key,
+                value: taint.value,
+                effect: effect(taint.effect),
+            })
             .collect(),
         unschedulable: node.unschedulable,
         allocatable: amounts(&node.allocatable),
         images: node
             .images
             .iter()
-            .map(|image| wit::Image { name: image.name, size_bytes: image.size_bytes })
+            .map(|image| wit::Image {
+                name: image.name,
+                size_bytes: image.size_bytes,
+            })
             .collect(),
     }
 }
 
 fn labels(labels: &[point::Label]) -> Vec<wit::Label> {
-    labels.iter().map(|label| wit::Label { key: label.key, value: label.value }).collect()
+    labels
+        .iter()
+        .map(|label| wit::Label {
+            key: label.key,
+            value: label.value,
+        })
+        .collect()
 }
 
 fn amounts(amounts: &[point::Amount]) -> Vec<wit::Amount> {
-    amounts.iter().map(|amount| wit::Amount { resource: amount.resource, value: amount.value }).collect()
+    amounts
+        .iter()
+        .map(|amount| wit::Amount {
+            resource: amount.resource,
+            value: amount.value,
+        })
+        .collect()
 }
 
 fn effect(effect: point::TaintEffect) -> wit::TaintEffect {
@@ -94,16 +125,26 @@ fn selector(selector: &[point::Requirement]) -> Vec<wit::Requirement> {
     };
     selector
         .iter()
-        .map(|r| wit::Requirement { key: r.key, operator: operator(r.operator), values: r.values.clone() })
+        .map(|r| wit::Requirement {
+            key: r.key,
+            operator: operator(r.operator),
+            values: r.values.clone(),
+        })
         .collect()
 }
 
 fn node_term(term: &point::NodeTerm) -> wit::NodeTerm {
-    wit::NodeTerm { labels: selector(&term.labels), fields: selector(&term.fields) }
+    wit::NodeTerm {
+        labels: selector(&term.labels),
+        fields: selector(&term.fields),
+    }
 }
 
 fn weighted_node_term(weighted: &point::Weighted<point::NodeTerm>) -> wit::WeightedNodeTerm {
-    wit::WeightedNodeTerm { weight: weighted.weight, term: node_term(&weighted.term) }
+    wit::WeightedNodeTerm {
+        weight: weighted.weight,
+        term: node_term(&weighted.term),
+    }
 }
 
 fn pod_term(term: &point::PodTerm) -> wit::PodTerm {
@@ -116,7 +157,10 @@ fn pod_term(term: &point::PodTerm) -> wit::PodTerm {
 }
 
 fn weighted_pod_term(weighted: &point::Weighted<point::PodTerm>) -> wit::WeightedPodTerm {
-    wit::WeightedPodTerm { weight: weighted.weight, term: pod_term(&weighted.term) }
+    wit::WeightedPodTerm {
+        weight: weighted.weight,
+        term: pod_term(&weighted.term),
+    }
 }
 
 fn toleration(toleration: &point::Toleration) -> wit::Toleration {
@@ -144,5 +188,9 @@ fn spread(constraint: &point::SpreadConstraint) -> wit::SpreadConstraint {
 }
 
 fn host_port(port: &point::HostPort) -> wit::HostPort {
-    wit::HostPort { protocol: port.protocol, ip: port.ip, port: port.port }
+    wit::HostPort {
+        protocol: port.protocol,
+        ip: port.ip,
+        port: port.port,
+    }
 }

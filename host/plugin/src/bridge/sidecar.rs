@@ -62,7 +62,10 @@ impl Sidecar {
     ) -> Result<Self, LoadError> {
         let link = |error: wasmtime::Error| LoadError::Link(crate::cache::chain(&error));
         let has = |interface: &str| program.surface.exports(interface);
-        let logs = has("sidecar/logs").then(|| logs::GuestIndices::new(&program.pre)).transpose().map_err(link)?;
+        let logs = has("sidecar/logs")
+            .then(|| logs::GuestIndices::new(&program.pre))
+            .transpose()
+            .map_err(link)?;
         let adapter = has("sidecar/adapter").then(|| adapter::GuestIndices::new(&program.pre));
         let adapter = adapter.transpose().map_err(link)?.map(|indices| {
             let bind_exports = move |live: &mut Live| {
@@ -73,7 +76,13 @@ impl Sidecar {
         });
         let (program, health) = (Arc::clone(program), Arc::clone(health));
         Ok(Self {
-            logs: logs.map(|indices| Arc::new(Logs { program, health, indices })),
+            logs: logs.map(|indices| {
+                Arc::new(Logs {
+                    program,
+                    health,
+                    indices,
+                })
+            }),
             adapter,
             namespaces: bind.namespaces.clone(),
             pods: super::selector("spec.bind.pods.selector", bind.selector.as_ref())?,
@@ -86,25 +95,46 @@ impl Sidecar {
     }
 
     pub(crate) fn rehearse(&self) -> Result<(), (String, Fault)> {
-        self.recorded.recorded().into_iter().try_for_each(|given| match given {
-            Given::Lines(context, lines) => {
-                let input = format!("{} log lines", lines.len());
-                let Some(logs) = &self.logs else { return Ok(()) };
-                let mut stream = Open { logs: Arc::clone(logs), context, live: None, recorded: None };
-                stream.on_lines(lines).map(drop).map_err(|fault| (input, fault))
-            }
-            Given::Page(context, page) => {
-                self.ask_page(&context, &page).map(drop).map_err(|fault| ("a metrics page".into(), fault))
-            }
-        })
+        self.recorded
+            .recorded()
+            .into_iter()
+            .try_for_each(|given| match given {
+                Given::Lines(context, lines) => {
+                    let input = format!("{} log lines", lines.len());
+                    let Some(logs) = &self.logs else { return Ok(()) };
+                    let mut stream = Open {
+                        logs: Arc::clone(logs),
+                        context,
+                        live: None,
+                        recorded: None,
+                    };
+                    stream.on_lines(lines).map(drop).map_err(|fault| (input, fault))
+                }
+                Given::Page(context, page) => self
+                    .ask_page(&context, &page)
+                    .map(drop)
+                    .map_err(|fault| ("a metrics page".into(), fault)),
+            })
     }
 
     fn ask_page(&self, context: &StreamContext, page: &Page) -> Result<Page, Fault> {
-        let Some(adapter) = &self.adapter else { return Ok(page.clone()) };
+        let Some(adapter) = &self.adapter else {
+            return Ok(page.clone());
+        };
         let context = to_context(context);
-        let page = adapter::Page { content_type: page.content_type.clone(), body: page.body.clone() };
-        let page = adapter.call(PAGE_ALLOWANCE, || {}, |guest, store| guest.call_translate(store, &context, &page))?;
-        Ok(Page { content_type: page.content_type, body: page.body })
+        let page = adapter::Page {
+            content_type: page.content_type.clone(),
+            body: page.body.clone(),
+        };
+        let page = adapter.call(
+            PAGE_ALLOWANCE,
+            || {},
+            |guest, store| guest.call_translate(store, &context, &page),
+        )?;
+        Ok(Page {
+            content_type: page.content_type,
+            body: page.body,
+        })
     }
 }
 
@@ -151,7 +181,11 @@ impl LogStream for Open {
         let answer = self.call(allowance, |guest, store| guest.call_on_lines(store, &given))?;
         let most = lines.len() * LINES_FACTOR_MAX + LINES_EXTRA_MAX;
         if answer.len() > most {
-            let message = format!("{} lines for {}; at most {most} make sense", answer.len(), lines.len());
+            let message = format!(
+                "{} lines for {}; at most {most} make sense",
+                answer.len(),
+                lines.len()
+            );
             return Err(self.logs.health.garbage(message));
         }
         if let Some(recorded) = &self.recorded {
@@ -174,7 +208,14 @@ fn to_context(context: &StreamContext) -> wit::StreamContext {
         namespace: context.namespace.clone(),
         pod: context.pod.clone(),
         container: context.container.clone(),
-        labels: context.labels.iter().map(|(key, value)| Pair { key: key.clone(), value: value.clone() }).collect(),
+        labels: context
+            .labels
+            .iter()
+            .map(|(key, value)| Pair {
+                key: key.clone(),
+                value: value.clone(),
+            })
+            .collect(),
     }
 }
 
@@ -183,7 +224,11 @@ fn to_line(line: &Line) -> wit::Line {
         Stream::Stdout => wit::Stream::Stdout,
         Stream::Stderr => wit::Stream::Stderr,
     };
-    wit::Line { time_ms: line.time_ms, stream, text: line.text.clone() }
+    wit::Line {
+        time_ms: line.time_ms,
+        stream,
+        text: line.text.clone(),
+    }
 }
 
 fn from_line(line: wit::Line) -> Line {
@@ -191,7 +236,11 @@ fn from_line(line: wit::Line) -> Line {
         wit::Stream::Stdout => Stream::Stdout,
         wit::Stream::Stderr => Stream::Stderr,
     };
-    Line { time_ms: line.time_ms, stream, text: line.text }
+    Line {
+        time_ms: line.time_ms,
+        stream,
+        text: line.text,
+    }
 }
 
 impl sidecar::Sidecar for Sidecar {
@@ -206,27 +255,49 @@ impl sidecar::Sidecar for Sidecar {
 
     fn open(&self, context: &StreamContext) -> Result<Box<dyn LogStream>, Fault> {
         let Some(logs) = &self.logs else {
-            return Err(Fault::new(capstan_points::FaultKind::Host, "the plugin does not export capstan:sidecar/logs"));
+            return Err(Fault::new(
+                capstan_points::FaultKind::Host,
+                "the plugin does not export capstan:sidecar/logs",
+            ));
         };
         logs.health.admit()?;
         let recorded = Some(Arc::clone(&self.recorded));
-        let mut stream = Open { logs: Arc::clone(logs), context: context.clone(), live: None, recorded };
+        let mut stream = Open {
+            logs: Arc::clone(logs),
+            context: context.clone(),
+            live: None,
+            recorded,
+        };
         let started = stream.start();
         stream.live = Some(logs.health.note(started)?);
         Ok(Box::new(stream))
     }
 
     fn endpoints(&self) -> Result<Vec<Endpoint>, Fault> {
-        let Some(adapter) = &self.adapter else { return Ok(Vec::new()) };
-        let endpoints = adapter.call(Duration::ZERO, || {}, |guest, store| Ok(Ok(guest.call_endpoints(store)?)))?;
+        let Some(adapter) = &self.adapter else {
+            return Ok(Vec::new());
+        };
+        let endpoints = adapter.call(
+            Duration::ZERO,
+            || {},
+            |guest, store| Ok(Ok(guest.call_endpoints(store)?)),
+        )?;
         let is_path = |path: &str| path.starts_with('/');
-        let bad = endpoints.iter().find(|e| !is_path(&e.listen_path) || !is_path(&e.upstream_path));
+        let bad = endpoints
+            .iter()
+            .find(|e| !is_path(&e.listen_path) || !is_path(&e.upstream_path));
         if let Some(bad) = bad {
-            let message = format!("paths start with /: {:?}, {:?}", bad.listen_path, bad.upstream_path);
+            let message = format!(
+                "paths start with /: {:?}, {:?}",
+                bad.listen_path, bad.upstream_path
+            );
             return Err(adapter.health.garbage(message));
         }
         if endpoints.len() > ENDPOINTS_MAX {
-            let message = format!("{} endpoints; at most {ENDPOINTS_MAX} make sense", endpoints.len());
+            let message = format!(
+                "{} endpoints; at most {ENDPOINTS_MAX} make sense",
+                endpoints.len()
+            );
             return Err(adapter.health.garbage(message));
         }
         let endpoint = |e: adapter::Endpoint| Endpoint {

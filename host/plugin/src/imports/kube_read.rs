@@ -20,17 +20,36 @@ const OBJECTS_MAX: usize = 500;
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Host for State {
-    fn get(&mut self, resource: Resource, namespace: String, name: String) -> Result<Option<String>, ReadError> {
+    fn get(
+        &mut self,
+        resource: Resource,
+        namespace: String,
+        name: String,
+    ) -> Result<Option<String>, ReadError> {
         self.may_read(&resource, &namespace)?;
-        let path = format!("{}/{}", collection(&resource, &namespace)?, segment("name", &name)?);
-        let Some(text) = self.fetch(path)? else { return Ok(None) };
+        let path = format!(
+            "{}/{}",
+            collection(&resource, &namespace)?,
+            segment("name", &name)?
+        );
+        let Some(text) = self.fetch(path)? else {
+            return Ok(None);
+        };
         if text.len() > ANSWER_BYTES_MAX {
-            return Err(ReadError::TooLarge(format!("the object has {} bytes", text.len())));
+            return Err(ReadError::TooLarge(format!(
+                "the object has {} bytes",
+                text.len()
+            )));
         }
         Ok(Some(text))
     }
 
-    fn list(&mut self, resource: Resource, namespace: String, selector: String) -> Result<Vec<String>, ReadError> {
+    fn list(
+        &mut self,
+        resource: Resource,
+        namespace: String,
+        selector: String,
+    ) -> Result<Vec<String>, ReadError> {
         self.may_read(&resource, &namespace)?;
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("limit", &(OBJECTS_MAX + 1).to_string());
@@ -38,19 +57,31 @@ impl Host for State {
             query.append_pair("labelSelector", &selector);
         }
         let path = format!("{}?{}", collection(&resource, &namespace)?, query.finish());
-        let Some(text) = self.fetch(path)? else { return Ok(Vec::new()) };
+        let Some(text) = self.fetch(path)? else {
+            return Ok(Vec::new());
+        };
         items(&text)
     }
 }
 
 impl State {
     fn may_read(&self, resource: &Resource, namespace: &str) -> Result<(), ReadError> {
-        if self.context.grants.covers_read(&resource.group, &resource.plural, namespace) {
+        if self
+            .context
+            .grants
+            .covers_read(&resource.group, &resource.plural, namespace)
+        {
             return Ok(());
         }
-        let place = if namespace.is_empty() { "all namespaces".to_owned() } else { format!("namespace {namespace}") };
+        let place = if namespace.is_empty() {
+            "all namespaces".to_owned()
+        } else {
+            format!("namespace {namespace}")
+        };
         let Resource { group, plural, .. } = resource;
-        Err(ReadError::Denied(format!("kube-read does not cover {plural} (group {group:?}) in {place}")))
+        Err(ReadError::Denied(format!(
+            "kube-read does not cover {plural} (group {group:?}) in {place}"
+        )))
     }
 
     /// The body of a GET; none when there is no such object.
@@ -74,7 +105,10 @@ impl State {
             Ok(Err(error)) => Err(ReadError::Unavailable(error.to_string())),
             Err(_) => {
                 task.abort();
-                Err(ReadError::Unavailable(format!("no answer in {} s", READ_TIMEOUT.as_secs())))
+                Err(ReadError::Unavailable(format!(
+                    "no answer in {} s",
+                    READ_TIMEOUT.as_secs()
+                )))
             }
         }
     }
@@ -108,12 +142,16 @@ fn items(text: &str) -> Result<Vec<String>, ReadError> {
     let items = list["items"].take();
     let items = items.as_array().map(Vec::as_slice).unwrap_or_default();
     if items.len() > OBJECTS_MAX {
-        return Err(ReadError::TooLarge(format!("more than {OBJECTS_MAX} objects; narrow the selector")));
+        return Err(ReadError::TooLarge(format!(
+            "more than {OBJECTS_MAX} objects; narrow the selector"
+        )));
     }
     let texts: Vec<String> = items.iter().map(Value::to_string).collect();
     let bytes: usize = texts.iter().map(String::len).sum();
     if bytes > ANSWER_BYTES_MAX {
-        return Err(ReadError::TooLarge(format!("{bytes} bytes are more than {ANSWER_BYTES_MAX}; narrow the selector")));
+        return Err(ReadError::TooLarge(format!(
+            "{bytes} bytes are more than {ANSWER_BYTES_MAX}; narrow the selector"
+        )));
     }
     Ok(texts)
 }
@@ -129,16 +167,26 @@ mod tests {
             version: "v1".into(),
             plural: plural.into(),
         };
-        assert_eq!(collection(&resource("", "pods"), "a").expect("valid"), "/api/v1/namespaces/a/pods");
-        assert_eq!(collection(&resource("apps", "deployments"), "").expect("valid"), "/apis/apps/v1/deployments");
+        assert_eq!(
+            collection(&resource("", "pods"), "a").expect("valid"),
+            "/api/v1/namespaces/a/pods"
+        );
+        assert_eq!(
+            collection(&resource("apps", "deployments"), "").expect("valid"),
+            "/apis/apps/v1/deployments"
+        );
         assert!(collection(&resource("", "pods/../secrets"), "").is_err());
         assert!(collection(&resource("", "pods"), "..").is_err());
     }
 
     #[test]
     fn lists_are_bounded_by_count() {
-        let list = |count: usize| serde_json::json!({"items": vec![serde_json::json!({}); count]}).to_string();
+        let list =
+            |count: usize| serde_json::json!({"items": vec![serde_json::json!({}); count]}).to_string();
         assert_eq!(items(&list(3)).map(|items| items.len()).ok(), Some(3));
-        assert!(matches!(items(&list(OBJECTS_MAX + 1)), Err(ReadError::TooLarge(_))));
+        assert!(matches!(
+            items(&list(OBJECTS_MAX + 1)),
+            Err(ReadError::TooLarge(_))
+        ));
     }
 }

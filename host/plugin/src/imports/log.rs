@@ -25,7 +25,10 @@ struct Window {
 
 impl Default for LogBound {
     fn default() -> Self {
-        Self(Mutex::new(Window { since: Instant::now(), lines: 0 }))
+        Self(Mutex::new(Window {
+            since: Instant::now(),
+            lines: 0,
+        }))
     }
 }
 
@@ -36,7 +39,10 @@ impl LogBound {
         let mut dropped = 0;
         if window.since.elapsed() >= MINUTE {
             dropped = window.lines.saturating_sub(LINES_PER_MINUTE_MAX);
-            *window = Window { since: Instant::now(), lines: 0 };
+            *window = Window {
+                since: Instant::now(),
+                lines: 0,
+            };
         }
         window.lines = window.lines.saturating_add(1);
         (window.lines <= LINES_PER_MINUTE_MAX, dropped)

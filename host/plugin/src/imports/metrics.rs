@@ -60,7 +60,11 @@ impl Registry {
             }
         }
         for (name, rows) in by_name {
-            let kind = if rows[0].1 == Kind::Counter { "counter" } else { "gauge" };
+            let kind = if rows[0].1 == Kind::Counter {
+                "counter"
+            } else {
+                "gauge"
+            };
             let _ = writeln!(page, "# TYPE capstan_plugin_{name} {kind}");
             for (plugin, _, value) in rows {
                 let _ = writeln!(page, "capstan_plugin_{name}{{plugin=\"{plugin}\"}} {value}");
@@ -69,7 +73,10 @@ impl Registry {
         let _ = writeln!(page, "# TYPE capstan_plugin_metrics_dropped_total counter");
         for (plugin, series) in all.iter() {
             let dropped = series.dropped;
-            let _ = writeln!(page, "capstan_plugin_metrics_dropped_total{{plugin=\"{plugin}\"}} {dropped}");
+            let _ = writeln!(
+                page,
+                "capstan_plugin_metrics_dropped_total{{plugin=\"{plugin}\"}} {dropped}"
+            );
         }
     }
 }
@@ -89,7 +96,10 @@ impl Host for State {
     }
 
     fn set(&mut self, name: String, value: f64) {
-        self.context.services.metrics.update(&self.context.plugin, &name, Kind::Gauge, |_| value);
+        self.context
+            .services
+            .metrics
+            .update(&self.context.plugin, &name, Kind::Gauge, |_| value);
     }
 }
 
@@ -108,6 +118,9 @@ mod tests {
         let mut page = String::new();
         registry.write_text(&mut page);
         assert!(page.contains("capstan_plugin_n0{plugin=\"a\"} 2\n"), "{page}");
-        assert!(page.contains("dropped_total{plugin=\"a\"} 5\n") && page.contains("dropped_total{plugin=\"b\"} 1\n"));
+        assert!(
+            page.contains("dropped_total{plugin=\"a\"} 5\n")
+                && page.contains("dropped_total{plugin=\"b\"} 1\n")
+        );
     }
 }

@@ -13,7 +13,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 impl Host for State {
     fn read(&mut self, path: String) -> Result<Vec<u8>, String> {
         let covers = |path: &Path| {
-            path.to_str().is_some_and(|path| self.context.grants.covers_path("node-files", path))
+            path.to_str()
+                .is_some_and(|path| self.context.grants.covers_path("node-files", path))
         };
         let not_granted = || format!("{path} is not covered by the node-files capability");
         if !covers(Path::new(&path)) {
@@ -31,7 +32,9 @@ impl Host for State {
         }
         let mut bytes = Vec::new();
         let file = File::open(&resolved).map_err(cannot_read)?;
-        file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(cannot_read)?;
+        file.take(FILE_BYTES_MAX)
+            .read_to_end(&mut bytes)
+            .map_err(cannot_read)?;
         Ok(bytes)
     }
 }
