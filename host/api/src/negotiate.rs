@@ -1,7 +1,7 @@
 //! Which form of an answer a client accepts, and which form of a body it sent.
 //!
-//! JSON and YAML are served; Table and PartialObjectMetadata are views of either. Protobuf is neither read
-//! nor written: a client that accepts nothing else gets 406, a body in it 415.
+//! JSON and YAML are served; Table and PartialObjectMetadata are views of either. Protobuf is read but not
+//! written: a client that accepts nothing else gets 406.
 
 use capstan_kinds::status::Status;
 use http::HeaderMap;

@@ -109,7 +109,7 @@ async fn objects_live_and_die() {
 
 /// Newer kubectls name the namespace when they delete.
 async fn suffix(rig: &Rig) -> String {
-    let version = rig.ok(&["version", "-o", "json"], "").await;
+    let (_, version, _) = rig.kubectl(&["version", "-o", "json"], "").await;
     let version: serde_json::Value = serde_json::from_str(&version).unwrap();
     let minor: u32 = version["clientVersion"]["minor"]
         .as_str()

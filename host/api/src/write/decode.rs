@@ -1,4 +1,4 @@
-//! Bodies: JSON or YAML text to a document, with the fields that stand twice in it.
+//! Bodies: JSON, YAML or protobuf to a document, with the fields that stand twice in it.
 //!
 //! Duplicates are seen while decoding, by a visitor of our own; unknown fields and wrong types are looked
 //! up in the kind's schema. What becomes of both is the request's `fieldValidation`.
@@ -13,6 +13,7 @@ use serde_json::{Map, Number, Value};
 
 use crate::call::{Call, FieldValidation};
 use crate::negotiate::{JSON, YAML, content_type};
+use crate::protobuf::{self, PROTOBUF, Problem};
 use crate::refusal::Refusal;
 
 /// Duplicate fields that are reported at most.
@@ -30,6 +31,16 @@ pub(crate) fn decode(media: &str, body: &[u8]) -> Result<Decoded, Refusal> {
     match media {
         JSON => json(body),
         YAML | "application/x-yaml" | "text/yaml" => yaml(body),
+        PROTOBUF => protobuf::decode(body).map(|object| Decoded { object, duplicates: Vec::new() }).map_err(
+            |problem| {
+                Refusal::from(match problem {
+                    Problem::Malformed(what) => {
+                        Status::bad_request(format!("the body is not valid Kubernetes protobuf: {what}"))
+                    }
+                    Problem::UnknownKind(_) => Status::unsupported_media_type(&[JSON, YAML]),
+                })
+            },
+        ),
         _ => Err(Status::unsupported_media_type(&[JSON, YAML]).into()),
     }
 }
