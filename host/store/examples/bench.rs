@@ -1,6 +1,8 @@
 //! Prints how many writes a second a store in this process does, with one client and with many, and the
 //! disk's own pace beside it.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;

@@ -37,7 +37,8 @@ pub(super) async fn compare_targets(case: &Case) {
         ..Put::new(case.key("a"), "m")
     };
     let (changed, _) = case.store.put(put).await.unwrap();
-    let targets: [(i64, fn(i64) -> CompareTarget); 4] = [
+    type Target = fn(i64) -> CompareTarget;
+    let targets: [(i64, Target); 4] = [
         (2, CompareTarget::Version),
         (created, CompareTarget::CreateRevision),
         (changed, CompareTarget::ModRevision),

@@ -47,11 +47,13 @@ pub(crate) enum LogValue {
     Purged,
 }
 
-/// Changes of the state that become visible together, also after a crash.
+/// Changes of the state: first the puts in their order, then the deletes in theirs.
 #[derive(Debug, Default)]
 pub(crate) struct StateBatch {
     pub(crate) puts: Vec<(Vec<u8>, Bytes)>,
     pub(crate) deletes: Vec<Vec<u8>>,
+    /// A crash leaves all of it or nothing, and not a beginning of it. Dear; see the engine.
+    pub(crate) is_atomic: bool,
     bytes: usize,
 }
 
@@ -74,8 +76,11 @@ impl StateBatch {
 
 /// The state: sorted rows. Keys of one first byte have one length, so none is another's prefix.
 pub(crate) trait StateEngine: Send + Sync + 'static {
-    /// Applies a batch as a whole; durable after the next [`StateEngine::sync`].
+    /// Applies a batch; durable after the next [`StateEngine::sync`]. After a crash the batches applied
+    /// before are there too, in order.
     fn apply(&self, batch: StateBatch) -> Result<()>;
+    /// Removes all rows with `start <= key < end`, whatever is in them.
+    fn remove_range(&self, start: &[u8], end: &[u8]) -> Result<()>;
     /// Reads a row.
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>>;
     /// Visits rows with `start <= key < end` in order, until `visit` says stop.

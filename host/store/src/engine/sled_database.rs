@@ -65,8 +65,9 @@ impl SledDatabase {
         Ok(this)
     }
 
-    /// Applies rows as a whole.
-    pub(super) fn apply<'a>(
+    /// Writes values and then removes others, each on its own and in this order: a crash leaves a beginning
+    /// of it. A value in several rows has its first row written last, so it is there as a whole or not.
+    pub(super) fn apply_in_order<'a>(
         &self,
         puts: impl Iterator<Item = (&'a [u8], &'a [u8])>,
         deletes: impl Iterator<Item = Vec<u8>>,
@@ -75,19 +76,32 @@ impl SledDatabase {
         let mut rows = Vec::new();
         for (key, value) in puts {
             frame::encode(key, value, |key, value| rows.push((key, value)))?;
-        }
-        let mut deletes = deletes.peekable();
-        if rows.len() == 1 && deletes.peek().is_none() {
-            for (key, value) in rows {
+            for (key, value) in rows.drain(..).rev() {
                 self.tree
                     .insert(key, value)
                     .map_err(|error| self.fail("writing", &error))?;
             }
-            return Ok(());
         }
+        for key in deletes {
+            for row in self.rows_of(&key)? {
+                self.tree
+                    .remove(row)
+                    .map_err(|error| self.fail("writing", &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes and removes values as a whole. Dear: sled stops every other writer of the process meanwhile.
+    pub(super) fn apply_as_a_whole<'a>(
+        &self,
+        puts: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+        deletes: impl Iterator<Item = Vec<u8>>,
+    ) -> Result<()> {
+        self.alive()?;
         let mut batch = sled::Batch::default();
-        for (key, value) in rows {
-            batch.insert(key, value);
+        for (key, value) in puts {
+            frame::encode(key, value, |key, value| batch.insert(key, value))?;
         }
         for key in deletes {
             for row in self.rows_of(&key)? {
@@ -97,6 +111,18 @@ impl SledDatabase {
         self.tree
             .apply_batch(batch)
             .map_err(|error| self.fail("writing", &error))
+    }
+
+    /// Removes all rows with `start <= key < end` without reading them as values.
+    pub(super) fn remove_range(&self, start: &[u8], end: &[u8]) -> Result<()> {
+        self.alive()?;
+        for row in self.tree.range(start..end).keys() {
+            let key = row.map_err(|error| self.fail("reading", &error))?;
+            self.tree
+                .remove(key)
+                .map_err(|error| self.fail("writing", &error))?;
+        }
+        Ok(())
     }
 
     fn rows_of(&self, key: &[u8]) -> Result<Vec<Vec<u8>>> {
@@ -145,14 +171,16 @@ impl SledDatabase {
 
     /// The last value with `start <= key < end`.
     pub(super) fn last(&self, start: &[u8], end: &[u8]) -> Result<Option<Bytes>> {
-        let Some(row) = self.tree.range(start..end).next_back() else {
-            return Ok(None);
-        };
-        let (key, _) = row.map_err(|error| self.fail("reading", &error))?;
-        let Some((key, _)) = key.split_last_chunk::<{ frame::SUFFIX_BYTES }>() else {
-            return Err(Error::Corrupt(format!("{}: a row without a key", self.name)));
-        };
-        self.get(key)
+        for row in self.tree.range(start..end).rev() {
+            let (key, _) = row.map_err(|error| self.fail("reading", &error))?;
+            let Some((key, chunk)) = key.split_last_chunk::<{ frame::SUFFIX_BYTES }>() else {
+                return Err(Error::Corrupt(format!("{}: a row without a key", self.name)));
+            };
+            if *chunk == [0; frame::SUFFIX_BYTES] {
+                return self.get(key);
+            }
+        }
+        Ok(None)
     }
 
     /// Returns when everything written before is on disk.

@@ -20,11 +20,9 @@ impl SledLog {
         SledDatabase::open(directory, "log").map(Self)
     }
 
-    fn remove(&self, first: u64, last: u64) -> Result<()> {
-        self.0.apply(
-            std::iter::empty(),
-            (first..=last).rev().map(|index| entry_key(index).to_vec()),
-        )
+    fn remove(&self, indexes: impl Iterator<Item = u64>) -> Result<()> {
+        let keys = indexes.map(|index| entry_key(index).to_vec());
+        self.0.apply_in_order(std::iter::empty(), keys)
     }
 
     fn indexes(&self, first: u64, last: u64) -> Result<Option<(u64, u64)>> {
@@ -68,7 +66,7 @@ impl LogEngine for SledLog {
             .iter()
             .zip(entries)
             .map(|(key, (_, value))| (&key[..], &value[..]));
-        self.0.apply(rows, std::iter::empty())
+        self.0.apply_in_order(rows, std::iter::empty())
     }
 
     fn read(&self, first: u64, last: u64) -> Result<Vec<Bytes>> {
@@ -94,7 +92,7 @@ impl LogEngine for SledLog {
         let Some(mut last) = last else { return Ok(()) };
         while last >= first {
             let from = last.saturating_sub(REMOVE_BATCH - 1).max(first);
-            self.remove(from, last)?;
+            self.remove((from..=last).rev())?;
             let Some(next) = from.checked_sub(1) else { break };
             last = next;
         }
@@ -103,14 +101,14 @@ impl LogEngine for SledLog {
 
     fn purge(&self, last: u64) -> Result<()> {
         while let Some((first, _)) = self.indexes(0, last)? {
-            self.remove(first, last.min(first.saturating_add(REMOVE_BATCH - 1)))?;
+            self.remove(first..=last.min(first.saturating_add(REMOVE_BATCH - 1)))?;
         }
         Ok(())
     }
 
     fn set(&self, name: LogValue, value: &[u8]) -> Result<()> {
         self.0
-            .apply(std::iter::once((value_key(name), value)), std::iter::empty())
+            .apply_in_order(std::iter::once((value_key(name), value)), std::iter::empty())
     }
 
     fn get(&self, name: LogValue) -> Result<Option<Bytes>> {

@@ -20,7 +20,16 @@ impl SledState {
 impl StateEngine for SledState {
     fn apply(&self, batch: StateBatch) -> Result<()> {
         let puts = batch.puts.iter().map(|(key, value)| (&key[..], &value[..]));
-        self.0.apply(puts, batch.deletes.iter().cloned())
+        let deletes = batch.deletes.iter().cloned();
+        if batch.is_atomic {
+            self.0.apply_as_a_whole(puts, deletes)
+        } else {
+            self.0.apply_in_order(puts, deletes)
+        }
+    }
+
+    fn remove_range(&self, start: &[u8], end: &[u8]) -> Result<()> {
+        self.0.remove_range(start, end)
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {

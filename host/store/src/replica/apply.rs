@@ -91,11 +91,14 @@ impl Replica {
 
     fn carry_out(self: &Arc<Self>, effect: Effect, marks: Vec<(Mark, Bytes)>) -> Result<()> {
         let mut batch = StateBatch::default();
-        for (mark, value) in marks {
-            batch.put(rows::mark(mark), value);
-        }
         for change in &effect.changes {
             batch.put(rows::record(change.rev), change.record.encode());
+        }
+        // Records without the mark that follows them are dropped at the next start, and applied again.
+        let revision = effect.changes.last().map(|change| change.rev.main);
+        let revision = revision.unwrap_or_else(|| self.state.read().revision);
+        for (mark, value) in marks {
+            batch.put(rows::mark(mark), rows::mark_value(mark, revision, &value));
         }
         if let Some((id, ttl_seconds)) = effect.granted {
             batch.put(
@@ -109,6 +112,7 @@ impl Replica {
         if let Some(revision) = effect.compacted {
             batch.put(rows::COMPACT, Bytes::copy_from_slice(&revision.to_be_bytes()));
         }
+        batch.is_atomic = effect.granted.is_some() || effect.revoked.is_some() || effect.compacted.is_some();
         let bytes = batch.size_bytes();
         self.engine.apply(batch)?;
         self.upkeep.wrote(bytes);

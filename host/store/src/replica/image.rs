@@ -83,9 +83,6 @@ impl Replica {
         self.engine.apply(begin)?;
         self.engine.sync()?;
         wipe(&*self.engine)?;
-        let mut begin = StateBatch::default();
-        begin.put(rows::INSTALLING, Bytes::new());
-        self.engine.apply(begin)?;
         let mut batch = StateBatch::default();
         image.source.records(&mut |key, value| {
             batch.put(key, value);
@@ -107,9 +104,10 @@ impl Replica {
             );
         }
         for (mark, value) in marks {
-            batch.put(rows::mark(mark), value);
+            batch.put(rows::mark(mark), rows::mark_value(mark, image.revision, &value));
         }
         batch.delete(rows::INSTALLING);
+        batch.is_atomic = true;
         self.engine.apply(batch)?;
         self.engine.sync()?;
         let (mut state, unreachable) = load(&*self.engine)?;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::cache::ValueCache;
 use super::history::scan_records;
-use super::{Replica, Upkeep, rows};
+use super::{Mark, Replica, Upkeep, rows};
 use crate::engine::{StateBatch, StateEngine};
 use crate::lock::{Mutex, RwLock};
 use crate::mvcc::{Rev, State};
 use crate::watch::Hub;
-use crate::{Error, Result, Revision};
+use crate::{Error, Result};
 
 impl Replica {
     /// Opens the state of an engine.
@@ -17,6 +17,9 @@ impl Replica {
         if engine.get(&rows::INSTALLING)?.is_some() {
             // The snapshot's sender still has it; a half-installed one is worth nothing.
             wipe(&*engine)?;
+            let mut batch = StateBatch::default();
+            batch.delete(rows::INSTALLING);
+            engine.apply(batch)?;
         }
         let (state, garbage) = load(&*engine)?;
         let upkeep = Upkeep::start(engine.clone())?;
@@ -59,7 +62,16 @@ pub(super) fn load(engine: &dyn StateEngine) -> Result<(State, Vec<Rev>)> {
         );
         Ok(true)
     })?;
-    scan_records(engine, 0, Revision::MAX - 1, &mut |rev, record| {
+    let applied = engine.get(&rows::mark(Mark::Applied))?;
+    let applied = applied.and_then(|row| rows::split_mark(Mark::Applied, row));
+    let applied = applied.map_or(0, |(revision, _)| revision);
+    // What an interrupted apply left; the log still has its entry.
+    let unfinished = rows::record(Rev {
+        main: applied + 1,
+        sub: 0,
+    });
+    engine.remove_range(&unfinished, &[rows::RECORD + 1])?;
+    scan_records(engine, 0, applied, &mut |rev, record| {
         state.take(rev, &record);
         Ok(true)
     })?;
@@ -68,8 +80,8 @@ pub(super) fn load(engine: &dyn StateEngine) -> Result<(State, Vec<Rev>)> {
     let mut garbage = Vec::new();
     if let Some(revision) = compacted.transpose()? {
         garbage = state.compact(revision);
-        state.revision = state.revision.max(revision);
     }
+    state.revision = state.revision.max(applied);
     Ok((state, garbage))
 }
 
@@ -77,24 +89,8 @@ fn integer(value: &[u8]) -> Option<i64> {
     value.try_into().ok().map(i64::from_be_bytes)
 }
 
-/// Rows removed in one batch.
-const WIPE_BATCH: usize = 1_000;
-
-/// Removes every row but the installing mark.
+/// Removes every row but the mark of an installation.
 pub(super) fn wipe(engine: &dyn StateEngine) -> Result<()> {
-    loop {
-        let mut batch = StateBatch::default();
-        engine.scan(&[0], &[u8::MAX], &mut |key, _| {
-            if key != rows::INSTALLING {
-                batch.delete(key);
-            }
-            Ok(batch.deletes.len() < WIPE_BATCH)
-        })?;
-        if batch.deletes.is_empty() {
-            let mut batch = StateBatch::default();
-            batch.delete(rows::INSTALLING);
-            return engine.apply(batch);
-        }
-        engine.apply(batch)?;
-    }
+    engine.remove_range(&[0], &rows::INSTALLING)?;
+    engine.remove_range(&[rows::INSTALLING[0] + 1], &[u8::MAX])
 }

@@ -77,7 +77,13 @@ impl Replica {
 
     /// Reads one of the rows that the state machine keeps with the state.
     pub(crate) fn mark(&self, mark: Mark) -> Result<Option<Bytes>> {
-        self.engine.get(&rows::mark(mark))
+        let Some(row) = self.engine.get(&rows::mark(mark))? else {
+            return Ok(None);
+        };
+        let split = rows::split_mark(mark, row).map(|(_, value)| value);
+        split
+            .map(Some)
+            .ok_or_else(|| Error::Corrupt("the state: a mark's row is too short".into()))
     }
 
     /// Returns when everything applied before is on disk.

@@ -1,7 +1,9 @@
 //! The keys of the state's rows: one letter a kind.
 
-use crate::LeaseId;
+use bytes::{BufMut, Bytes, BytesMut};
+
 use crate::mvcc::Rev;
+use crate::{LeaseId, Revision};
 
 /// Values that the state machine keeps beside the state, written in the same batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,4 +51,24 @@ pub(super) fn lease(id: LeaseId) -> Vec<u8> {
 pub(super) fn lease_id(key: &[u8]) -> Option<LeaseId> {
     let id = key.strip_prefix(&[LEASE])?;
     Some(LeaseId::from_be_bytes(id.try_into().ok()?))
+}
+
+/// A mark's row. That of the applied entry leads with the revision that the entry left the store at: records
+/// of later ones are not whole.
+pub(super) fn mark_value(mark: Mark, revision: Revision, value: &[u8]) -> Bytes {
+    let mut row = BytesMut::with_capacity(size_of::<Revision>() + value.len());
+    if mark == Mark::Applied {
+        row.put_i64(revision);
+    }
+    row.put_slice(value);
+    row.freeze()
+}
+
+/// The revision and the value in a mark's row; the revision is that of the applied entry only.
+pub(super) fn split_mark(mark: Mark, mut row: Bytes) -> Option<(Revision, Bytes)> {
+    if mark != Mark::Applied {
+        return Some((0, row));
+    }
+    let revision = row.first_chunk().copied().map(Revision::from_be_bytes)?;
+    Some((revision, row.split_off(size_of::<Revision>())))
 }
