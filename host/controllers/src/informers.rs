@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use capstan_client::Informer;
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -22,8 +22,6 @@ const SYNC_MAX: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub(crate) struct Informers {
     pub(crate) config_maps: Informer<ConfigMap>,
-    pub(crate) cron_jobs: Informer<CronJob>,
-    pub(crate) daemon_sets: Informer<DaemonSet>,
     pub(crate) deployments: Informer<Deployment>,
     pub(crate) endpoint_slices: Informer<EndpointSlice>,
     pub(crate) endpoints: Informer<Endpoints>,
@@ -35,7 +33,6 @@ pub(crate) struct Informers {
     pub(crate) replica_sets: Informer<ReplicaSet>,
     pub(crate) service_accounts: Informer<ServiceAccount>,
     pub(crate) services: Informer<Service>,
-    pub(crate) stateful_sets: Informer<StatefulSet>,
 }
 
 impl Informers {
@@ -49,8 +46,6 @@ impl Informers {
         let root_ca = Config::default().fields("metadata.name=kube-root-ca.crt");
         Self {
             config_maps: Informer::start(Api::all(client.clone()), root_ca),
-            cron_jobs: all!(),
-            daemon_sets: all!(),
             deployments: all!(),
             endpoint_slices: all!(),
             endpoints: all!(),
@@ -65,7 +60,6 @@ impl Informers {
             replica_sets: all!(),
             service_accounts: all!(),
             services: all!(),
-            stateful_sets: all!(),
         }
     }
 
@@ -73,8 +67,6 @@ impl Informers {
     pub(crate) async fn synced(&self) -> Result<(), Error> {
         let Self {
             config_maps,
-            cron_jobs,
-            daemon_sets,
             deployments,
             endpoint_slices,
             endpoints,
@@ -86,12 +78,9 @@ impl Informers {
             replica_sets,
             service_accounts,
             services,
-            stateful_sets,
         } = self;
         futures::try_join!(
             config_maps.synced(SYNC_MAX),
-            cron_jobs.synced(SYNC_MAX),
-            daemon_sets.synced(SYNC_MAX),
             deployments.synced(SYNC_MAX),
             endpoint_slices.synced(SYNC_MAX),
             endpoints.synced(SYNC_MAX),
@@ -103,7 +92,6 @@ impl Informers {
             replica_sets.synced(SYNC_MAX),
             service_accounts.synced(SYNC_MAX),
             services.synced(SYNC_MAX),
-            stateful_sets.synced(SYNC_MAX),
         )?;
         Ok(())
     }

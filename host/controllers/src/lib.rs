@@ -12,6 +12,7 @@ mod error;
 mod event;
 mod garbage;
 mod informers;
+mod job;
 mod namespace;
 mod node;
 mod owner;

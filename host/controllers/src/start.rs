@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::event::Recorder;
 use crate::garbage::Garbage;
 use crate::informers::Informers;
+use crate::job::Jobs;
 use crate::namespace::Namespaces;
 use crate::node::Nodes;
 use crate::pod_gc::PodGc;
@@ -134,6 +135,7 @@ async fn run_all(client: Client, options: &Options, remedies: Seats<dyn Remedy>)
     start!(Namespaces::new(client.clone(), &informers, catalog.clone()));
     start!(Deployments::new(client.clone(), &informers, &events));
     start!(ReplicaSets::new(client.clone(), &informers, &events));
+    start!(Jobs::new(client.clone(), &informers, &events));
     start!(EndpointSlices::new(client.clone(), &informers));
     start!(Nodes::new(
         client.clone(),

@@ -16,7 +16,7 @@ use capstan_points::{Fault, FaultKind, Seat, Seats};
 use futures::stream::{self, BoxStream, StreamExt};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{Client, ResourceExt};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use self::history::{History, annotation};
 use self::plan::{Verdict, case, judge, milliseconds, words};
@@ -39,6 +39,8 @@ pub(crate) struct Remedies {
     seats: Seats<dyn Remedy>,
     /// Histories by plugin, then node. Once read from the nodes, ours is the truth.
     ledger: Mutex<HashMap<String, HashMap<String, History>>>,
+    /// Told when a node came back into service, which frees budget for others.
+    freed: watch::Sender<()>,
 }
 
 impl Remedies {
@@ -55,6 +57,7 @@ impl Remedies {
             events,
             seats,
             ledger: Mutex::default(),
+            freed: watch::Sender::new(()),
         }
     }
 
@@ -65,7 +68,14 @@ impl Remedies {
             let keys = all();
             Some((stream::iter(keys), (seats, all)))
         });
+        let all = keys_of(&self.informers.nodes);
+        let freed = stream::unfold((self.freed.subscribe(), all), |(mut freed, all)| async move {
+            freed.changed().await.ok()?;
+            let keys = all();
+            Some((stream::iter(keys), (freed, all)))
+        });
         vec![
+            freed.flatten().boxed(),
             wakes(
                 &self.informers.nodes,
                 |node| vec![Key::of(node)],
@@ -181,7 +191,11 @@ impl Remedies {
             (&annotation, &record),
         )
         .await;
+        let freed = history.is_out_of_service() && !next.is_out_of_service();
         *history = next;
+        if freed {
+            self.freed.send_replace(());
+        }
         match drained.and(changed) {
             Ok(()) => {
                 tracing::info!(
