@@ -5,6 +5,8 @@
 //! flush does not reach the disk's platter, so each flush is followed by an fdatasync of its file.
 
 mod frame;
+#[cfg(test)]
+pub(crate) mod power_loss;
 mod sled_database;
 mod sled_log;
 mod sled_state;

@@ -190,7 +190,10 @@ impl SledDatabase {
         self.data.sync_data().map_err(|error| {
             let error = io_error(&format!("syncing the {}", self.name), &error);
             self.failed.get_or_init(|| error).clone()
-        })
+        })?;
+        #[cfg(test)]
+        super::power_loss::synced(&self.directory);
+        Ok(())
     }
 
     pub(super) fn size_bytes(&self) -> u64 {

@@ -125,3 +125,6 @@ impl Store for LocalStore {
         Ok(self.server()?.status())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -167,3 +167,6 @@ impl KeyIndex {
         self.blocks.insert(at + 1, Block { entries, live });
     }
 }
+
+#[cfg(test)]
+mod tests;
