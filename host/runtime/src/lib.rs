@@ -17,4 +17,5 @@ mod wasm;
 
 pub use cri::*;
 pub use embedded::{Embedded, Options, PodAddresses};
+pub use image::Images;
 pub use oci::shim_main;

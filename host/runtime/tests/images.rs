@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use capstan_runtime::{
-    ContainerConfig, ContainerMetadata, ContainerState, Cri, Embedded, Error, Options, PodSandboxConfig,
+    ContainerConfig, ContainerMetadata, ContainerState, Cri, Embedded, Error, Images, Options,
+    PodSandboxConfig,
 };
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
@@ -276,6 +277,17 @@ async fn the_store_keeps_and_forgets() {
 
     let runtime = Embedded::open(with_bundle).await.unwrap();
     assert_eq!(runtime.list_images().await.unwrap().len(), 1);
+    // The command line beside it: what it adds and removes is seen, and nothing of others is lost.
+    let images = Images::open(&folder.path().join("runtime")).unwrap();
+    std::fs::write(&file, [&component()[..], b"\0\x01\0"].concat()).unwrap();
+    images.load(&file, Some("third:3")).await.unwrap();
+    assert_eq!(
+        run(&runtime, folder.path(), "third:3").await[0],
+        "stdout F arguments main"
+    );
+    assert_eq!(images.list().await.unwrap().len(), 2);
+    images.remove("third:3").await.unwrap();
+    assert!(runtime.image_status("third:3").await.unwrap().is_none());
     assert!(runtime.image_status("other:2").await.unwrap().is_some());
     runtime.remove_image("other:2").await.unwrap();
     runtime.remove_image("other:2").await.unwrap();

@@ -2,6 +2,9 @@
 //!
 //! This program is also the shim that the runtime starts: `oci shim ...`.
 
+// Clippy sees no test functions here, but they are.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Write;

@@ -93,6 +93,15 @@ impl Container {
         self.change(ContainerRecord::lose)
     }
 
+    /// It runs, though an earlier process started it.
+    pub(super) fn take_up(&self, state: ContainerState) -> Result<()> {
+        if state == ContainerState::Running {
+            Ok(())
+        } else {
+            self.change(ContainerRecord::start)
+        }
+    }
+
     /// Asks it to end and sees to it that it does.
     pub(super) async fn stop(&self, timeout_seconds: i64) -> Result<()> {
         // Not kept: a later stop may be less patient than this one.
@@ -309,6 +318,25 @@ impl Inner {
             ..Default::default()
         };
         self.oci.start(launch, container.signals()).await
+    }
+
+    /// An image whose files a container uses must stay.
+    pub(super) fn check_unused(&self, reference: &str) -> Result<()> {
+        let Some(image) = self.images.find(reference)? else {
+            return Ok(());
+        };
+        let state = self.locked();
+        let user = state.containers.values().find(|container| {
+            let record = container.locked();
+            record.image == image.digest && record.state != ContainerState::Exited
+        });
+        match user.map(|container| container.status()) {
+            Some(status) => Err(Error::Precondition(format!(
+                "image {reference} is in use by container {} ({})",
+                status.metadata.name, status.id
+            ))),
+            None => Ok(()),
+        }
     }
 
     pub(super) async fn remove_container(&self, container: &Arc<Container>) -> Result<()> {

@@ -23,7 +23,7 @@ use self::address::Allocator;
 pub use self::address::PodAddresses;
 use self::container::Container;
 use self::record::{Records, SandboxRecord, now_ns};
-use crate::image::ImageStore;
+use crate::image::{ImageStore, Images};
 use crate::oci::Oci;
 use crate::wasm::Wasm;
 use crate::{ContainerState, Error, Id, Image, PodSandboxConfig, Result, SandboxState, files};
@@ -124,14 +124,7 @@ impl Embedded {
     /// Puts an image from a file into the store: an OCI layout (folder or tar), a docker-archive, or a bare
     /// component, which needs a name.
     pub async fn load(&self, path: &Path, name: Option<&str>) -> Result<Image> {
-        let (images, path, name) = (
-            Arc::clone(&self.inner.images),
-            path.to_owned(),
-            name.map(str::to_owned),
-        );
-        let loaded = tokio::task::spawn_blocking(move || images.load(&path, name.as_deref())).await;
-        let image = loaded.map_err(|error| Error::Precondition(format!("loading the image: {error}")))??;
-        Ok(image.to_cri())
+        Images::of(Arc::clone(&self.inner.images)).load(path, name).await
     }
 
     /// Ends all containers, those that do not end in time by force. Sandboxes stay: what is started on the
@@ -180,19 +173,26 @@ impl Inner {
                 self.records.remove_container(&record.id)?;
                 continue;
             }
-            let was_running = record.state == ContainerState::Running;
-            let is_wasm = record.is_wasm;
+            let (state, is_wasm) = (record.state, record.is_wasm);
             let container = Container::new(record, self.records.clone());
-            if was_running {
-                let signals = container.signals();
-                let folder = container.folder();
+            let folder = container.folder();
+            // A process that died while it started a container did not write down that it runs.
+            let may_run = match state {
+                ContainerState::Running => true,
+                ContainerState::Created => !is_wasm && Oci::was_ordered(&folder),
+                ContainerState::Exited | ContainerState::Unknown => false,
+            };
+            if may_run {
                 let found = if is_wasm {
                     None
                 } else {
-                    self.oci.find(&folder, signals).await
+                    self.oci.find(&folder, container.signals()).await
                 };
                 match found {
-                    Some(running) => self.watch(&container, running),
+                    Some(running) => {
+                        container.take_up(state)?;
+                        self.watch(&container, running);
+                    }
                     None => {
                         self.oci.clean(&folder).await?;
                         container.lose()?;

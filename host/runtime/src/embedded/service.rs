@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::Embedded;
+use crate::image::Images;
 use crate::{
     AuthConfig, ContainerConfig, ContainerStats, ContainerStatus, Cri, Error, ExecSyncResponse, Id, Image,
     PodSandboxConfig, PodSandboxStatus, Result, RuntimeStatus,
@@ -132,7 +133,7 @@ impl Cri for Embedded {
     }
 
     async fn list_images(&self) -> Result<Vec<Image>> {
-        Ok(self.inner.images.list())
+        self.inner.images.list()
     }
 
     async fn image_status(&self, reference: &str) -> Result<Option<Image>> {
@@ -144,8 +145,7 @@ impl Cri for Embedded {
     }
 
     async fn remove_image(&self, reference: &str) -> Result<()> {
-        let (images, reference) = (Arc::clone(&self.inner.images), reference.to_owned());
-        let removed = tokio::task::spawn_blocking(move || images.remove(&reference)).await;
-        removed.map_err(|error| Error::Precondition(format!("removing the image: {error}")))?
+        self.inner.check_unused(reference)?;
+        Images::of(Arc::clone(&self.inner.images)).remove(reference).await
     }
 }

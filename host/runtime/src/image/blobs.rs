@@ -44,14 +44,19 @@ pub(crate) fn hex_of(digest: &str) -> Result<&str> {
 }
 
 impl Blobs {
-    /// Opens the folder, and drops what an earlier process left half written.
+    /// Opens the folder.
     pub(crate) fn open(root: &Path) -> Result<Self> {
         let folder = root.join("blobs/sha256");
         files::create_private_dir(&folder)?;
-        let incoming = folder.join("incoming");
-        files::remove(&incoming)?;
-        files::create_private_dir(&incoming)?;
+        files::create_private_dir(&folder.join("incoming"))?;
         Ok(Self { folder })
+    }
+
+    /// Drops what an earlier process left half written; nobody may be writing.
+    pub(crate) fn clear_incoming(&self) -> Result<()> {
+        let incoming = self.folder.join("incoming");
+        files::remove(&incoming)?;
+        files::create_private_dir(&incoming)
     }
 
     /// Where the blob of that digest lies, or would.

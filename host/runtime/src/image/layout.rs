@@ -61,7 +61,7 @@ fn own_name(descriptor: &Descriptor) -> Option<String> {
 
 /// The manifest that a descriptor means: itself, or the fitting one of an index.
 fn image_manifest(folder: &Path, descriptor: &Descriptor, nesting: usize) -> Result<Vec<u8>> {
-    let bytes = read_blob(folder, &descriptor.digest().to_string())?;
+    let bytes = read_blob(folder, descriptor.digest().as_ref())?;
     if !is_index(&bytes) {
         return Ok(bytes);
     }

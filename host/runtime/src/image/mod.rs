@@ -6,6 +6,7 @@
 
 mod archive;
 mod blobs;
+mod handle;
 mod layout;
 mod load;
 mod pull;
@@ -15,11 +16,14 @@ mod unpack;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use self::blobs::digest_of;
 use self::blobs::{Blobs, hex_of};
+pub use self::handle::Images;
 pub(crate) use self::record::{StoredImage, Workload};
 pub(crate) use self::unpack::resolve_in;
 use crate::task::Process;
@@ -34,17 +38,26 @@ const IMAGES_MAX: usize = 10_000;
 
 type Table = BTreeMap<String, StoredImage>;
 
-/// All images of a node.
+/// All images in a folder. Several nodes and the command line may share it: the table is read anew when it
+/// changed on disk, and changed under a lock.
 #[derive(Debug)]
 pub(crate) struct ImageStore {
     root: PathBuf,
     blobs: Blobs,
-    /// By digest of their manifests.
-    table: Mutex<Table>,
+    table: Mutex<Seen>,
     /// Names that are built in: they need no registry.
     bundled: Vec<String>,
     /// One unpacks at a time.
     unpacking: tokio::sync::Mutex<()>,
+}
+
+/// The table as last read or written.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Tells one version of the file from another: its inode and times.
+    stamp: Option<(u64, i64, i64)>,
+    /// By digest of their manifests.
+    table: Table,
 }
 
 impl ImageStore {
@@ -52,16 +65,18 @@ impl ImageStore {
     pub(crate) fn open(root: &Path, bundled: &[(String, Cow<'static, [u8]>)]) -> Result<Self> {
         files::create_private_dir(root)?;
         let blobs = Blobs::open(root)?;
-        let table: Table = files::read_json(&root.join("images.json"))?.unwrap_or_default();
         let mut store = Self {
             root: root.to_owned(),
             blobs,
-            table: Mutex::new(table),
+            table: Mutex::default(),
             bundled: vec![],
             unpacking: Default::default(),
         };
+        store.tidy()?;
+        drop(store.current()?);
         for (name, component) in bundled {
             let canonical = reference::canonical(&reference::parse(name)?);
+            let _using = store.using_blobs()?;
             store.add_component(component, &canonical)?;
             store.bundled.push(canonical);
         }
@@ -69,33 +84,32 @@ impl ImageStore {
     }
 
     /// All images.
-    pub(crate) fn list(&self) -> Vec<Image> {
-        self.locked().values().map(StoredImage::to_cri).collect()
+    pub(crate) fn list(&self) -> Result<Vec<Image>> {
+        Ok(self.current()?.table.values().map(StoredImage::to_cri).collect())
     }
 
     /// The image of that name, digest reference or id.
     pub(crate) fn find(&self, name: &str) -> Result<Option<StoredImage>> {
-        if name.starts_with("sha256:") {
-            let table = self.locked();
-            return Ok(table
-                .values()
-                .find(|image| image.id == name || image.digest == name)
-                .cloned());
-        }
-        let canonical = reference::canonical(&reference::parse(name)?);
-        let table = self.locked();
-        let found = table.values().find(|image| {
-            image
-                .tags
-                .iter()
-                .chain(&image.repo_digests)
-                .any(|present| *present == canonical)
-        });
-        Ok(found.cloned())
+        let is_id = name.starts_with("sha256:");
+        let canonical = if is_id {
+            String::new()
+        } else {
+            reference::canonical(&reference::parse(name)?)
+        };
+        let is_it = |image: &&StoredImage| {
+            let mut names = image.tags.iter().chain(&image.repo_digests);
+            if is_id {
+                image.id == name || image.digest == name
+            } else {
+                names.any(|own| *own == canonical)
+            }
+        };
+        Ok(self.current()?.table.values().find(is_it).cloned())
     }
 
     /// Puts an image from a file or folder into the store.
     pub(crate) fn load(&self, path: &Path, name: Option<&str>) -> Result<StoredImage> {
+        let _using = self.using_blobs()?;
         load::load(self, path, name)
     }
 
@@ -108,6 +122,7 @@ impl ImageStore {
         {
             return Ok(image);
         }
+        let _using = self.using_blobs()?;
         pull::pull(self, &reference, auth).await
     }
 
@@ -120,9 +135,38 @@ impl ImageStore {
             table.remove(&image.digest);
         })?;
         files::remove(&self.rootfs_path(&image.digest)?)?;
-        let table = self.locked().clone();
+        self.tidy()
+    }
+
+    /// Removes blobs that no image owns and what was left half done, unless somebody is just adding images;
+    /// then the next one to remove an image does it.
+    fn tidy(&self) -> Result<()> {
+        let lock = self.lock_file("blobs.lock")?;
+        if lock.try_lock().is_err() {
+            return Ok(());
+        }
+        self.blobs.clear_incoming()?;
+        unpack::clear_parts(&self.root.join("rootfs")).map_err(Error::io("tidying unpacked images"))?;
+        let table = self.current()?.table.clone();
         self.blobs
             .retain(|digest| table.values().any(|image| image.owns(digest)))
+    }
+
+    /// Held while blobs come in that no image owns yet.
+    fn using_blobs(&self) -> Result<File> {
+        let lock = self.lock_file("blobs.lock")?;
+        lock.lock_shared().map_err(Error::io("locking the image store"))?;
+        Ok(lock)
+    }
+
+    fn lock_file(&self, name: &str) -> Result<File> {
+        let path = self.root.join(name);
+        let opened = File::options()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .open(&path);
+        opened.map_err(Error::io(format!("opening {}", path.display())))
     }
 
     /// A component's bytes.
@@ -163,7 +207,7 @@ impl ImageStore {
         let digest = self.blobs.put(manifest)?;
         let config = self
             .blobs
-            .read(&parsed.config().digest().to_string(), DOCUMENT_BYTES_MAX)?;
+            .read(parsed.config().digest().as_ref(), DOCUMENT_BYTES_MAX)?;
         let mut image = StoredImage::new(digest.clone(), &parsed, &config)?;
         if let Some(missing) = image.layers.iter().find(|(layer, _)| !self.blobs.contains(layer)) {
             return Err(Error::image(
@@ -199,8 +243,10 @@ impl ImageStore {
     }
 
     fn change(&self, change: impl FnOnce(&mut Table)) -> Result<()> {
-        let mut held = self.locked();
-        let mut table = held.clone();
+        let lock = self.lock_file("images.lock")?;
+        lock.lock().map_err(Error::io("locking the image store"))?;
+        let mut seen = self.current()?;
+        let mut table = seen.table.clone();
         change(&mut table);
         if table.len() > IMAGES_MAX {
             return Err(Error::image(
@@ -208,16 +254,40 @@ impl ImageStore {
                 format!("the store holds {IMAGES_MAX} images; remove some"),
             ));
         }
-        if table != *held {
-            files::write_json(&self.root.join("images.json"), &table, files::Survives::Power)?;
-            *held = table;
+        if table != seen.table {
+            let path = self.table_path();
+            files::write_json(&path, &table, files::Survives::Power)?;
+            *seen = Seen {
+                stamp: stamp_of(&path),
+                table,
+            };
         }
         Ok(())
     }
 
-    fn locked(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The table as it is on disk.
+    fn current(&self) -> Result<MutexGuard<'_, Seen>> {
+        let mut seen = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.table_path();
+        // Taken before the file is read: at worst it is read once more.
+        let stamp = stamp_of(&path);
+        if stamp != seen.stamp {
+            *seen = Seen {
+                stamp,
+                table: files::read_json(&path)?.unwrap_or_default(),
+            };
+        }
+        Ok(seen)
     }
+
+    fn table_path(&self) -> PathBuf {
+        self.root.join("images.json")
+    }
+}
+
+fn stamp_of(path: &Path) -> Option<(u64, i64, i64)> {
+    let metadata = path.metadata().ok()?;
+    Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
 fn add_once(list: &mut Vec<String>, item: String) {

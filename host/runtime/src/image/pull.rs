@@ -55,7 +55,7 @@ pub(crate) async fn pull(
         .map_err(|error| failed(&error))?;
     let parsed = parse_manifest(&manifest)?;
     for descriptor in std::iter::once(parsed.config()).chain(parsed.layers()) {
-        if !store.blobs.contains(&descriptor.digest().to_string()) {
+        if !store.blobs.contains(descriptor.digest().as_ref()) {
             fetch_blob(store, &client, reference, descriptor)
                 .await
                 .map_err(|error| failed(&error))?;
@@ -130,7 +130,7 @@ async fn fetch_blob(
     let kept = match fetched {
         Ok(()) => store
             .blobs
-            .adopt(&part, &descriptor.digest().to_string())
+            .adopt(&part, descriptor.digest().as_ref())
             .map_err(|error| error.to_string()),
         Err(error) => Err(error),
     };

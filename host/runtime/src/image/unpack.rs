@@ -25,22 +25,48 @@ const LINKS_MAX: usize = 40;
 const UNPACKED_BYTES_MAX: u64 = 32 << 30;
 /// A layer with more entries is refused.
 const ENTRIES_MAX: usize = 1 << 20;
+/// Ends the name of a folder that is being unpacked into.
+const PART: &str = "part";
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
 /// Unpacks an image's layers into `target`, which appears whole or not at all.
 pub(crate) fn unpack(blobs: &Blobs, layers: &[(String, String)], target: &Path) -> Result<()> {
-    let part = target.with_extension("part");
-    files::remove(&part)?;
-    files::create_private_dir(&part)?;
+    let part = target.with_extension(format!("{}.{PART}", uuid::Uuid::new_v4().simple()));
+    let unpacked = unpack_into(blobs, layers, &part, target);
+    if unpacked.is_err() {
+        files::remove(&part)?;
+        // Another node on the same store may have been faster.
+        return if target.exists() { Ok(()) } else { unpacked };
+    }
+    Ok(())
+}
+
+fn unpack_into(blobs: &Blobs, layers: &[(String, String)], part: &Path, target: &Path) -> Result<()> {
+    files::create_private_dir(part)?;
     for (digest, _) in layers {
         let context = || format!("unpacking layer {digest}");
         let file = File::open(blobs.path(digest)?).map_err(Error::io(context()))?;
-        extract(file, &part).map_err(Error::io(context()))?;
+        extract(file, part).map_err(Error::io(context()))?;
     }
-    let open = fs::set_permissions(&part, fs::Permissions::from_mode(0o755));
-    open.and_then(|()| fs::rename(&part, target))
+    let open = fs::set_permissions(part, fs::Permissions::from_mode(0o755));
+    open.and_then(|()| fs::rename(part, target))
         .map_err(Error::io("unpacking the image"))
+}
+
+/// Removes what was left half unpacked in a folder of unpacked images.
+pub(crate) fn clear_parts(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == PART) {
+            fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Extracts a tar, gzipped or not, over what `root` already holds.

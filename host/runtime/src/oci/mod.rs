@@ -136,9 +136,25 @@ impl Oci {
         Some(Box::pin(async move { exit_of(&report) }))
     }
 
+    /// Whether a shim was ever told to run the container of that folder.
+    pub(crate) fn was_ordered(folder: &Path) -> bool {
+        folder.join(ORDER_FILE).exists()
+    }
+
     /// Removes what a container leaves besides its folder, ending it if it runs.
     pub(crate) async fn clean(&self, folder: &Path) -> Result<()> {
-        if !folder.join(ORDER_FILE).exists() || self.check().is_err() {
+        if !Self::was_ordered(folder) {
+            return Ok(());
+        }
+        if let Ok(mut connection) = connect(folder).await {
+            // Its shim lives, and cleans up by itself; what it cannot is ours below.
+            let ended = async {
+                let _ = connection.write_all(b"kill\n").await;
+                let _ = connection.read(&mut [0; 64]).await;
+            };
+            let _ = tokio::time::timeout(CLEAN_TIMEOUT, ended).await;
+        }
+        if !shim::has_state(folder) {
             return Ok(());
         }
         let mut child = self

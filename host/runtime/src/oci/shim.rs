@@ -318,6 +318,11 @@ fn exec(folder: &Path, args: &[String]) -> Result<(), String> {
     )
 }
 
+/// Whether libcontainer still knows of a container in that folder.
+pub(crate) fn has_state(folder: &Path) -> bool {
+    std::fs::read_dir(folder.join(LIBCONTAINER)).is_ok_and(|mut entries| entries.next().is_some())
+}
+
 /// `clean FOLDER`: ends what a dead shim left running, and removes its cgroups.
 fn clean(folder: &Path) -> Result<(), String> {
     let order: Order = read(&folder.join(ORDER_FILE))?;
