@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, watch};
 
 /// Changes that a slow subscriber may lag behind before it is told to reread everything.
-const SUBSCRIBER_LAG_MAX: usize = 16_384;
+const SUBSCRIBER_LAG_MAX: usize = 2048;
 
 /// Wait before a failed list or watch is tried again, at first and at most.
 const RETRY_MIN: Duration = Duration::from_millis(50);
