@@ -6,7 +6,7 @@
 
 use capstan_kinds::plugin::Capability;
 
-use crate::error::LoadError;
+use crate::error::{LoadError, Step};
 use crate::glob;
 
 /// Names that `spec.capabilities` may hold.
@@ -22,6 +22,17 @@ const NAMES: [&str; 7] = [
 /// Entries of one list of a capability.
 const ENTRIES_MAX: usize = 64;
 
+/// A mistake in `spec.capabilities`; the imports cannot be verified against it.
+fn invalid(field: impl Into<String>, value: impl Into<String>, wanted: impl Into<String>) -> LoadError {
+    let (field, value, wanted) = (field.into(), value.into(), wanted.into());
+    LoadError::Spec {
+        field,
+        value,
+        wanted,
+        step: Step::Verified,
+    }
+}
+
 /// The granted capabilities of one revision.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Grants(Vec<Capability>);
@@ -32,7 +43,7 @@ impl Grants {
             let field = format!("spec.capabilities[{index}]");
             let name = capability.name.as_str();
             if !NAMES.contains(&name) {
-                return Err(LoadError::spec(
+                return Err(invalid(
                     field + ".name",
                     name,
                     format!("one of {}", NAMES.join(", ")),
@@ -40,25 +51,17 @@ impl Grants {
             }
             let is_path = matches!(name, "node-files" | "node-logs");
             if name == "kube-read" && capability.resources.is_empty() {
-                return Err(LoadError::spec(
+                return Err(invalid(
                     field + ".resources",
                     "",
                     "a list such as [pods, deployments.apps]",
                 ));
             }
             if is_path && capability.paths.is_empty() {
-                return Err(LoadError::spec(
-                    field + ".paths",
-                    "",
-                    "a list of absolute paths or globs",
-                ));
+                return Err(invalid(field + ".paths", "", "a list of absolute paths or globs"));
             }
             if let Some(path) = capability.paths.iter().find(|path| !path.starts_with('/')) {
-                return Err(LoadError::spec(
-                    field + ".paths",
-                    path,
-                    "an absolute path or glob",
-                ));
+                return Err(invalid(field + ".paths", path, "an absolute path or glob"));
             }
             let longest = capability
                 .paths
@@ -67,7 +70,7 @@ impl Grants {
                 .max(capability.namespaces.len());
             if longest > ENTRIES_MAX {
                 let wanted = format!("lists of at most {ENTRIES_MAX} entries");
-                return Err(LoadError::spec(field, longest.to_string(), wanted));
+                return Err(invalid(field, longest.to_string(), wanted));
             }
         }
         Ok(Self(capabilities.to_vec()))

@@ -55,7 +55,7 @@ pub enum LoadError {
         instead: String,
         step: Step,
     },
-    #[error("cannot fetch the component from {source_text}: {message}")]
+    #[error("cannot fetch {source_text}: {message}")]
     Fetch { source_text: String, message: String },
     #[error("spec.digest: the component from {source_text} has digest {found}, but {wanted} is asked for")]
     Digest {

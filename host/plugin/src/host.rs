@@ -234,6 +234,12 @@ impl Host {
         }
     }
 
+    /// Lets go of revisions that nobody will go back to: their successors have proven themselves.
+    pub fn settle(&self) {
+        let slots: Vec<Arc<Slot>> = lock(&self.slots).values().cloned().collect();
+        slots.iter().for_each(|slot| slot.settle());
+    }
+
     /// Names of all plugins that were loaded or refused, and not unloaded.
     pub fn plugins(&self) -> Vec<String> {
         lock(&self.slots).keys().cloned().collect()

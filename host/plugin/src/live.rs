@@ -126,7 +126,10 @@ fn fault(error: &wasmtime::Error, state: &State) -> Fault {
     if error.downcast_ref::<Trap>().is_some() || error.downcast_ref::<wasmtime::WasmBacktrace>().is_some() {
         return Fault::new(FaultKind::Trap, text);
     }
-    if text.contains("pool") || text.contains("concurrent") {
+    if error
+        .downcast_ref::<wasmtime::PoolConcurrencyLimitError>()
+        .is_some()
+    {
         return Fault {
             kind: FaultKind::Host,
             message: format!("no room for one more instance: {text}"),

@@ -17,7 +17,7 @@ use kube::runtime::{WatchStreamExt, watcher::watcher};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::error::LoadError;
+use crate::error::{LoadError, Step};
 use crate::host::{Host, Loaded};
 use crate::status::{self, Difference};
 
@@ -26,7 +26,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often counts alone are written.
 const COUNTS_INTERVAL: Duration = Duration::from_secs(30);
 /// How often sources that change without their Plugin object (files, ConfigMaps) are read again.
-const SOURCE_INTERVAL: Duration = Duration::from_secs(10);
+const SOURCE_INTERVAL: Duration = Duration::from_secs(5);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(60);
@@ -186,7 +186,12 @@ impl Reconciler {
         }
         let generation = known.object.metadata.generation;
         if let Some(unreadable) = &known.unreadable {
-            let error = LoadError::spec("spec", unreadable, "as docs/plugins.md describes");
+            let error = LoadError::Spec {
+                field: "spec".into(),
+                value: unreadable.clone(),
+                wanted: "as docs/plugins.md describes".into(),
+                step: Step::Fetched,
+            };
             self.host.refuse(name, &error, generation);
             known.due = Instant::now() + RETRY_MAX;
             return;
@@ -224,6 +229,7 @@ impl Reconciler {
     }
 
     async fn look(&mut self) {
+        self.host.settle();
         for name in self.known.keys().cloned().collect::<Vec<_>>() {
             self.load_if_due(&name);
             self.write_status(&name).await;

@@ -85,42 +85,66 @@ pub(crate) enum Prepared {
 /// All steps up to the swap.
 pub(crate) fn prepare(plugin: &Plugin, workshop: &Workshop<'_>) -> Result<Prepared, LoadError> {
     let spec = &plugin.spec;
-    supported(spec)?;
     let fetched = source::component(spec, workshop.bundled, workshop.services)?;
-    let config = source::config(spec, workshop.services)?;
-    let fingerprint = Fingerprint {
-        spec: spec.clone(),
-        digest: fetched.digest.clone(),
-        config,
+    let config = match source::config(spec, workshop.services) {
+        Err(error) if error.step() == Step::Fetched => return Err(error),
+        config => config.map(|config| Fingerprint {
+            spec: spec.clone(),
+            digest: fetched.digest.clone(),
+            config,
+        }),
     };
-    if workshop
-        .running
-        .is_some_and(|running| running.fingerprint == fingerprint)
-    {
-        return Ok(Prepared::Unchanged);
+    if let Ok(fingerprint) = &config {
+        if workshop
+            .running
+            .is_some_and(|running| running.fingerprint == *fingerprint)
+        {
+            return Ok(Prepared::Unchanged);
+        }
+        if let Some((_, why)) = workshop
+            .refused
+            .as_ref()
+            .filter(|(refused, _)| refused == fingerprint)
+        {
+            return Err(LoadError::RolledBack(why.clone()));
+        }
     }
-    if let Some((refused, why)) = &workshop.refused
-        && *refused == fingerprint
-    {
-        return Err(LoadError::RolledBack(why.clone()));
+    if spec.signature.is_some() {
+        return Err(not_yet(
+            "spec.signature",
+            "pin the component with spec.digest",
+            Step::Verified,
+        ));
     }
     let surface = Surface::read(&fetched.bytes)?;
     let grants = Grants::parse(&spec.capabilities)?;
     grants.admit_imports(&surface.imports)?;
-    let limits = Limits::parse(&spec.limits)?;
+    let component = workshop
+        .cache
+        .compile(workshop.engine, &fetched.digest, &fetched.bytes)?;
     let stats = Arc::new(Stats::default());
     let context = Arc::new(Context {
         plugin: plugin.metadata.name.clone(),
         grants,
-        limits,
+        limits: Limits::parse(&spec.limits)?,
         services: Arc::clone(workshop.services),
         stats: Arc::clone(&stats),
         log_bound: Default::default(),
     });
-    let component = workshop
-        .cache
-        .compile(workshop.engine, &fetched.digest, &fetched.bytes)?;
     let mut program = Program::link(workshop.engine, workshop.ticker, &component, surface, context)?;
+    let fingerprint = config?;
+    if let Some(other) = spec
+        .rollout
+        .as_ref()
+        .map(|r| r.strategy.as_str())
+        .filter(|s| !matches!(*s, "" | "Replace"))
+    {
+        return Err(not_yet(
+            &format!("spec.rollout.strategy {other}"),
+            "use Replace",
+            Step::Configured,
+        ));
+    }
     let description = program.describe().map_err(LoadError::Start)?;
     config_schema::check(&description.config_schema, &fingerprint.config)?;
     program.set_config(fingerprint.config.to_string());
@@ -141,28 +165,11 @@ pub(crate) fn prepare(plugin: &Plugin, workshop: &Workshop<'_>) -> Result<Prepar
     Ok(Prepared::Fresh(Box::new(revision)))
 }
 
-fn supported(spec: &PluginSpec) -> Result<(), LoadError> {
-    let not_yet = |what: &str, instead: &str, step| {
-        Err(LoadError::NotYetSupported {
-            what: what.into(),
-            instead: instead.into(),
-            step,
-        })
-    };
-    if spec.signature.is_some() {
-        return not_yet(
-            "spec.signature",
-            "pin the component with spec.digest",
-            Step::Verified,
-        );
-    }
-    match spec.rollout.as_ref().map(|rollout| rollout.strategy.as_str()) {
-        None | Some("" | "Replace") => Ok(()),
-        Some(other) => not_yet(
-            &format!("spec.rollout.strategy {other}"),
-            "use Replace",
-            Step::Configured,
-        ),
+fn not_yet(what: &str, instead: &str, step: Step) -> LoadError {
+    LoadError::NotYetSupported {
+        what: what.into(),
+        instead: instead.into(),
+        step,
     }
 }
 

@@ -1,10 +1,14 @@
 //! One plugin's place in the host: the revision that serves, the one before it, and how the last load went.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use crate::error::{LoadError, Step};
 use crate::lock::lock;
 use crate::revision::{Fingerprint, Recordings, Revision};
+
+/// How long the revision before is kept for a roll-back.
+const PROBATION: Duration = Duration::from_secs(300);
 
 #[derive(Default)]
 pub(crate) struct Slot {
@@ -19,6 +23,7 @@ pub(crate) struct Slot {
 pub(crate) struct Tenure {
     pub(crate) current: Option<Arc<Revision>>,
     previous: Option<Arc<Revision>>,
+    promoted: Option<Instant>,
     /// What was rolled back, and why.
     pub(crate) refused: Option<(Fingerprint, String)>,
     /// Why the last load failed, if it did.
@@ -67,6 +72,17 @@ impl Slot {
         let before = tenure.current.replace(revision);
         tenure.retire(before.as_deref());
         tenure.previous = before;
+        tenure.promoted = Some(Instant::now());
+    }
+
+    /// Drops the revision before once its successor has served for long enough.
+    pub(crate) fn settle(&self) {
+        let mut tenure = lock(&self.tenure);
+        if tenure.promoted.is_some_and(|at| at.elapsed() >= PROBATION) {
+            let before = tenure.previous.take();
+            drop(tenure);
+            drop(before);
+        }
     }
 
     /// A load failed; whoever serves goes on.

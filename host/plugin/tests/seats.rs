@@ -201,7 +201,7 @@ fn a_bad_revision_is_refused_and_the_old_one_serves() {
         ),
         (
             with("capabilities", json!([{"name": "root"}])),
-            "Configured",
+            "Verified",
             "InvalidSpec",
             "spec.capabilities[0].name",
         ),
