@@ -227,7 +227,12 @@ impl Server {
         let Some(served) = served else {
             return Err(Status::not_found_path().into());
         };
-        if !served.iter().any(|verb| verb == target.verb) {
+        let misplaced = match target.verb {
+            "update" | "patch" => target.name.is_empty(),
+            "create" => !target.name.is_empty() && target.subresource.is_empty(),
+            _ => false,
+        };
+        if misplaced || !served.iter().any(|verb| verb == target.verb) {
             return Err(Status::method_not_allowed(&resource, target.verb).into());
         }
         let (parts, body) = request.into_parts();

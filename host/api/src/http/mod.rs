@@ -66,13 +66,23 @@ impl ApiServer {
             connections: connections.clone(),
         };
         let acceptor = Mutex::new(Some(acceptor));
-        Ok(Self { server, address, stop, connections, acceptor })
+        Ok(Self {
+            server,
+            address,
+            stop,
+            connections,
+            acceptor,
+        })
     }
 
     /// Accepts connections from now on and says that it is ready. To be called once the admission policies
     /// are in their seats, so that nobody slips in before them.
     pub fn serve(&self) {
-        let acceptor = self.acceptor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let acceptor = self
+            .acceptor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(acceptor) = acceptor {
             self.connections.spawn(acceptor.run());
         }

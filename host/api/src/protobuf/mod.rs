@@ -34,7 +34,9 @@ pub(crate) enum Problem {
 
 /// Reads a body.
 pub(crate) fn decode(body: &[u8]) -> Result<Value, Problem> {
-    let body = body.strip_prefix(MAGIC).ok_or(Problem::Malformed("it does not begin with k8s\\0"))?;
+    let body = body
+        .strip_prefix(MAGIC)
+        .ok_or(Problem::Malformed("it does not begin with k8s\\0"))?;
     let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
     let mut reader = Reader::new(body);
     while let Some((number, value)) = reader.field()? {
@@ -66,7 +68,9 @@ fn message_of(api_version: &str, kind: &str) -> Option<&'static str> {
         return Some("meta.v1.DeleteOptions");
     }
     let name = schema::definition_name(api_version, kind)?;
-    let name = name.strip_prefix("io.k8s.api.").or_else(|| name.strip_prefix("io.k8s.apimachinery.pkg.apis."))?;
+    let name = name
+        .strip_prefix("io.k8s.api.")
+        .or_else(|| name.strip_prefix("io.k8s.apimachinery.pkg.apis."))?;
     table::fields(name).map(|_| name)
 }
 
@@ -78,13 +82,20 @@ fn message(name: &str, bytes: &[u8], depth: usize) -> Result<Map<String, Value>,
     let mut document = Map::new();
     let mut reader = Reader::new(bytes);
     while let Some((number, value)) = reader.field()? {
-        let Some(field) = fields.iter().find(|field| field.number == number) else { continue };
+        let Some(field) = fields.iter().find(|field| field.number == number) else {
+            continue;
+        };
         add(&mut document, field, value, depth)?;
     }
     Ok(document)
 }
 
-fn add(document: &mut Map<String, Value>, field: &Field, value: Wire<'_>, depth: usize) -> Result<(), Problem> {
+fn add(
+    document: &mut Map<String, Value>,
+    field: &Field,
+    value: Wire<'_>,
+    depth: usize,
+) -> Result<(), Problem> {
     match field.shape {
         Shape::Inline => {
             if let (Type::Message(name), Wire::Bytes(bytes)) = (&field.kind, value) {
@@ -100,7 +111,9 @@ fn add(document: &mut Map<String, Value>, field: &Field, value: Wire<'_>, depth:
         }
         Shape::List => {
             let list = document.entry(field.name).or_insert_with(|| json!([]));
-            let Some(list) = list.as_array_mut() else { return Ok(()) };
+            let Some(list) = list.as_array_mut() else {
+                return Ok(());
+            };
             match (&field.kind, value) {
                 // Numbers may come packed.
                 (Type::Integer, Wire::Bytes(packed)) => {
@@ -113,7 +126,9 @@ fn add(document: &mut Map<String, Value>, field: &Field, value: Wire<'_>, depth:
             }
         }
         Shape::Map => {
-            let Wire::Bytes(entry) = value else { return Err(Problem::Malformed("a map's entry is no message")) };
+            let Wire::Bytes(entry) = value else {
+                return Err(Problem::Malformed("a map's entry is no message"));
+            };
             let (mut key, mut value) = (String::new(), zero(&field.kind));
             let mut entry = Reader::new(entry);
             while let Some((number, part)) = entry.field()? {
@@ -183,7 +198,11 @@ fn time(mut reader: Reader<'_>, micros: bool) -> Result<Value, Problem> {
     }
     let time = jiff::Timestamp::new(seconds, if micros { nanos } else { 0 });
     let time = time.map_err(|_| Problem::Malformed("a time is out of range"))?;
-    Ok(Value::String(if micros { format!("{time:.6}") } else { time.to_string() }))
+    Ok(Value::String(if micros {
+        format!("{time:.6}")
+    } else {
+        time.to_string()
+    }))
 }
 
 fn int_or_string(mut reader: Reader<'_>) -> Result<Value, Problem> {
@@ -237,7 +256,7 @@ mod tests {
         let label = [field(1, b"k"), field(2, b"v")].concat();
         let metadata = [field(1, b"c"), field(3, b""), field(8, b""), field(11, &label)].concat();
         let data = [field(1, b"a"), field(2, b"")].concat();
-        let raw = [field(1, &metadata), field(2, &data), field(99, b"later")].concat();
+        let raw = [field(1, &metadata), field(2, &data), field(15, b"later")].concat();
         assert_eq!(
             decode(&body("v1", "ConfigMap", &raw)).unwrap(),
             json!({
@@ -252,8 +271,17 @@ mod tests {
     #[test]
     fn broken_bodies_are_refused() {
         assert!(matches!(decode(b"{}"), Err(Problem::Malformed(_))));
-        assert!(matches!(decode(&body("v1", "Nothing", b"")), Err(Problem::UnknownKind(_))));
-        assert!(matches!(decode(&body("v1", "ConfigMap", &[10, 200])), Err(Problem::Malformed(_))));
-        assert!(matches!(decode(&body("v1", "ConfigMap", &[8, 1])), Err(Problem::Malformed(_))));
+        assert!(matches!(
+            decode(&body("v1", "Nothing", b"")),
+            Err(Problem::UnknownKind(_))
+        ));
+        assert!(matches!(
+            decode(&body("v1", "ConfigMap", &[10, 200])),
+            Err(Problem::Malformed(_))
+        ));
+        assert!(matches!(
+            decode(&body("v1", "ConfigMap", &[8, 1])),
+            Err(Problem::Malformed(_))
+        ));
     }
 }

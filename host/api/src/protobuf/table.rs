@@ -38,7 +38,9 @@ pub(super) enum Shape {
 
 static TABLE: LazyLock<HashMap<&'static str, Vec<Field>>> = LazyLock::new(|| {
     let lines = DATA.lines().filter_map(|line| line.split_once('\t'));
-    lines.map(|(name, fields)| (name, fields.split(' ').filter_map(field).collect())).collect()
+    lines
+        .map(|(name, fields)| (name, fields.split(' ').filter_map(field).collect()))
+        .collect()
 });
 
 /// The fields of a message.
@@ -64,7 +66,13 @@ fn field(text: &'static str) -> Option<Field> {
         "d" => Type::Double,
         message => Type::Message(message),
     };
-    Some(Field { number: number.parse().ok()?, name, kind, shape, omits_zero })
+    Some(Field {
+        number: number.parse().ok()?,
+        name,
+        kind,
+        shape,
+        omits_zero,
+    })
 }
 
 #[cfg(test)]
@@ -73,8 +81,14 @@ mod tests {
 
     #[test]
     fn every_message_that_is_named_is_there() {
-        let outside = ["meta.v1.Time", "meta.v1.MicroTime", "meta.v1.FieldsV1", "resource.Quantity",
-            "intstr.IntOrString", "runtime.RawExtension"];
+        let outside = [
+            "meta.v1.Time",
+            "meta.v1.MicroTime",
+            "meta.v1.FieldsV1",
+            "resource.Quantity",
+            "intstr.IntOrString",
+            "runtime.RawExtension",
+        ];
         for (message, fields) in TABLE.iter() {
             for field in fields {
                 if let Type::Message(name) = field.kind {

@@ -49,7 +49,11 @@ impl<'a> Reader<'a> {
 
     /// The next of packed integers; none at the end.
     pub(super) fn packed_integer(&mut self) -> Result<Option<i64>, Problem> {
-        if self.0.is_empty() { Ok(None) } else { Ok(Some(self.integer()?.cast_signed())) }
+        if self.0.is_empty() {
+            Ok(None)
+        } else {
+            Ok(Some(self.integer()?.cast_signed()))
+        }
     }
 
     fn integer(&mut self) -> Result<u64, Problem> {

@@ -31,16 +31,19 @@ pub(crate) fn decode(media: &str, body: &[u8]) -> Result<Decoded, Refusal> {
     match media {
         JSON => json(body),
         YAML | "application/x-yaml" | "text/yaml" => yaml(body),
-        PROTOBUF => protobuf::decode(body).map(|object| Decoded { object, duplicates: Vec::new() }).map_err(
-            |problem| {
+        PROTOBUF => protobuf::decode(body)
+            .map(|object| Decoded {
+                object,
+                duplicates: Vec::new(),
+            })
+            .map_err(|problem| {
                 Refusal::from(match problem {
                     Problem::Malformed(what) => {
                         Status::bad_request(format!("the body is not valid Kubernetes protobuf: {what}"))
                     }
                     Problem::UnknownKind(_) => Status::unsupported_media_type(&[JSON, YAML]),
                 })
-            },
-        ),
+            }),
         _ => Err(Status::unsupported_media_type(&[JSON, YAML]).into()),
     }
 }
@@ -286,12 +289,8 @@ mod tests {
         assert_eq!(decoded.duplicates, ["b[0].c", "a"]);
         let decoded = decode(YAML, b"x: 1\n8080: true\nn: ~\nf: 1.5\n").unwrap();
         assert_eq!(decoded.object, json!({"x": 1, "8080": true, "n": null, "f": 1.5}));
-        assert_eq!(
-            decode("application/vnd.kubernetes.protobuf", b"k8s")
-                .unwrap_err()
-                .code,
-            415
-        );
+        assert_eq!(decode(PROTOBUF, b"k8s").unwrap_err().code, 400);
+        assert_eq!(decode("application/cbor", b"").unwrap_err().code, 415);
         assert_eq!(decode(JSON, b"{\"a\":1} x").unwrap_err().code, 400);
     }
 }
