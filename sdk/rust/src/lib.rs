@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod admission;
+mod duration;
 mod export;
 mod plugin;
 pub mod problem;
@@ -16,6 +17,7 @@ pub mod sidecar;
 #[doc(hidden)]
 pub mod wit;
 
+pub use duration::Millis;
 pub use plugin::{Config, Fault, HandOff, NoConfig, Pair, Plugin, SelfTest};
 
 /// What [`export!`] expands to; not for authors.

@@ -20,6 +20,8 @@ struct Standing {
     reason: String,
     message: String,
     since_ms: u64,
+    /// When the daemon last said so.
+    seen_ms: u64,
 }
 
 /// What was last reported of each condition.
@@ -74,6 +76,23 @@ impl Conditions {
         self.find(type_name).map(|standing| standing.since_ms)
     }
 
+    /// When the condition was last set or cleared, also where that changed nothing.
+    pub fn seen_ms(&self, type_name: &str) -> Option<u64> {
+        self.find(type_name).map(|standing| standing.seen_ms)
+    }
+
+    /// Notes that the daemon saw the condition's cause again, which changes nothing.
+    pub fn touch(&mut self, type_name: &str, now_ms: u64) {
+        if let Some(standing) = self.standing.iter_mut().find(|standing| standing.type_name == type_name) {
+            standing.seen_ms = now_ms;
+        }
+    }
+
+    /// The types of all conditions that were reported.
+    pub fn types(&self) -> Vec<String> {
+        self.standing.iter().map(|standing| standing.type_name.clone()).collect()
+    }
+
     /// The reason that the condition was last reported with.
     pub fn reason(&self, type_name: &str) -> Option<&str> {
         self.find(type_name).map(|standing| standing.reason.as_str())
@@ -105,6 +124,7 @@ impl Conditions {
             reason: reason.into(),
             message,
             since_ms: now_ms,
+            seen_ms: now_ms,
         };
         let full = self.standing.len() >= CONDITIONS_MAX;
         match self
@@ -114,6 +134,7 @@ impl Conditions {
         {
             Some(standing) => {
                 let same = standing.set == set && standing.reason == fresh.reason;
+                standing.seen_ms = now_ms;
                 if same && standing.message == fresh.message {
                     return;
                 }
