@@ -20,6 +20,7 @@ async fn main() {
         "the disk alone: {:.0} synced appends of 512 bytes a second",
         disk(dir.path())
     );
+    println!("before opening: {}", usage());
     let start = Instant::now();
     let store = Arc::new(
         LocalStore::open(Options::new(dir.path().join("store")))

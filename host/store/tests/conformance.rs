@@ -1,5 +1,7 @@
 //! The store in this process, against the suite that every store must pass.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 use std::sync::Mutex;
 

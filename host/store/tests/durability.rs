@@ -3,6 +3,8 @@
 //! The kill test runs this same binary as a child that writes and prints what was acknowledged, and kills
 //! it at a random moment. `CAPSTAN_KILL_ROUNDS` asks for more rounds, `CAPSTAN_KILL_SEED` for a known order.
 
+#![allow(clippy::unwrap_used)]
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

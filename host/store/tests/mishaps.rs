@@ -1,5 +1,7 @@
 //! What a user may do to a data folder, and what the store then says.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::Path;
 

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -18,6 +19,10 @@ use crate::{Error, Result};
 const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
 /// sled's page cache; what it really takes is about ten times as much.
 const CACHE_BYTES: u64 = 512 * 1024;
+
+/// How long a database may take to be closed by whoever had it before.
+const CLOSING_WAIT: Duration = Duration::from_secs(5);
+const CLOSING_POLL: Duration = Duration::from_millis(5);
 
 /// An open database.
 pub(super) struct SledDatabase {
@@ -42,13 +47,7 @@ impl SledDatabase {
             .cache_capacity(CACHE_BYTES)
             .mode(sled::Mode::HighThroughput)
             .flush_every_ms(None);
-        // A damaged file makes sled panic in places; that must not take the process down.
-        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
-        let database = match opened {
-            Ok(Ok(database)) => database,
-            Ok(Err(error)) => return Err(sled_error(&doing, &error)),
-            Err(_) => return Err(Error::Corrupt(format!("{doing}: the data file is damaged"))),
-        };
+        let database = open_unlocked(&config, &doing)?;
         let data = File::open(directory.join("db")).map_err(|error| io_error(&doing, &error))?;
         let tree = (*database).clone();
         let directory = directory.to_owned();
@@ -208,6 +207,27 @@ impl SledDatabase {
     fn fail(&self, doing: &str, error: &sled::Error) -> Error {
         let error = sled_error(&format!("{doing} the {}", self.name), error);
         self.failed.get_or_init(|| error).clone()
+    }
+}
+
+/// Opens the database; one that this process or its predecessor is just closing becomes free in a moment.
+/// That nobody else has it open is the folder's lock to see to.
+fn open_unlocked(config: &sled::Config, doing: &str) -> Result<sled::Db> {
+    let deadline = Instant::now() + CLOSING_WAIT;
+    loop {
+        // A damaged file makes sled panic in places; that must not take the process down.
+        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
+        match opened {
+            Ok(Ok(database)) => return Ok(database),
+            // sled says it by the text alone.
+            Ok(Err(sled::Error::Io(error)))
+                if error.to_string().contains("could not acquire lock") && Instant::now() < deadline =>
+            {
+                std::thread::sleep(CLOSING_POLL);
+            }
+            Ok(Err(error)) => return Err(sled_error(doing, &error)),
+            Err(_) => return Err(Error::Corrupt(format!("{doing}: the data file is damaged"))),
+        }
     }
 }
 
