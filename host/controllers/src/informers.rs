@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use capstan_client::Informer;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
@@ -22,6 +22,7 @@ const SYNC_MAX: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub(crate) struct Informers {
     pub(crate) config_maps: Informer<ConfigMap>,
+    pub(crate) daemon_sets: Informer<DaemonSet>,
     pub(crate) deployments: Informer<Deployment>,
     pub(crate) endpoint_slices: Informer<EndpointSlice>,
     pub(crate) endpoints: Informer<Endpoints>,
@@ -46,6 +47,7 @@ impl Informers {
         let root_ca = Config::default().fields("metadata.name=kube-root-ca.crt");
         Self {
             config_maps: Informer::start(Api::all(client.clone()), root_ca),
+            daemon_sets: all!(),
             deployments: all!(),
             endpoint_slices: all!(),
             endpoints: all!(),
@@ -67,6 +69,7 @@ impl Informers {
     pub(crate) async fn synced(&self) -> Result<(), Error> {
         let Self {
             config_maps,
+            daemon_sets,
             deployments,
             endpoint_slices,
             endpoints,
@@ -81,6 +84,7 @@ impl Informers {
         } = self;
         futures::try_join!(
             config_maps.synced(SYNC_MAX),
+            daemon_sets.synced(SYNC_MAX),
             deployments.synced(SYNC_MAX),
             endpoint_slices.synced(SYNC_MAX),
             endpoints.synced(SYNC_MAX),

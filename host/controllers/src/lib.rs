@@ -6,6 +6,7 @@
 //! that [`remedy`] asks.
 
 mod catalog;
+mod daemon_set;
 mod deployment;
 mod endpoint_slice;
 mod error;

@@ -9,6 +9,7 @@ use capstan_points::remedy::Remedy;
 use kube::Client;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::daemon_set::DaemonSets;
 use crate::deployment::Deployments;
 use crate::endpoint_slice::EndpointSlices;
 use crate::error::Error;
@@ -135,6 +136,7 @@ async fn run_all(client: Client, options: &Options, remedies: Seats<dyn Remedy>)
     start!(Namespaces::new(client.clone(), &informers, catalog.clone()));
     start!(Deployments::new(client.clone(), &informers, &events));
     start!(ReplicaSets::new(client.clone(), &informers, &events));
+    start!(DaemonSets::new(client.clone(), &informers, &events));
     start!(Jobs::new(client.clone(), &informers, &events));
     start!(EndpointSlices::new(client.clone(), &informers));
     start!(Nodes::new(

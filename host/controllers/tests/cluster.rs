@@ -1,5 +1,7 @@
 //! The controllers on a real API server, with a kubelet that says at once that every pod runs.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
@@ -12,7 +14,7 @@ use capstan_points::admission::Policy;
 use capstan_points::remedy::{Action, Case, ConditionStatus, Decision, Remedy, Taint, TaintEffect};
 use capstan_points::{FailurePolicy, Fault, Seat, Seating};
 use capstan_store::LocalStore;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Event, Namespace, Node, Pod, Service, ServiceAccount,
@@ -631,5 +633,52 @@ async fn a_remedy_acts_within_its_budget_and_undoes() {
             .iter()
             .any(|case| !case.history.is_empty())
     );
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_follows_the_nodes() {
+    let cluster = Cluster::start().await;
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    let add = async |name: &str| {
+        let node: Node = from_value(json!({"metadata": {"name": name}})).unwrap();
+        nodes.create(&PostParams::default(), &node).await.unwrap();
+        let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        nodes
+            .patch_status(name, &PatchParams::default(), &Patch::Strategic(&ready))
+            .await
+            .unwrap();
+    };
+    let pods = |want: usize, image: &'static str| {
+        cluster.eventually("daemons", move |client| async move {
+            let sets: Api<DaemonSet> = Api::namespaced(client.clone(), "default");
+            let status = sets.get("agent").await.unwrap().status.unwrap_or_default();
+            let pods: Api<Pod> = Api::namespaced(client, "default");
+            let pods = pods.list(&ListParams::default()).await.unwrap().items;
+            let of_image =
+                |pod: &&Pod| pod.spec.as_ref().unwrap().containers[0].image.as_deref() == Some(image);
+            let new = pods.iter().filter(of_image).count();
+            let ready = usize::try_from(status.number_ready).unwrap();
+            if (pods.len(), new, ready) == (want, want, want) {
+                Ok(())
+            } else {
+                Err(format!("{new} {status:?}"))
+            }
+        })
+    };
+    add("a").await;
+    let set = |image: &str| {
+        json!({"metadata": {"name": "agent"}, "spec": {"selector": {"matchLabels": {"app": "agent"}},
+            "template": {"metadata": {"labels": {"app": "agent"}}, "spec": {"containers": [{"name": "c", "image": image}]}}}})
+    };
+    cluster.create::<DaemonSet>(set("v1")).await;
+    pods(1, "v1").await;
+    add("b").await;
+    pods(2, "v1").await;
+    let sets: Api<DaemonSet> = cluster.api();
+    sets.patch("agent", &PatchParams::default(), &Patch::Strategic(set("v2")))
+        .await
+        .unwrap();
+    pods(2, "v2").await;
     cluster.stop().await;
 }

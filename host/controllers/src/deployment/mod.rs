@@ -6,9 +6,9 @@
 
 mod plan;
 mod revision;
-mod size;
+pub(crate) mod size;
 mod status;
-mod template;
+pub(crate) mod template;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -291,7 +291,7 @@ mod tests {
                     ..Default::default()
                 })
                 .collect(),
-            deleting: state != "",
+            deleting: !state.is_empty(),
             foreground: state == "foreground",
             orphan: state == "orphan",
         }
@@ -310,7 +310,8 @@ mod tests {
         use Owner::*;
         use Propagation::*;
         let strings = |all: &[&str]| all.iter().map(|uid| (*uid).to_owned()).collect::<Vec<_>>();
-        let cases: Vec<(&str, Vec<Node>, &[Owner], Vec<Change>)> = vec![
+        type Row<'a> = (&'a str, Vec<Node>, &'a [Owner], Vec<Change>);
+        let cases: Vec<Row<'_>> = vec![
             (
                 "owner present",
                 vec![node("pod", &[("set", true)], "")],

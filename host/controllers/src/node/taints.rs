@@ -134,7 +134,7 @@ pub(crate) fn stay(pod: &Pod, taints: &[Taint], now: Timestamp) -> Stay {
     left.map_or(Stay::Forever, Stay::For)
 }
 
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let effect = text(&toleration.effect);
     let key = text(&toleration.key);
