@@ -1,5 +1,6 @@
 //! Measures the hot paths in process: create and GET of a pod, LIST and watch of 5,000 nodes.
 //! `cargo run --release -p capstan-api --example measure`
+#![allow(clippy::unwrap_used)]
 
 #[path = "../tests/rig/mod.rs"]
 mod rig;

@@ -1,5 +1,6 @@
 //! Serves the API alone from a temporary store, for trying clients against it:
 //! `cargo run -p capstan-api --example serve`, then `export KUBECONFIG=` the printed path.
+#![allow(clippy::unwrap_used)]
 
 #[path = "../tests/rig/mod.rs"]
 mod rig;

@@ -265,6 +265,9 @@ impl Server {
     }
 
     async fn handle(self: &Arc<Self>, call: &mut Call) -> Answer {
+        if let Some(text) = deprecation(&call.resource) {
+            call.warn(text);
+        }
         if !call.target.subresource.is_empty() {
             return subresource::answer(self, call).await;
         }
@@ -282,6 +285,17 @@ impl Server {
             (_, false) if call.resource.plural == "componentstatuses" => probes::components(self, call).await,
             (verb, _) => Err(Status::method_not_allowed(&call.resource, verb).into()),
         }
+    }
+}
+
+/// What the original warns of whenever a deprecated kind is asked for.
+fn deprecation(resource: &Resource) -> Option<&'static str> {
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+        ("", "endpoints") => {
+            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+        }
+        _ => None,
     }
 }
 

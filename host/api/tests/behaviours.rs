@@ -1,5 +1,6 @@
 //! What a client must observe beyond what kubectl shows: resource versions, pages, watches, selectors,
 //! dry runs, preconditions, admission. Asked in process, answered by the real server on the real store.
+#![allow(clippy::unwrap_used)]
 
 mod rig;
 

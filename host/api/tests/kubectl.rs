@@ -1,5 +1,6 @@
 //! The real kubectl against the real server on a real store: what a user types must do what they expect,
 //! and without a warning that the original would not give.
+#![allow(clippy::unwrap_used)]
 
 mod rig;
 

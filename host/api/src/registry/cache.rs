@@ -17,7 +17,10 @@ use super::entry::Entry;
 /// Changes that a kind's ring holds at most.
 const RING_EVENTS_MAX: usize = 8192;
 /// Bytes of objects that a kind's ring keeps alive at most.
-const RING_BYTES_MAX: usize = 16 << 20;
+const RING_BYTES_MAX: usize = 8 << 20;
+
+/// Objects with their keys within the kind, in order.
+pub(crate) type Objects = Vec<(Arc<str>, Arc<Entry>)>;
 
 /// A change of one object. At least one of the two states is there.
 #[derive(Debug)]
@@ -105,7 +108,7 @@ impl KindCache {
     }
 
     /// All objects below a key prefix (empty: all) in order, and the revision of the last change.
-    pub(crate) fn list(&self, prefix: &str) -> (Revision, Vec<(Arc<str>, Arc<Entry>)>) {
+    pub(crate) fn list(&self, prefix: &str) -> (Revision, Objects) {
         let state = self.read();
         let pair = |(key, entry): (&Arc<str>, &Arc<Entry>)| (key.clone(), entry.clone());
         let objects = if prefix.is_empty() {
@@ -135,7 +138,7 @@ impl KindCache {
     }
 
     /// The state now (as [`Self::list`]) and a cursor that continues from it.
-    pub(crate) fn list_and_cursor(&self, prefix: &str) -> (Revision, Vec<(Arc<str>, Arc<Entry>)>, Cursor) {
+    pub(crate) fn list_and_cursor(&self, prefix: &str) -> (Revision, Objects, Cursor) {
         loop {
             let (revision, objects) = self.list(prefix);
             if let Ok(cursor) = self.cursor_after(revision) {

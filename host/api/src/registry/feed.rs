@@ -18,6 +18,8 @@ const FILL_PAGE: usize = 1000;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 type Objects = BTreeMap<Arc<str>, Arc<Entry>>;
+/// Keys with what stands there now.
+type Changes = Vec<(Arc<str>, Option<Entry>)>;
 
 impl Registry {
     /// Reads the whole registry at one revision into the caches.
@@ -126,7 +128,7 @@ impl Registry {
 
     /// Applies the events of one or more whole revisions.
     fn absorb(&self, last: Revision, events: Vec<Event>) {
-        let mut by_kind: Vec<(Revision, String, Vec<(Arc<str>, Option<Entry>)>)> = Vec::new();
+        let mut by_kind: Vec<(Revision, String, Changes)> = Vec::new();
         for event in events {
             let kv = event.kv();
             let Some((kind, key)) = keys::split(&kv.key) else {

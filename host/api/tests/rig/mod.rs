@@ -96,7 +96,7 @@ impl Rig {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("kubectl");
+        let mut command = Command::new(std::env::var("KUBECTL").unwrap_or_else(|_| "kubectl".into()));
         command
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
