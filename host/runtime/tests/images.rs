@@ -1,5 +1,8 @@
 //! Images from a registry and from files, as a kubelet and `capstan image load` ask for them.
 
+// What the tests share is not marked as a test, but is one.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt::Write as _;

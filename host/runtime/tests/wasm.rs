@@ -2,6 +2,9 @@
 //!
 //! The workloads are `tests/workloads/*`; build them with `cargo xtask components`.
 
+// What the tests share is not marked as a test, but is one.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 

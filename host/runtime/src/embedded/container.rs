@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::record::{ContainerRecord, Records, SandboxRecord, now_ns};
 use super::{CONTAINERS_MAX, Inner};
-use crate::image::{COMPONENT_BYTES_MAX, StoredImage, Workload, digest_of};
+use crate::image::{StoredImage, Workload, digest_of};
 use crate::logs::LogFile;
 use crate::task::{Exit, Running, Signal};
 use crate::wasm::{Allowance, Folder, GuestPlan};
@@ -156,7 +156,13 @@ impl Inner {
         let is_wasm = image.workload != Workload::Container;
         self.check_handler(&sandbox, &config, is_wasm)?;
         let id = uuid::Uuid::new_v4().simple().to_string();
-        let log_path = sandbox.config.log_directory.join(&config.log_path);
+        let own_log = format!("{}/{}.log", config.metadata.name, config.metadata.attempt);
+        let log_path = if config.log_path.is_empty() {
+            &own_log
+        } else {
+            &config.log_path
+        };
+        let log_path = sandbox.config.log_directory.join(log_path);
         let record = ContainerRecord {
             id: id.clone(),
             sandbox_id: sandbox.id.clone(),
@@ -267,21 +273,24 @@ impl Inner {
             readonly: false,
         }];
         let (digest, bytes) = match &image.workload {
-            Workload::Component { digest } => (digest.clone(), self.images.component(digest)?),
+            Workload::Component { digest } => (digest.clone(), self.images.component(digest).await?),
             _ => {
                 let rootfs = self.images.rootfs(image).await?;
-                let bytes = image::component_in(&rootfs, &process, COMPONENT_BYTES_MAX)?;
+                let found = image::component_in(rootfs.clone(), &process).await?;
                 folders.push(Folder {
                     host_path: rootfs,
                     guest_path: "/".into(),
                     readonly: true,
                 });
-                (digest_of(&bytes), bytes)
+                found
             }
         };
         for mount in &record.config.mounts {
-            folders.retain(|folder| folder.guest_path != mount.container_path);
-            folders.push(folder_of(mount, &container.folder())?);
+            let folder = folder_of(mount, &container.folder())?;
+            folders
+                .retain(|other| other.guest_path != folder.guest_path || other.host_path != folder.host_path);
+            folders.retain(|other| other.guest_path != mount.container_path);
+            folders.push(folder);
         }
         let allowance = Allowance::new(&process.resources);
         let address = sandbox.ip.parse().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -310,6 +319,7 @@ impl Inner {
             rootfs: self.images.rootfs(image).await?,
             hostname: sandbox.config.hostname.clone(),
             address: sandbox.ip.clone(),
+            stop_signal: image.defaults.stop_signal.clone(),
             process: image.process(&record.config, &sandbox.config.hostname),
             mounts: record.config.mounts.clone(),
             readonly_rootfs: record.config.readonly_rootfs,

@@ -205,6 +205,12 @@ impl Inner {
     }
 
     async fn run_sandbox(&self, config: PodSandboxConfig) -> Result<Id> {
+        if !["", "wasm", "oci"].contains(&config.runtime_handler.as_str()) {
+            return Err(Error::Unsupported(format!(
+                "runtime handler \"{}\" is not configured; this runtime has \"wasm\" and \"oci\"",
+                config.runtime_handler
+            )));
+        }
         let id = uuid::Uuid::new_v4().simple().to_string();
         let mut state = self.locked();
         if state.sandboxes.len() >= SANDBOXES_MAX {

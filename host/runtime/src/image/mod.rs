@@ -32,7 +32,7 @@ use crate::{AuthConfig, Error, Image, Result, files};
 /// A larger manifest or configuration is refused.
 const DOCUMENT_BYTES_MAX: u64 = 4 << 20;
 /// A larger component is refused.
-pub(crate) const COMPONENT_BYTES_MAX: u64 = 256 << 20;
+const COMPONENT_BYTES_MAX: u64 = 256 << 20;
 /// More images than this are refused.
 const IMAGES_MAX: usize = 10_000;
 
@@ -170,8 +170,12 @@ impl ImageStore {
     }
 
     /// A component's bytes.
-    pub(crate) fn component(&self, digest: &str) -> Result<Vec<u8>> {
-        self.blobs.read(digest, COMPONENT_BYTES_MAX)
+    pub(crate) async fn component(&self, digest: &str) -> Result<Vec<u8>> {
+        let (blobs, digest) = (self.blobs.clone(), digest.to_owned());
+        handle::apart("reading the component", move || {
+            blobs.read(&digest, COMPONENT_BYTES_MAX)
+        })
+        .await
     }
 
     /// The folder with the image's files, unpacked at first use. Nobody writes into it.
@@ -296,20 +300,24 @@ fn add_once(list: &mut Vec<String>, item: String) {
     }
 }
 
-/// The component that a process names by its first word, in an image's files.
-pub(crate) fn component_in(rootfs: &Path, process: &Process, bytes_max: u64) -> Result<Vec<u8>> {
-    let program = process.args.first().map(String::as_str).unwrap_or_default();
-    let failed =
-        |why: &dyn std::fmt::Display| Error::Container(format!("the image's program \"{program}\": {why}"));
-    let path = unpack::resolve_in(rootfs, &Path::new(&process.working_dir).join(program))
-        .map_err(|error| failed(&error))?;
-    let size_bytes = path.metadata().map_err(|error| failed(&error))?.len();
-    if size_bytes > bytes_max {
-        return Err(failed(&format!(
-            "it has {size_bytes} bytes, more than {bytes_max}"
-        )));
-    }
-    let bytes = std::fs::read(path).map_err(|error| failed(&error))?;
-    load::check_component(&bytes).map_err(|why| failed(&why))?;
-    Ok(bytes)
+/// The component that a process names by its first word, in an image's files, and its digest.
+pub(crate) async fn component_in(rootfs: PathBuf, process: &Process) -> Result<(String, Vec<u8>)> {
+    let program = process.args.first().cloned().unwrap_or_default();
+    let working_dir = PathBuf::from(&process.working_dir);
+    handle::apart("reading the component", move || {
+        let failed = |why: &dyn std::fmt::Display| {
+            Error::Container(format!("the image's program \"{program}\": {why}"))
+        };
+        let path = resolve_in(&rootfs, &working_dir.join(&program)).map_err(|error| failed(&error))?;
+        let size_bytes = path.metadata().map_err(|error| failed(&error))?.len();
+        if size_bytes > COMPONENT_BYTES_MAX {
+            return Err(failed(&format!(
+                "it has {size_bytes} bytes, more than {COMPONENT_BYTES_MAX}"
+            )));
+        }
+        let bytes = std::fs::read(path).map_err(|error| failed(&error))?;
+        load::check_component(&bytes).map_err(|why| failed(&why))?;
+        Ok((digest_of(&bytes), bytes))
+    })
+    .await
 }

@@ -51,6 +51,9 @@ pub(crate) struct Defaults {
     pub(crate) envs: Vec<(String, String)>,
     pub(crate) working_dir: String,
     pub(crate) user: String,
+    /// What asks the process to end; empty is SIGTERM.
+    #[serde(default)]
+    pub(crate) stop_signal: String,
 }
 
 impl StoredImage {
@@ -191,6 +194,7 @@ fn from_configuration(config: &[u8]) -> Result<(Workload, Defaults)> {
             .collect(),
         working_dir: process.working_dir().clone().unwrap_or_default(),
         user: process.user().clone().unwrap_or_default(),
+        stop_signal: process.stop_signal().clone().unwrap_or_default(),
     };
     let program = defaults.entrypoint.first().or(defaults.cmd.first());
     let is_wasm = config.architecture().to_string() == "wasm"
@@ -216,6 +220,7 @@ mod tests {
             envs: vec![("A".into(), "image".into()), ("B".into(), "image".into())],
             working_dir: "/work".into(),
             user: "10".into(),
+            stop_signal: String::new(),
         };
         let none = String::new;
         StoredImage {

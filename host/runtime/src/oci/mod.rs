@@ -50,6 +50,8 @@ pub(crate) struct Launch {
     pub(crate) rootfs: PathBuf,
     pub(crate) hostname: String,
     pub(crate) address: String,
+    /// As the image writes it: `SIGQUIT`, `QUIT` or `3`; empty is SIGTERM.
+    pub(crate) stop_signal: String,
     pub(crate) process: Process,
     pub(crate) mounts: Vec<Mount>,
     /// Files that every container has, unless the pod mounts its own: container path and host path.
@@ -283,6 +285,7 @@ fn prepare(launch: &mut Launch) -> Result<()> {
         id: launch.id.clone(),
         rootfs: launch.rootfs.clone(),
         log_path: launch.log_path.clone(),
+        stop_signal: launch.stop_signal.clone(),
     };
     files::write_json(&launch.folder.join(ORDER_FILE), &order, Survives::Process)
 }

@@ -11,6 +11,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -47,6 +48,17 @@ pub(crate) struct Order {
     pub(crate) id: String,
     pub(crate) rootfs: PathBuf,
     pub(crate) log_path: PathBuf,
+    /// See [`super::Launch::stop_signal`].
+    pub(crate) stop_signal: String,
+}
+
+impl Order {
+    fn stop_signal(&self) -> Signal {
+        let text = self.stop_signal.to_uppercase();
+        let named = || Signal::from_str(&format!("SIG{}", text.trim_start_matches("SIG"))).ok();
+        let numbered = || Signal::try_from(text.parse::<i32>().ok()?).ok();
+        numbered().or_else(named).unwrap_or(Signal::SIGTERM)
+    }
 }
 
 /// How a container, or a command in it, ended.
@@ -142,7 +154,8 @@ fn run(folder: &Path) -> Result<(), String> {
         copy(stderr, &log, Stream::Stderr),
     ];
     let for_orders = Arc::clone(&alive);
-    thread::spawn(move || obey(&listener, pid, &for_orders));
+    let stop_signal = order.stop_signal();
+    thread::spawn(move || obey(&listener, pid, stop_signal, &for_orders));
     say(&Started::default());
 
     let code = wait(pid, &alive)?;
@@ -234,17 +247,17 @@ fn copy(source: OwnedFd, log: &Arc<LogFile>, stream: Stream) -> thread::JoinHand
 }
 
 /// Takes the node's orders. A connection also tells the node, by its end, that we are gone.
-fn obey(listener: &UnixListener, pid: Pid, alive: &Arc<Mutex<bool>>) {
+fn obey(listener: &UnixListener, pid: Pid, stop_signal: Signal, alive: &Arc<Mutex<bool>>) {
     for connection in listener.incoming().flatten() {
         let alive = Arc::clone(alive);
-        thread::spawn(move || obey_one(connection, pid, &alive));
+        thread::spawn(move || obey_one(connection, pid, stop_signal, &alive));
     }
 }
 
-fn obey_one(connection: UnixStream, pid: Pid, alive: &Mutex<bool>) {
+fn obey_one(connection: UnixStream, pid: Pid, stop_signal: Signal, alive: &Mutex<bool>) {
     for line in BufReader::new(connection).lines() {
         let signal = match line.as_deref() {
-            Ok("terminate") => Signal::SIGTERM,
+            Ok("terminate") => stop_signal,
             Ok("kill") => Signal::SIGKILL,
             _ => return,
         };
@@ -362,5 +375,30 @@ fn with_causes<E: std::error::Error>(context: &'static str) -> impl FnOnce(E) ->
             cause = error.source();
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stop_signals_are_understood() {
+        for (text, signal) in [
+            ("", Signal::SIGTERM),
+            ("SIGQUIT", Signal::SIGQUIT),
+            ("quit", Signal::SIGQUIT),
+            ("3", Signal::SIGQUIT),
+            ("nonsense", Signal::SIGTERM),
+        ] {
+            let none = PathBuf::new;
+            let order = Order {
+                id: String::new(),
+                rootfs: none(),
+                log_path: none(),
+                stop_signal: text.into(),
+            };
+            assert_eq!(order.stop_signal(), signal, "{text}");
+        }
     }
 }

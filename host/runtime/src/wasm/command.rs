@@ -29,12 +29,11 @@ pub(crate) async fn start(
     let instantiated = machine.spawn(async move {
         let _ticking = for_start.ticking();
         let call = Metered::new(pre.instantiate_async(&mut store), Arc::clone(&its_plan.allowance)).await;
-        call.map(|command| (store, command))
+        let command =
+            call.map_err(|error| Error::Container(format!("the component does not start: {error:#}")))?;
+        Ok((store, command))
     });
-    let (store, command) = instantiated
-        .await
-        .map_err(|error| Error::Container(format!("starting the component: {error}")))?
-        .map_err(|error| Error::Container(format!("the component does not start: {error:#}")))?;
+    let (store, command) = super::started(instantiated).await?;
     let call = Arc::clone(&machine);
     let running = machine.spawn(async move {
         let _ticking = call.ticking();

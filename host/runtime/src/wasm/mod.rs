@@ -15,8 +15,10 @@ mod serve;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OnceCell, watch};
+use tokio::task::JoinHandle;
 use wasmtime::component::{Component, InstancePre};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
@@ -29,6 +31,8 @@ pub(crate) use self::limits::Allowance;
 use crate::task::{Running, Signal};
 use crate::{Error, Result};
 
+/// Until a component must have started.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 const SERVES: &str = "wasi:http/incoming-handler@0.2";
 const RUNS: &str = "wasi:cli/run@0.2";
 
@@ -60,10 +64,7 @@ impl Wasm {
         plan: GuestPlan,
         signals: watch::Receiver<Signal>,
     ) -> Result<Running> {
-        let machine = self
-            .machine
-            .get_or_try_init(|| async { Machine::new().map(Arc::new) })
-            .await?;
+        let machine = self.machine.get_or_try_init(make).await?;
         let (cache, for_compile) = (self.cache.clone(), Arc::clone(machine));
         let compiled = machine.spawn_blocking(move || {
             let component = cache.compile(&for_compile.engine, &digest, &bytes)?;
@@ -76,6 +77,24 @@ impl Wasm {
         match kind {
             Kind::Server(pre) => serve::start(machine, pre, plan, signals).await,
             Kind::Command(pre) => command::start(machine, pre, plan, signals).await,
+        }
+    }
+}
+
+/// Makes the machine, apart from the async workers.
+async fn make() -> Result<Arc<Machine>> {
+    let made = tokio::task::spawn_blocking(Machine::new).await;
+    made.map_err(|error| Error::Container(format!("the Wasm engine does not start: {error}")))?
+        .map(Arc::new)
+}
+
+/// Waits for a component's start, and breaks it off when it takes too long.
+async fn started<T>(mut starting: JoinHandle<Result<T>>) -> Result<T> {
+    match tokio::time::timeout(START_TIMEOUT, &mut starting).await {
+        Ok(joined) => joined.map_err(|error| Error::Container(format!("starting the component: {error}")))?,
+        Err(_) => {
+            starting.abort();
+            Err(Error::Timeout("starting the component".into()))
         }
     }
 }

@@ -80,10 +80,7 @@ pub(crate) async fn start(
         drain: CancellationToken::new(),
         kill: CancellationToken::new(),
     });
-    let starting = machine.spawn(Arc::clone(&server).open());
-    let listeners = starting
-        .await
-        .map_err(|error| Error::Container(format!("starting the component: {error}")))??;
+    let listeners = super::started(machine.spawn(Arc::clone(&server).open())).await?;
     let serving = machine.spawn(server.serve(listeners, signals));
     Ok(Box::pin(async move {
         let _machine = machine;
