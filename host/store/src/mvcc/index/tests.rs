@@ -11,8 +11,8 @@ struct Model(BTreeMap<Bytes, Vec<(Revision, Option<Item>)>>);
 
 impl Model {
     fn at(&self, key: &Bytes, revision: Revision) -> Option<Item> {
-        let items = self.0.get(key)?.iter().filter(|(main, _)| *main <= revision);
-        items.last().and_then(|(_, item)| *item)
+        let mut items = self.0.get(key)?.iter().filter(|(main, _)| *main <= revision);
+        items.next_back().and_then(|(_, item)| *item)
     }
 
     fn range(&self, span: &Span, revision: Revision) -> Vec<(Bytes, Item)> {
