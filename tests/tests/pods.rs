@@ -42,7 +42,7 @@ spec:
   containers:
     - name: main
       image: capstan.dev/hello-cli:1
-      args: [first, $(COLOR)-second]
+      args: [say, first, $(COLOR)-second]
       envFrom: [{ configMapRef: { name: settings } }]
       env:
         - { name: TOKEN, valueFrom: { secretKeyRef: { name: keys, key: token } } }
@@ -67,7 +67,7 @@ apiVersion: v1
 kind: Pod
 metadata: { name: failing }
 spec:
-  containers: [{ name: main, image: 'capstan.dev/hello-cli:1', args: [exit, '3'] }]
+  containers: [{ name: main, image: 'capstan.dev/hello-cli:1', args: [fail] }]
 ";
     cluster.apply(pod).clean();
     until("CrashLoopBackOff", || {
@@ -75,7 +75,7 @@ spec:
         let status = &pod["status"]["containerStatuses"][0];
         let waiting = status["state"]["waiting"]["reason"] == "CrashLoopBackOff";
         let code = &status["lastState"]["terminated"]["exitCode"];
-        if waiting && *code == 3 { Ok(()) } else { Err(status.to_string()) }
+        if waiting && *code == 1 { Ok(()) } else { Err(status.to_string()) }
     });
     let table = cluster.kubectl(&["get", "pods"]).clean();
     assert!(table.contains("CrashLoopBackOff"), "{table}");

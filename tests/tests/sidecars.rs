@@ -22,7 +22,7 @@ kind: Pod
 metadata: { name: talker, labels: { logs: structured } }
 spec:
   restartPolicy: Never
-  containers: [{ name: main, image: 'capstan.dev/hello-cli:1', args: ['token=abc123'] }]
+  containers: [{ name: main, image: 'capstan.dev/hello-cli:1', args: [say, 'token=abc123'] }]
 ";
     cluster.apply(pod).clean();
     cluster.kubectl(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/talker", "--timeout=60s"]).clean();

@@ -40,13 +40,7 @@ pub(crate) fn run(options: Up) -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .init();
     let mut screen = Screen::new();
-    let listener = TcpListener::bind(options.listen).with_context(|| {
-        format!(
-            "cannot listen on {}: choose another address or port with --listen",
-            options.listen
-        )
-    })?;
-    let data = DataDir::open(&options.data_dir)?;
+    let (data, listener) = take_hold(&options)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -64,6 +58,22 @@ pub(crate) fn run(options: Up) -> anyhow::Result<()> {
         cluster.stop().await;
         Ok(())
     })
+}
+
+/// The data folder and the listening socket. A cluster that runs already is told by its folder, which says more
+/// than its port does; a folder that is yet to be made is not made for nothing.
+fn take_hold(options: &Up) -> anyhow::Result<(DataDir, TcpListener)> {
+    let listen = || {
+        TcpListener::bind(options.listen).with_context(|| {
+            format!("cannot listen on {}: choose another address or port with --listen", options.listen)
+        })
+    };
+    if options.data_dir.exists() {
+        let data = DataDir::open(&options.data_dir)?;
+        return Ok((data, listen()?));
+    }
+    let listener = listen()?;
+    Ok((DataDir::open(&options.data_dir)?, listener))
 }
 
 /// Comes true with Ctrl-C or SIGTERM.

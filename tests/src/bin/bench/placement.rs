@@ -138,7 +138,7 @@ fn host_view() -> Vec<point::Delta> {
 fn guest_view() -> Vec<guest::Delta> {
     let mut deltas = vec![guest::Delta::Symbols((0, texts()))];
     deltas.extend((0..NODES).map(|n| {
-        guest::Delta::NodeUpserted(guest::NodeRecord {
+        guest::Delta::NodeUpserted(guest::NodeFacts {
             id: n,
             name: node_name(n),
             labels: vec![
