@@ -42,31 +42,64 @@ impl Plugin for LogMonitor {
 
     fn new(config: Config) -> Result<Self, Fault> {
         if !matches!(config.plugin.as_str(), "kmsg" | "filelog") {
-            return Err(Fault::permanent(format!("plugin: {:?} is not supported; use kmsg or filelog", config.plugin)));
+            return Err(Fault::permanent(format!(
+                "plugin: {:?} is not supported; use kmsg or filelog",
+                config.plugin
+            )));
         }
-        let rules = config.rules.iter().enumerate().map(|(at, rule)| ready(&config, at, rule)).collect::<Result<_, _>>()?;
+        let rules = config
+            .rules
+            .iter()
+            .enumerate()
+            .map(|(at, rule)| ready(&config, at, rule))
+            .collect::<Result<_, _>>()?;
         let message = config.plugin_config.get("message").map(|text| {
-            let refused = |e| Fault::permanent(format!("pluginConfig.message: {text:?} is not a regular expression: {e}"));
+            let refused = |e| {
+                Fault::permanent(format!(
+                    "pluginConfig.message: {text:?} is not a regular expression: {e}"
+                ))
+            };
             regex_lite::Regex::new(text).map_err(refused)
         });
         let (message, lines) = (message.transpose()?, Lines::new(config.buffer_size));
-        Ok(Self { config, rules, message, lines, conditions: Conditions::default(), told: false })
+        Ok(Self {
+            config,
+            rules,
+            message,
+            lines,
+            conditions: Conditions::default(),
+            told: false,
+        })
     }
 }
 
 fn ready(config: &Config, at: usize, rule: &Rule) -> Result<Ready, Fault> {
-    let known = config.conditions.iter().any(|condition| condition.type_name == rule.condition);
+    let known = config
+        .conditions
+        .iter()
+        .any(|condition| condition.type_name == rule.condition);
     if rule.kind == Kind::Permanent && !known {
         let wanted = &rule.condition;
-        return Err(Fault::permanent(format!("rules[{at}].condition: {wanted:?} is not one of the conditions")));
+        return Err(Fault::permanent(format!(
+            "rules[{at}].condition: {wanted:?} is not one of the conditions"
+        )));
     }
-    let clear = rule.clear_pattern.as_ref().map(|text| Pattern::new(&format!("rules[{at}].clearPattern"), text));
-    Ok(Ready { pattern: Pattern::new(&format!("rules[{at}].pattern"), &rule.pattern)?, clear: clear.transpose()? })
+    let clear = rule
+        .clear_pattern
+        .as_ref()
+        .map(|text| Pattern::new(&format!("rules[{at}].clearPattern"), text));
+    Ok(Ready {
+        pattern: Pattern::new(&format!("rules[{at}].pattern"), &rule.pattern)?,
+        clear: clear.transpose()?,
+    })
 }
 
 impl Monitor for LogMonitor {
     fn sources(&self) -> Vec<Source> {
-        let lines = LineSource { path: self.config.log_path.clone(), lookback_ms: self.config.lookback.0 };
+        let lines = LineSource {
+            path: self.config.log_path.clone(),
+            lookback_ms: self.config.lookback.0,
+        };
         vec![Source::Lines(lines), Source::Ticks(TICK_MS)]
     }
 
@@ -79,16 +112,31 @@ impl Monitor for LogMonitor {
                 None => return Ok(()),
             },
         };
-        if self.config.skip_list.iter().any(|skipped| text.contains(skipped.as_str())) {
+        if self
+            .config
+            .skip_list
+            .iter()
+            .any(|skipped| text.contains(skipped.as_str()))
+        {
             return Ok(());
         }
         self.lines.push(text);
-        let Self { config, rules, lines, conditions, .. } = self;
+        let Self {
+            config,
+            rules,
+            lines,
+            conditions,
+            ..
+        } = self;
         for (rule, ready) in config.rules.iter().zip(rules.iter()) {
             if let Some(matched) = ready.pattern.find(lines) {
                 report(conditions, rule, matched, now_ms, found);
             }
-            if ready.clear.as_ref().is_some_and(|clear| clear.find(lines).is_some()) {
+            if ready
+                .clear
+                .as_ref()
+                .is_some_and(|clear| clear.find(lines).is_some())
+            {
                 clear(conditions, config, rule, now_ms, found);
             }
         }
@@ -97,10 +145,15 @@ impl Monitor for LogMonitor {
 
     fn on_tick(&mut self, now_ms: u64, found: &mut Findings) -> Result<(), Fault> {
         self.tell_once(now_ms, found);
-        let Self { config, conditions, .. } = self;
+        let Self {
+            config, conditions, ..
+        } = self;
         for rule in &config.rules {
             let Some(after) = rule.clear_after else { continue };
-            if conditions.seen_ms(&rule.condition).is_some_and(|seen| seen.saturating_add(after.0) <= now_ms) {
+            if conditions
+                .seen_ms(&rule.condition)
+                .is_some_and(|seen| seen.saturating_add(after.0) <= now_ms)
+            {
                 clear(conditions, config, rule, now_ms, found);
             }
         }
@@ -115,11 +168,19 @@ impl LogMonitor {
             return;
         }
         self.told = true;
-        let Self { config, conditions, .. } = self;
+        let Self {
+            config, conditions, ..
+        } = self;
         conditions.repeat(found);
         for type_name in conditions.types() {
             if !config.conditions.iter().any(|known| known.type_name == type_name) {
-                conditions.clear(&type_name, NOT_WATCHED, "no rule sets this condition any more", now_ms, found);
+                conditions.clear(
+                    &type_name,
+                    NOT_WATCHED,
+                    "no rule sets this condition any more",
+                    now_ms,
+                    found,
+                );
             }
         }
         for known in &config.conditions {
@@ -133,21 +194,32 @@ impl LogMonitor {
 fn report(conditions: &mut Conditions, rule: &Rule, matched: &str, now_ms: u64, found: &mut Findings) {
     let message = format!("{matched}{}", rule.pattern_generated_message_suffix);
     if rule.kind == Kind::Permanent {
-        if conditions.is_set(&rule.condition) && conditions.reason(&rule.condition) == Some(rule.reason.as_str()) {
+        if conditions.is_set(&rule.condition)
+            && conditions.reason(&rule.condition) == Some(rule.reason.as_str())
+        {
             conditions.touch(&rule.condition, now_ms);
             return;
         }
         conditions.set(&rule.condition, &rule.reason, message.as_str(), now_ms, found);
     }
-    found.push(Finding::Event(Event { event_type: EventType::Warning, reason: rule.reason.clone(), message }));
+    found.push(Finding::Event(Event {
+        event_type: EventType::Warning,
+        reason: rule.reason.clone(),
+        message,
+    }));
 }
 
 /// Clears what this very rule has set.
 fn clear(conditions: &mut Conditions, config: &Config, rule: &Rule, now_ms: u64, found: &mut Findings) {
-    if !conditions.is_set(&rule.condition) || conditions.reason(&rule.condition) != Some(rule.reason.as_str()) {
+    if !conditions.is_set(&rule.condition) || conditions.reason(&rule.condition) != Some(rule.reason.as_str())
+    {
         return;
     }
-    if let Some(known) = config.conditions.iter().find(|known| known.type_name == rule.condition) {
+    if let Some(known) = config
+        .conditions
+        .iter()
+        .find(|known| known.type_name == rule.condition)
+    {
         conditions.clear(&known.type_name, &known.reason, &*known.message, now_ms, found);
     }
 }

@@ -31,8 +31,16 @@ impl Pattern {
 
     /// The matched text, where the last line completes a match.
     pub(crate) fn find<'a>(&self, lines: &'a Lines) -> Option<&'a str> {
-        let text = if self.many_lines { lines.all() } else { lines.last() };
-        if self.literal.as_ref().is_some_and(|literal| !text.contains(literal.as_str())) {
+        let text = if self.many_lines {
+            lines.all()
+        } else {
+            lines.last()
+        };
+        if self
+            .literal
+            .as_ref()
+            .is_some_and(|literal| !text.contains(literal.as_str()))
+        {
             return None;
         }
         self.expression.find(text).map(|found| found.as_str())
@@ -86,7 +94,11 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) fn new(most: usize) -> Self {
-        Self { joined: String::new(), starts: std::collections::VecDeque::new(), most: most.max(1) }
+        Self {
+            joined: String::new(),
+            starts: std::collections::VecDeque::new(),
+            most: most.max(1),
+        }
     }
 
     pub(crate) fn push(&mut self, line: &str) {
@@ -122,8 +134,14 @@ mod tests {
     #[test]
     fn literals_are_parts_of_every_match() {
         for (pattern, found) in [
-            (r"task \S+:\w+ blocked for more than \w+ seconds\.", Some(" blocked for more than ")),
-            ("Remounting filesystem read-only", Some("Remounting filesystem read-only")),
+            (
+                r"task \S+:\w+ blocked for more than \w+ seconds\.",
+                Some(" blocked for more than "),
+            ),
+            (
+                "Remounting filesystem read-only",
+                Some("Remounting filesystem read-only"),
+            ),
             (r"Killed process \d+ (.+) total", None),
             ("a|blocked", None),
             ("abcd?", Some("abc")),

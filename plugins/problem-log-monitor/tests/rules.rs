@@ -26,7 +26,17 @@ fn monitor(rules: &str) -> LogMonitor {
 
 fn line(monitor: &mut LogMonitor, text: &str, now_ms: u64) -> Vec<String> {
     let mut found = Vec::new();
-    monitor.on_line(0, Line { time_ms: now_ms, text: text.into() }, now_ms, &mut found).unwrap();
+    monitor
+        .on_line(
+            0,
+            Line {
+                time_ms: now_ms,
+                text: text.into(),
+            },
+            now_ms,
+            &mut found,
+        )
+        .unwrap();
     found.iter().map(short).collect()
 }
 
@@ -38,31 +48,53 @@ fn tick(monitor: &mut LogMonitor, now_ms: u64) -> Vec<String> {
 
 fn short(finding: &Finding) -> String {
     match finding {
-        Finding::Condition(c) => format!("{}={} {}", c.type_name, c.status == ConditionStatus::Yes, c.reason),
+        Finding::Condition(c) => format!(
+            "{}={} {}",
+            c.type_name,
+            c.status == ConditionStatus::Yes,
+            c.reason
+        ),
         Finding::Event(event) => format!("event {}: {}", event.reason, event.message),
     }
 }
 
 #[test]
 fn the_kernel_log_is_watched_as_the_file_says() {
-    let Source::Lines(source) = &monitor(RULES).sources()[0] else { panic!() };
+    let Source::Lines(source) = &monitor(RULES).sources()[0] else {
+        panic!()
+    };
     assert_eq!((source.path.as_str(), source.lookback_ms), ("/dev/kmsg", 300_000));
 }
 
 #[test]
 fn conditions_are_set_and_cleared_and_events_made() {
     let mut monitor = monitor(RULES);
-    assert_eq!(tick(&mut monitor, 0), ["KernelDeadlock=false KernelHasNoDeadlock"]);
+    assert_eq!(
+        tick(&mut monitor, 0),
+        ["KernelDeadlock=false KernelHasNoDeadlock"]
+    );
     assert_eq!(tick(&mut monitor, 1), Vec::<String>::new());
     let oom = "Killed process 1012 (heapster) total-vm:327128kB, anon-rss:306328kB, file-rss:11132kB";
     assert_eq!(line(&mut monitor, oom, 2), [format!("event OOMKilling: {oom}")]);
-    assert_eq!(line(&mut monitor, HUNG, 3), ["KernelDeadlock=true TaskHung".to_owned(), format!("event TaskHung: {}", &HUNG[6..])]);
+    assert_eq!(
+        line(&mut monitor, HUNG, 3),
+        [
+            "KernelDeadlock=true TaskHung".to_owned(),
+            format!("event TaskHung: {}", &HUNG[6..])
+        ]
+    );
     assert_eq!(line(&mut monitor, HUNG, 4), Vec::<String>::new());
-    assert_eq!(line(&mut monitor, "task unblocked", 5), ["KernelDeadlock=false KernelHasNoDeadlock"]);
+    assert_eq!(
+        line(&mut monitor, "task unblocked", 5),
+        ["KernelDeadlock=false KernelHasNoDeadlock"]
+    );
     assert_eq!(line(&mut monitor, HUNG, 10).len(), 2);
     assert_eq!(line(&mut monitor, HUNG, 50_000), Vec::<String>::new());
     assert_eq!(tick(&mut monitor, 60_010), Vec::<String>::new());
-    assert_eq!(tick(&mut monitor, 110_000), ["KernelDeadlock=false KernelHasNoDeadlock"]);
+    assert_eq!(
+        tick(&mut monitor, 110_000),
+        ["KernelDeadlock=false KernelHasNoDeadlock"]
+    );
 }
 
 #[test]
@@ -72,23 +104,49 @@ fn a_set_condition_survives_a_swap_and_is_cleared_by_the_next_revision() {
     let mut next = monitor(RULES);
     next.restore(&old.save()).unwrap();
     assert_eq!(tick(&mut next, 4), ["KernelDeadlock=true TaskHung"]);
-    assert_eq!(line(&mut next, "task unblocked", 5), ["KernelDeadlock=false KernelHasNoDeadlock"]);
+    assert_eq!(
+        line(&mut next, "task unblocked", 5),
+        ["KernelDeadlock=false KernelHasNoDeadlock"]
+    );
     let mut other = monitor(r#"{"rules": []}"#);
     other.restore(&old.save()).unwrap();
-    assert_eq!(tick(&mut other, 6), ["KernelDeadlock=true TaskHung", "KernelDeadlock=false NoLongerWatched"]);
+    assert_eq!(
+        tick(&mut other, 6),
+        [
+            "KernelDeadlock=true TaskHung",
+            "KernelDeadlock=false NoLongerWatched"
+        ]
+    );
 }
 
 #[test]
 fn mistakes_name_their_field() {
     for (rules, message) in [
-        (r#"{"plugin": "journald", "rules": []}"#, "plugin: \"journald\" is not supported; use kmsg or filelog"),
+        (
+            r#"{"plugin": "journald", "rules": []}"#,
+            "plugin: \"journald\" is not supported; use kmsg or filelog",
+        ),
         (
             r#"{"rules": [{"type": "permanent", "condition": "X", "reason": "R", "pattern": "p"}]}"#,
             "rules[0].condition: \"X\" is not one of the conditions",
         ),
     ] {
-        assert_eq!(LogMonitor::new(Config::read(rules).unwrap()).err().unwrap().message, message);
+        assert_eq!(
+            LogMonitor::new(Config::read(rules).unwrap())
+                .err()
+                .unwrap()
+                .message,
+            message
+        );
     }
-    let fault = LogMonitor::new(Config::read(r#"{"rules": [{"type": "temporary", "reason": "R", "pattern": "("}]}"#).unwrap());
-    assert!(fault.err().unwrap().message.starts_with("rules[0].pattern: \"(\" is not a regular expression"));
+    let fault = LogMonitor::new(
+        Config::read(r#"{"rules": [{"type": "temporary", "reason": "R", "pattern": "("}]}"#).unwrap(),
+    );
+    assert!(
+        fault
+            .err()
+            .unwrap()
+            .message
+            .starts_with("rules[0].pattern: \"(\" is not a regular expression")
+    );
 }

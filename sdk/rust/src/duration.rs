@@ -36,7 +36,8 @@ impl Millis {
 impl<'de> serde::Deserialize<'de> for Millis {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        Self::parse(&text).ok_or_else(|| serde::de::Error::custom(format!("{text:?} is not a duration such as 30s or 5m")))
+        Self::parse(&text)
+            .ok_or_else(|| serde::de::Error::custom(format!("{text:?} is not a duration such as 30s or 5m")))
     }
 }
 
@@ -47,8 +48,15 @@ mod tests {
     #[test]
     fn durations_are_read_as_kubernetes_writes_them() {
         for (text, ms) in [
-            ("0", Some(0)), ("500ms", Some(500)), ("5s", Some(5_000)), ("1h30m", Some(5_400_000)),
-            ("", None), ("5", None), ("5d", None), ("s", None), ("-5s", None),
+            ("0", Some(0)),
+            ("500ms", Some(500)),
+            ("5s", Some(5_000)),
+            ("1h30m", Some(5_400_000)),
+            ("", None),
+            ("5", None),
+            ("5d", None),
+            ("s", None),
+            ("-5s", None),
         ] {
             assert_eq!(Millis::parse(text).map(|m| m.0), ms, "{text}");
         }

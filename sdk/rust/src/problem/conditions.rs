@@ -83,14 +83,21 @@ impl Conditions {
 
     /// Notes that the daemon saw the condition's cause again, which changes nothing.
     pub fn touch(&mut self, type_name: &str, now_ms: u64) {
-        if let Some(standing) = self.standing.iter_mut().find(|standing| standing.type_name == type_name) {
+        if let Some(standing) = self
+            .standing
+            .iter_mut()
+            .find(|standing| standing.type_name == type_name)
+        {
             standing.seen_ms = now_ms;
         }
     }
 
     /// The types of all conditions that were reported.
     pub fn types(&self) -> Vec<String> {
-        self.standing.iter().map(|standing| standing.type_name.clone()).collect()
+        self.standing
+            .iter()
+            .map(|standing| standing.type_name.clone())
+            .collect()
     }
 
     /// The reason that the condition was last reported with.
