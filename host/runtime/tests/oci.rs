@@ -7,13 +7,13 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use capstan_runtime::{
     ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, Cri, Embedded,
-    LinuxContainerResources, Mount, Options, PodSandboxConfig, PodSandboxMetadata, shim_main,
+    LinuxContainerResources, Mount, Options, PodSandboxConfig, PodSandboxMetadata, SandboxState, shim_main,
 };
 
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -23,10 +23,12 @@ fn main() {
     if args.get(1).is_some_and(|arg| arg == "shim") {
         std::process::exit(shim_main(args[2..].to_vec()));
     }
+    if args.get(1).is_some_and(|arg| arg == "node") {
+        return run("node", || async { be_a_node(Path::new(&args[2])).await });
+    }
     if !nix::unistd::geteuid().is_root() {
-        println!("test oci ... refused without root, as it should be");
-        run("without_root", without_root);
-        return;
+        println!("containers need root: only their refusal is tested");
+        return run("without_root", without_root);
     }
     run("containers_run_and_end", containers_run_and_end);
     run("stops_and_signals", stops_and_signals);
@@ -335,28 +337,53 @@ async fn limits_and_mounts_hold() {
     assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"));
 }
 
+/// `oci node FOLDER`: a node with one container, until it is killed.
+async fn be_a_node(folder: &Path) {
+    let runtime = Embedded::open(options(folder)).await.unwrap();
+    runtime.load(&archive(folder), None).await.unwrap();
+    let config = PodSandboxConfig {
+        log_directory: folder.join("logs"),
+        ..Default::default()
+    };
+    let sandbox = runtime.run_pod_sandbox(config).await.unwrap();
+    let script = "trap 'exit 4' TERM; echo ready; while :; do sleep 0.05; done";
+    let id = runtime.create_container(&sandbox, shell(script)).await.unwrap();
+    runtime.start_container(&id).await.unwrap();
+    println!("{id}");
+    std::future::pending().await
+}
+
 async fn containers_outlive_the_node() {
-    let node = Node::new().await;
-    let sandbox = node.sandbox().await;
-    let id = node
-        .start(
-            &sandbox,
-            shell("trap 'exit 4' TERM; echo ready; while :; do sleep 0.05; done"),
-        )
-        .await;
-    node.logged(&id, "ready").await;
-    // A second runtime on the same state sees what one would see after a crash.
-    let runtime = Embedded::open(options(node.folder.path())).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = std::process::Command::new(std::env::current_exe().unwrap())
+        .arg("node")
+        .arg(folder.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut id = String::new();
+    BufReader::new(first.stdout.take().unwrap())
+        .read_line(&mut id)
+        .unwrap();
+    let id = id.trim();
+    first.kill().unwrap();
+    first.wait().unwrap();
+
+    let runtime = Embedded::open(options(folder.path())).await.unwrap();
+    let node = Node { runtime, folder };
     assert_eq!(
-        runtime.container_status(&id).await.unwrap().state,
+        node.runtime.container_status(id).await.unwrap().state,
         ContainerState::Running
     );
-    runtime.stop_container(&id, 20).await.unwrap();
-    assert_eq!(runtime.container_status(&id).await.unwrap().exit_code, 4);
+    let sandbox = node.runtime.list_pod_sandbox().await.unwrap().remove(0);
+    assert_eq!(sandbox.state, SandboxState::Ready, "its address is still its own");
+    node.logged(id, "ready").await;
+    node.runtime.stop_container(id, 20).await.unwrap();
+    assert_eq!(node.runtime.container_status(id).await.unwrap().exit_code, 4);
     let again = Embedded::open(options(node.folder.path())).await.unwrap();
-    assert_eq!(again.container_status(&id).await.unwrap().exit_code, 4);
-    again.remove_pod_sandbox(&sandbox).await.unwrap();
-    assert_no_trace_of(&id);
+    assert_eq!(again.container_status(id).await.unwrap().exit_code, 4);
+    again.remove_pod_sandbox(&sandbox.id).await.unwrap();
+    assert_no_trace_of(id);
 }
 
 async fn mistakes_are_named() {

@@ -9,11 +9,13 @@ use crate::{Error, Result};
 /// Understands a reference as a pod's `image` field has it.
 pub(crate) fn parse(text: &str) -> Result<Reference> {
     text.trim().parse().map_err(|error| {
+        let hint = match text.contains("://") || text.starts_with('/') {
+            true => "an image in a file is put into the store by `capstan image load FILE --name NAME:TAG`",
+            false => "a reference looks like registry/name:tag",
+        };
         Error::image(
             "InvalidImageName",
-            format!(
-                "couldn't parse image name \"{text}\": {error}; a reference looks like registry/name:tag"
-            ),
+            format!("couldn't parse image name \"{text}\": {error}; {hint}"),
         )
     })
 }
@@ -65,6 +67,12 @@ mod tests {
         for (text, form) in cases {
             assert_eq!(canonical(&parse(text).unwrap()), form);
         }
+        assert!(
+            parse("file:///x.wasm")
+                .unwrap_err()
+                .to_string()
+                .contains("capstan image load")
+        );
         for text in ["", "UPPER", "a b", "http://x/y", "x:"] {
             let error = parse(text).unwrap_err();
             assert!(

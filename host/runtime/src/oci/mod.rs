@@ -37,6 +37,7 @@ const EXEC_SLACK: Duration = Duration::from_secs(10);
 const EXEC_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 /// More of a command's output is cut off, as the kubelet does.
 const EXEC_OUTPUT_BYTES_MAX: u64 = 16 << 20;
+const CAP_SYS_ADMIN: u64 = 1 << 21;
 const START_LINE_BYTES_MAX: u64 = 64 << 10;
 const PASSWD_BYTES_MAX: u64 = 1 << 20;
 
@@ -76,9 +77,12 @@ impl Oci {
 
     /// Whether containers can run here, or why not.
     pub(crate) fn check(&self) -> Result<()> {
-        if !nix::unistd::geteuid().is_root() {
+        let may_mount = capabilities("CapEff:").is_ok_and(|held| held & CAP_SYS_ADMIN != 0);
+        if !nix::unistd::geteuid().is_root() || !may_mount {
             return Err(Error::Unsupported(
-                "containers of OCI images need root, and this node runs without; Wasm images do not".into(),
+                "containers of OCI images need root (with CAP_SYS_ADMIN), and this node runs without; \
+                 Wasm images do not"
+                    .into(),
             ));
         }
         if self.shim_command.is_empty() {
@@ -273,7 +277,7 @@ fn prepare(launch: &mut Launch) -> Result<()> {
     );
     let user = user::resolve(&launch.process.user, &passwd, &group)?;
     launch.own_files = own_files(launch)?;
-    launch.capability_bounds = capability_bounds().map_err(Error::io("reading our own capabilities"))?;
+    launch.capability_bounds = capabilities("CapBnd:").map_err(Error::io("reading our own capabilities"))?;
     let bundle = launch.folder.join("bundle");
     files::create_private_dir(&bundle)?;
     files::write_json(
@@ -290,13 +294,12 @@ fn prepare(launch: &mut Launch) -> Result<()> {
     files::write_json(&launch.folder.join(ORDER_FILE), &order, Survives::Process)
 }
 
-/// A node may itself live in a container that lacks some.
-fn capability_bounds() -> std::io::Result<u64> {
+/// A set of this process's capabilities; a node may itself live in a container that lacks some.
+fn capabilities(set: &str) -> std::io::Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
-    let bounds = status
-        .lines()
-        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapBnd:")?.trim(), 16).ok());
-    bounds.ok_or_else(|| std::io::Error::other("/proc/self/status has no CapBnd"))
+    let line = status.lines().find_map(|line| line.strip_prefix(set));
+    let number = line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+    number.ok_or_else(|| std::io::Error::other(format!("/proc/self/status has no {set}")))
 }
 
 fn own_files(launch: &Launch) -> Result<Vec<(String, PathBuf)>> {
