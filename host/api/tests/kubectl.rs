@@ -343,6 +343,44 @@ async fn users_may_do_what_their_roles_say() {
         .await
         .contains("pods")
     );
+    // Nobody grants more than they have.
+    rig.ok(
+        &[
+            "create",
+            "rolebinding",
+            "r2",
+            "--clusterrole=admin",
+            "--group=readers",
+        ],
+        "",
+    )
+    .await;
+    let grant = |role: &'static str| {
+        [
+            "--context=reader",
+            "create",
+            "rolebinding",
+            role,
+            role,
+            "--user=x",
+        ]
+    };
+    let mut lesser = grant("view");
+    lesser[4] = "--clusterrole=view";
+    for _ in 0..20 {
+        answer = rig.kubectl(&lesser, "").await;
+        if answer.0 {
+            break;
+        }
+    }
+    assert!(answer.0, "{answer:?}");
+    let mut greater = grant("boss");
+    greater[4] = "--clusterrole=cluster-admin";
+    let refused = rig.fails(&greater, "").await;
+    assert!(
+        refused.contains("is attempting to grant RBAC permissions not currently held"),
+        "{refused}"
+    );
     rig.ok(&["create", "serviceaccount", "robot"], "").await;
     let token = rig.ok(&["create", "token", "robot"], "").await;
     let (_, who, err) = rig

@@ -7,6 +7,7 @@
 mod authenticate;
 mod bearer;
 pub(crate) mod certificate;
+pub(crate) mod escalation;
 mod rbac;
 pub(crate) mod reviews;
 mod rules;
@@ -15,5 +16,5 @@ mod user;
 pub(crate) use authenticate::authenticate;
 pub(crate) use bearer::{Claims, Tokens};
 pub(crate) use rbac::{Decision, Rbac};
-pub(crate) use rules::{Attributes, refusal};
+pub(crate) use rules::{Attributes, Rule, refusal};
 pub use user::UserInfo;

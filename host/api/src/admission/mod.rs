@@ -13,6 +13,7 @@ use capstan_points::Seats;
 use capstan_points::admission::{Operation, Policy, Review};
 use serde_json::Value;
 
+use crate::access;
 use crate::call::Call;
 use crate::refusal::Refusal;
 use crate::server::Server;
@@ -74,6 +75,9 @@ impl Pinned {
         object: Option<Arc<Value>>,
     ) -> Result<(), Refusal> {
         builtin::validate(call, subject)?;
+        if let Some(object) = &object {
+            access::escalation::check(server, call, object, subject.old.as_deref())?;
+        }
         if !self.judges(call) || !self.0.iter().any(|seat| seat.policy.validates()) {
             return Ok(());
         }
