@@ -67,7 +67,7 @@ pub struct Pki {
     authority: Issuer<'static, KeyPair>,
     ca: String,
     server: Identity,
-    service_account_key: String,
+    service_account_key: Vec<u8>,
 }
 
 impl Pki {
@@ -83,11 +83,11 @@ impl Pki {
         let server = open_server(folder, &authority, names)?;
         let sa_key = folder.join("sa.key");
         let service_account_key = match read(&sa_key)? {
-            Some(pem) => key_from(&sa_key, &pem)?.serialize_pem(),
+            Some(pem) => key_from(&sa_key, &pem)?.serialize_der(),
             None => {
-                let pem = generate("service accounts")?.serialize_pem();
-                write(&sa_key, &pem)?;
-                pem
+                let key = generate("service accounts")?;
+                write(&sa_key, &key.serialize_pem())?;
+                key.serialize_der()
             }
         };
         Ok(Self { folder: folder.to_path_buf(), authority, ca, server, service_account_key })
@@ -98,8 +98,8 @@ impl Pki {
         &self.ca
     }
 
-    /// The key that signs service account tokens, PEM (PKCS #8, P-256).
-    pub fn service_account_key(&self) -> &str {
+    /// The key that signs service account tokens, DER (PKCS #8, P-256).
+    pub fn service_account_key(&self) -> &[u8] {
         &self.service_account_key
     }
 
