@@ -245,10 +245,11 @@ impl Host {
         lock(&self.slots).keys().cloned().collect()
     }
 
-    /// What this host has to say of a plugin; none when it does not know it.
+    /// What this host has to say of a plugin; none before its first load has ended.
     pub fn report(&self, name: &str) -> Option<Report> {
         let slot = lock(&self.slots).get(name).cloned()?;
-        Some(report::of(&self.name, &slot.tenure()))
+        let tenure = slot.tenure();
+        (tenure.current.is_some() || tenure.failure.is_some()).then(|| report::of(&self.name, &tenure))
     }
 
     /// All plugins' series and the host's own about them, in the Prometheus text form.

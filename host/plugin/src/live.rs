@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use capstan_points::{Fault, FaultKind};
 use wasmtime::component::{Instance, InstancePre};
-use wasmtime::{Engine, Store, Trap, UpdateDeadline};
+use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use crate::bindings::types;
 use crate::budget::{Budget, Overrun};
@@ -18,6 +18,19 @@ use crate::ticker::Ticker;
 
 /// Bytes of a trap's text that are kept.
 const TRAP_TEXT_MAX: usize = 600;
+/// Functions that a trap's text names.
+const TRAP_FRAMES_MAX: usize = 3;
+/// Functions that stand between a mistake and its trap and say nothing about it.
+const MACHINERY: [&str; 8] = [
+    "<wasm function",
+    "core::panicking",
+    "core::option",
+    "core::result",
+    "__rust",
+    "rust_",
+    "std::",
+    "alloc::",
+];
 
 pub(crate) struct Live {
     pub(crate) store: Store<State>,
@@ -110,12 +123,8 @@ fn fault(error: &wasmtime::Error, state: &State) -> Fault {
     if let Some(overrun) = error.downcast_ref::<Overrun>() {
         return Fault::new(FaultKind::Deadline, overrun.to_string());
     }
-    let mut text = crate::cache::chain(error).replace('\n', " ");
-    let mut end = text.len().min(TRAP_TEXT_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
+    let backtrace = error.downcast_ref::<WasmBacktrace>();
+    let text = cut(error.root_cause().to_string() + &backtrace.map(place).unwrap_or_default());
     if state.memory_refused {
         let limit = state.context.limits.memory_bytes;
         return Fault::new(
@@ -123,19 +132,43 @@ fn fault(error: &wasmtime::Error, state: &State) -> Fault {
             format!("asked for more than its {limit} bytes ({text})"),
         );
     }
-    if error.downcast_ref::<Trap>().is_some() || error.downcast_ref::<wasmtime::WasmBacktrace>().is_some() {
+    if backtrace.is_some() || error.downcast_ref::<Trap>().is_some() {
         return Fault::new(FaultKind::Trap, text);
     }
-    if error
-        .downcast_ref::<wasmtime::PoolConcurrencyLimitError>()
-        .is_some()
-    {
+    if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
+        let message = format!("no room for one more instance: {text}");
         return Fault {
             kind: FaultKind::Host,
-            message: format!("no room for one more instance: {text}"),
+            message,
             retry: true,
         };
     }
     // What is left is an answer that the canonical ABI refuses: bad pointers, bad text, too much of it.
     Fault::new(FaultKind::Garbage, text)
+}
+
+/// The innermost functions of the plugin's own, as far as their names are known.
+fn place(backtrace: &WasmBacktrace) -> String {
+    let text = backtrace.to_string();
+    let is_own = |name: &&str| !MACHINERY.iter().any(|prefix| name.starts_with(prefix));
+    let names: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.split_once('!').map(|(_, name)| name))
+        .filter(is_own)
+        .take(TRAP_FRAMES_MAX)
+        .collect();
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!(", in {}", names.join(" < "))
+    }
+}
+
+fn cut(mut text: String) -> String {
+    let mut end = text.len().min(TRAP_TEXT_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
 }

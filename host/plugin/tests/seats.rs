@@ -294,6 +294,7 @@ fn faults_are_contained_and_named() {
         let fault = bench.score().expect_err(name);
         assert_eq!(fault.kind, kind, "{name}: {fault}");
         assert!(started.elapsed() < Duration::from_secs(5), "{name}");
+        assert!(!fault.message.contains("backtrace"), "{name}: {fault}");
         let report = bench.host.report("p").expect("known");
         assert_eq!(
             (report.host.traps, report.last_error.as_str()),
