@@ -124,7 +124,6 @@ fn place(call: &Call, object: &mut Value) -> Result<(), Refusal> {
 
 /// Gives the object what only a server gives: identity, time, a generated name, no status.
 pub(crate) fn prepare(resource: &Resource, object: &mut Value) {
-    strategy::prepare_create(resource, object);
     let prefix = text(object, "generateName").to_owned();
     if text(object, "name").is_empty() && !prefix.is_empty() {
         object["metadata"]["name"] = json!(name::generate(&prefix, |bound| fastrand::usize(..bound)));
@@ -142,6 +141,8 @@ pub(crate) fn prepare(resource: &Resource, object: &mut Value) {
             metadata.remove(field);
         }
     }
+    // After name and uid, which a Job's selector is made of.
+    strategy::prepare_create(resource, object);
     if resource.is("", "Namespace") {
         object["spec"]["finalizers"] = json!(["kubernetes"]);
         let name = object["metadata"]["name"].clone();
