@@ -14,6 +14,9 @@ use http_body_util::BodyExt;
 /// An error under a body: a broken connection, a failed upstream.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Of a body that is too long, so many times its limit is still read.
+const DISCARD_FACTOR: usize = 8;
+
 type Slices = Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send>>;
 
 /// A request's or response's body.
@@ -57,7 +60,8 @@ impl Body {
         Self::stream(frames.map(|slice| slice.map_err(Into::into)))
     }
 
-    /// All bytes, or none where there are more than `limit_bytes`.
+    /// All bytes, or none where there are more than `limit_bytes`. What is over the limit is read and
+    /// dropped, to a bound, so that the sender gets to see the answer.
     pub async fn collect(self, limit_bytes: usize) -> Result<Option<Bytes>, BoxError> {
         let mut slices = match self.0 {
             Inner::Full(bytes) => return Ok((bytes.len() <= limit_bytes).then_some(bytes)),
@@ -67,7 +71,10 @@ impl Body {
         let mut all = BytesMut::new();
         while let Some(slice) = slices.next().await {
             let slice = slice?;
-            if all.len() + first.as_ref().map_or(0, Bytes::len) + slice.len() > limit_bytes {
+            let read = all.len() + first.as_ref().map_or(0, Bytes::len) + slice.len();
+            if read > limit_bytes {
+                drop((first, all));
+                discard(slices, limit_bytes.saturating_mul(DISCARD_FACTOR)).await;
                 return Ok(None);
             }
             match first.take() {
@@ -80,6 +87,16 @@ impl Body {
             }
         }
         Ok(Some(first.unwrap_or_else(|| all.freeze())))
+    }
+}
+
+async fn discard(mut slices: Slices, limit_bytes: usize) {
+    let mut read = 0;
+    while let Some(Ok(slice)) = slices.next().await {
+        read += slice.len();
+        if read > limit_bytes {
+            return;
+        }
     }
 }
 

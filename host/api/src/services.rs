@@ -128,8 +128,7 @@ impl Services {
             addresses: HashSet::new(),
             ports: HashSet::new(),
         };
-        for (key, one) in held.iter().filter(|(key, _)| ***key != *own) {
-            let _ = key;
+        for (_, one) in held.iter().filter(|(key, _)| ***key != *own) {
             taken.addresses.extend(&one.addresses);
             taken.ports.extend(one.ports.iter().cloned());
         }

@@ -380,6 +380,31 @@ async fn writes_are_guarded() {
     rig.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_servers_on_one_store_agree() {
+    let rig = Rig::start().await;
+    create(&rig, "before", json!({})).await;
+    let other = rig.beside().await;
+    for n in 0..50 {
+        let name = format!("n{n}");
+        let made = create(&rig, &name, json!({})).await;
+        let (code, seen) = ask(&other, "GET", &format!("{MAPS}/{name}"), Value::Null).await;
+        assert_eq!((code, &seen), (200, &made));
+        let (_, list) = ask(&other, "GET", MAPS, Value::Null).await;
+        assert_eq!(list["items"].as_array().unwrap().len(), n + 2);
+    }
+    let (code, _) = ask(&other, "DELETE", &format!("{MAPS}/before"), Value::Null).await;
+    assert_eq!(
+        (
+            code,
+            ask(&rig, "GET", &format!("{MAPS}/before"), Value::Null).await.0
+        ),
+        (200, 404)
+    );
+    other.api.shutdown().await;
+    rig.stop().await;
+}
+
 /// Labels what it sees, denies what is called `bad`, fails on `broken`.
 struct Opinion(AtomicUsize);
 

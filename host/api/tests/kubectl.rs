@@ -408,6 +408,26 @@ async fn namespaces_services_and_pods_keep_their_rules() {
             .await
             .contains("this namespace may not be deleted")
     );
+    let large = format!(
+        "{{\"kind\":\"ConfigMap\",\"apiVersion\":\"v1\",\"data\":{{\"a\":\"{}\"}}}}",
+        "x".repeat(4 << 20)
+    );
+    let refused = rig
+        .fails(
+            &[
+                "create",
+                "--raw",
+                "/api/v1/namespaces/default/configmaps",
+                "-f",
+                "-",
+            ],
+            &large,
+        )
+        .await;
+    assert!(
+        refused.contains("Request entity too large: limit is 3145728"),
+        "{refused}"
+    );
     rig.ok(&["create", "service", "nodeport", "a", "--tcp=80"], "")
         .await;
     rig.ok(

@@ -56,6 +56,15 @@ impl Rig {
             ..Options::new(folder.path().join("store"))
         };
         let store = Arc::new(LocalStore::open(options).await.unwrap());
+        Self::on(folder, store).await
+    }
+
+    /// One more API server on the same store.
+    pub async fn beside(&self) -> Self {
+        Self::on(tempfile::tempdir().unwrap(), self.store.clone()).await
+    }
+
+    async fn on(folder: tempfile::TempDir, store: Arc<LocalStore>) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (tls, ca, client, key) = certificates();
