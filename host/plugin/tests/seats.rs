@@ -12,11 +12,13 @@ use capstan_kinds::plugin::Plugin;
 use capstan_plugin::{Bundled, Host, LoadError, Loaded, Options};
 use capstan_points::admission::{Operation, Review, Verdict};
 use capstan_points::problem::Line;
+use capstan_points::remedy::{Action, Case, Condition, ConditionStatus, Decision};
 use capstan_points::scheduler::Pod;
+use capstan_points::sidecar::{self, Page, Stream, StreamContext};
 use capstan_points::{Bits, Fault, FaultKind};
 use serde_json::{Value, json};
 
-const FIXTURES: [&str; 16] = [
+const FIXTURES: [&str; 18] = [
     "steady",
     "steadier",
     "traps",
@@ -33,6 +35,8 @@ const FIXTURES: [&str; 16] = [
     "denies-host-network",
     "traps-on-review",
     "counts-lines",
+    "echoes",
+    "cordons",
 ];
 
 struct Bench {
@@ -155,7 +159,7 @@ fn a_bad_revision_is_refused_and_the_old_one_serves() {
             bundled("absent"),
             "Fetched",
             "FetchFailed",
-            "there are: counts-lines",
+            "there are: cordons",
         ),
         (
             json!({"source": {}}),
@@ -482,4 +486,80 @@ fn many_load_at_once_in_the_order_given() {
         .collect();
     assert_eq!(ready, [("steady", true), ("no-world", false), ("steadier", true)]);
     assert_eq!(bench.host.scheduler_seats().borrow().len(), 2);
+}
+
+#[test]
+fn a_remedy_decides_by_what_the_case_holds() {
+    let bench = Bench::new();
+    let selector = json!({"matchLabels": {"pool": "a"}});
+    let bind = json!({"nodes": {"selector": selector, "budget": 3}});
+    bench
+        .load(json!({"source": {"bundled": "cordons"}, "bind": bind}))
+        .expect("loads");
+    let row = bench.host.remedy_seats().borrow().clone();
+    let remedy = &row[0].policy;
+    let labels = |pool: &str| [("pool".to_owned(), pool.to_owned())].into();
+    assert!(remedy.selects(&labels("a")) && !remedy.selects(&labels("b")) && remedy.budget() == 3);
+    let mut case = Case::default();
+    assert_eq!(remedy.decide(&case), Ok(Vec::new()));
+    case.conditions.push(Condition {
+        type_name: "KernelDeadlock".into(),
+        status: ConditionStatus::True,
+        reason: "TaskHung".into(),
+        message: "m".into(),
+        since_ms: 1,
+    });
+    let cordon = Decision {
+        action: Action::Cordon,
+        reason: "sick".into(),
+    };
+    assert_eq!(remedy.decide(&case), Ok(vec![cordon]));
+    case.node.unschedulable = true;
+    assert_eq!(remedy.decide(&case), Ok(Vec::new()));
+}
+
+#[test]
+fn a_sidecar_sees_lines_and_pages_of_its_pods() {
+    let bench = Bench::new();
+    let spec = json!({"source": {"bundled": "echoes"}, "bind": {"pods": {"namespaces": ["web"]}}});
+    bench.load(spec.clone()).expect("loads");
+    let row = bench.host.sidecar_seats().borrow().clone();
+    let sidecar = &row[0].policy;
+    assert!(sidecar.selects("web", &Default::default()) && !sidecar.selects("db", &Default::default()));
+    assert!(sidecar.transforms_logs());
+    let endpoint = &sidecar.endpoints().expect("answers")[0];
+    assert_eq!(
+        (endpoint.listen_port, endpoint.listen_path.as_str()),
+        (9100, "/metrics")
+    );
+    assert_eq!(
+        (endpoint.upstream_port, endpoint.upstream_path.as_str()),
+        (8080, "/stats")
+    );
+    let context = StreamContext {
+        namespace: "web".into(),
+        pod: "p".into(),
+        ..StreamContext::default()
+    };
+    let line = |text: &str| sidecar::Line {
+        time_ms: 7,
+        stream: Stream::Stderr,
+        text: text.into(),
+    };
+    let mut stream = sidecar.open(&context).expect("opens");
+    assert_eq!(
+        stream.on_lines(vec![line("a"), line("ü")]),
+        Ok(vec![line("a"), line("ü")])
+    );
+    assert_eq!(stream.flush(), Ok(Vec::new()));
+    let page = Page {
+        content_type: "text/plain".into(),
+        body: "up 1".into(),
+    };
+    assert_eq!(sidecar.translate(&context, page.clone()), Ok(page));
+    // A stream outlives the revision that it was opened with.
+    let mut next = spec;
+    next["config"] = json!({"weight": 2});
+    assert!(bench.load(next).expect("swaps").changed);
+    assert_eq!(stream.on_lines(vec![line("b")]), Ok(vec![line("b")]));
 }
