@@ -72,6 +72,11 @@ impl Folders {
 
     /// A pod's log folder: `<namespace>_<name>_<uid>`.
     pub(crate) fn pod_logs(&self, pod: &Pod) -> PathBuf {
-        self.logs().join(format!("{}_{}_{}", spec::namespace(pod), spec::name(pod), spec::uid(pod)))
+        self.logs().join(format!(
+            "{}_{}_{}",
+            spec::namespace(pod),
+            spec::name(pod),
+            spec::uid(pod)
+        ))
     }
 }

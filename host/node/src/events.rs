@@ -56,11 +56,21 @@ impl Recorder {
     pub(crate) fn start(client: Client, node: &str) -> Self {
         let (queue, said) = mpsc::channel(QUEUE_MAX);
         tokio::spawn(write(client, node.to_owned(), said));
-        Self { queue, node: node.into() }
+        Self {
+            queue,
+            node: node.into(),
+        }
     }
 
     /// About a pod, or one container of it.
-    pub(crate) fn pod(&self, pod: &Pod, container: Option<&str>, warning: bool, reason: &str, message: String) {
+    pub(crate) fn pod(
+        &self,
+        pod: &Pod,
+        container: Option<&str>,
+        warning: bool,
+        reason: &str,
+        message: String,
+    ) {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         let init = container.is_some_and(|name| {
             let spec = pod.spec.as_ref();
@@ -101,7 +111,10 @@ impl Recorder {
 
     fn say(&self, mut said: Said) {
         if said.message.len() > MESSAGE_BYTES_MAX {
-            let cut = (0..=MESSAGE_BYTES_MAX).rev().find(|at| said.message.is_char_boundary(*at)).unwrap_or(0);
+            let cut = (0..=MESSAGE_BYTES_MAX)
+                .rev()
+                .find(|at| said.message.is_char_boundary(*at))
+                .unwrap_or(0);
             said.message.truncate(cut);
         }
         if let Err(error) = self.queue.try_send(said) {
@@ -127,17 +140,29 @@ async fn write(client: Client, node: String, mut said: mpsc::Receiver<Said>) {
         if known.len() >= KNOWN_MAX {
             known.clear();
         }
-        let namespace = if said.object.namespace.is_empty() { "default" } else { &said.object.namespace };
+        let namespace = if said.object.namespace.is_empty() {
+            "default"
+        } else {
+            &said.object.namespace
+        };
         let events: Api<Event> = Api::namespaced(client.clone(), namespace);
         if let Some(known) = known.get_mut(&said) {
             let patch = json!({ "count": known.count + 1, "lastTimestamp": Time(now) });
-            if events.patch(&known.name, &PatchParams::default(), &Patch::Merge(&patch)).await.is_ok() {
+            if events
+                .patch(&known.name, &PatchParams::default(), &Patch::Merge(&patch))
+                .await
+                .is_ok()
+            {
                 known.count += 1;
                 continue;
             }
         }
         serial += 1;
-        let name = format!("{}.{:x}", said.object.name, i128::from(serial) + now.as_nanosecond());
+        let name = format!(
+            "{}.{:x}",
+            said.object.name,
+            i128::from(serial) + now.as_nanosecond()
+        );
         let event = event(&said, &name, namespace, &node, now);
         match events.create(&PostParams::default(), &event).await {
             Ok(_) => {
@@ -186,7 +211,10 @@ fn event(said: &Said, name: &str, namespace: &str, node: &str, now: Timestamp) -
         first_timestamp: Some(Time(now)),
         last_timestamp: Some(Time(now)),
         event_time: None::<MicroTime>,
-        source: Some(EventSource { component: Some(COMPONENT.into()), host: Some(node.to_owned()) }),
+        source: Some(EventSource {
+            component: Some(COMPONENT.into()),
+            host: Some(node.to_owned()),
+        }),
         reporting_component: Some(COMPONENT.into()),
         reporting_instance: Some(node.to_owned()),
         ..Default::default()

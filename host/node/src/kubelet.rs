@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use capstan_client::Informer;
-use capstan_points::{Seating, Seats};
 use capstan_points::problem::Daemon;
 use capstan_points::sidecar::Sidecar;
+use capstan_points::{Seating, Seats};
 use capstan_runtime::Cri;
 use k8s_openapi::api::core::v1::{Pod, Service, Taint};
 use kube::runtime::watcher;
@@ -23,9 +23,9 @@ use crate::notify::Notify;
 use crate::pods::Pods;
 use crate::problem;
 use crate::references::References;
+use crate::registration::Registration;
 use crate::registration::machine::Machine;
 use crate::registration::object::{self, Identity};
-use crate::registration::Registration;
 use crate::server::Handler;
 use crate::sidecar::Sidecars;
 
@@ -146,7 +146,12 @@ impl Kubelet {
         let handler = Arc::new(Handler::new(Arc::clone(&node), pods.clone()));
         let (stop_pods, stopped) = oneshot::channel();
         let pods = tokio::spawn(Pods::new(node, pods).run(stopped));
-        Ok(Self { handler, stop_pods: Some(stop_pods), pods, tasks })
+        Ok(Self {
+            handler,
+            stop_pods: Some(stop_pods),
+            pods,
+            tasks,
+        })
     }
 
     /// The kubelet's own HTTP API.
@@ -175,23 +180,33 @@ impl Drop for Kubelet {
 
 fn check(options: &Options) -> Result<String> {
     if options.node_name.is_empty() {
-        return Err(Error::Option { name: "node_name", message: "is empty; give the node a DNS name".into() });
+        return Err(Error::Option {
+            name: "node_name",
+            message: "is empty; give the node a DNS name".into(),
+        });
     }
     for (name, amount) in &options.capacity {
-        amount.parse::<capstan_kinds::quantity::Quantity>().map_err(|error| Error::Option {
-            name: "capacity",
-            message: format!("{name}={amount}: {error}; use an amount such as 2, 500m or 4Gi"),
-        })?;
+        amount
+            .parse::<capstan_kinds::quantity::Quantity>()
+            .map_err(|error| Error::Option {
+                name: "capacity",
+                message: format!("{name}={amount}: {error}; use an amount such as 2, 500m or 4Gi"),
+            })?;
     }
     let internal = options.addresses.iter().find(|(type_, _)| type_ == "InternalIP");
-    internal.map(|(_, address)| address.clone()).ok_or_else(|| Error::Option {
-        name: "addresses",
-        message: "has no InternalIP; pods need one for status.hostIP".into(),
-    })
+    internal
+        .map(|(_, address)| address.clone())
+        .ok_or_else(|| Error::Option {
+            name: "addresses",
+            message: "has no InternalIP; pods need one for status.hostIP".into(),
+        })
 }
 
 fn make(folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder).map_err(|source| Error::Folder { path: folder.to_owned(), source })
+    std::fs::create_dir_all(folder).map_err(|source| Error::Folder {
+        path: folder.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]

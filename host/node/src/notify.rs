@@ -61,17 +61,24 @@ impl Notify {
                 return Self { inner: None };
             }
         };
-        let inner = Arc::new(Inner { inotify, folders: Mutex::default() });
+        let inner = Arc::new(Inner {
+            inotify,
+            folders: Mutex::default(),
+        });
         tokio::spawn(read(Arc::downgrade(&inner)));
         Self { inner: Some(inner) }
     }
 
     /// Listens to a folder that exists.
     pub(crate) fn folder(&self, folder: &Path) -> Changes {
-        let Some(inner) = &self.inner else { return Changes { tick: None } };
+        let Some(inner) = &self.inner else {
+            return Changes { tick: None };
+        };
         let mut folders = inner.folders.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(watched) = folders.get(folder) {
-            return Changes { tick: Some(watched.tick.subscribe()) };
+            return Changes {
+                tick: Some(watched.tick.subscribe()),
+            };
         }
         forget_unheard(inner, &mut folders);
         let flags = AddWatchFlags::IN_MODIFY
@@ -105,23 +112,37 @@ fn forget_unheard(inner: &Inner, folders: &mut HashMap<PathBuf, Watched>) {
 }
 
 async fn read(inner: std::sync::Weak<Inner>) {
-    let Some(descriptor) = inner.upgrade().and_then(|inner| inner.inotify.as_fd().try_clone_to_owned().ok()) else {
+    let Some(descriptor) = inner
+        .upgrade()
+        .and_then(|inner| inner.inotify.as_fd().try_clone_to_owned().ok())
+    else {
         return;
     };
-    #[expect(deprecated, reason = "the descriptor is owned by the AsyncFd; its replacement is unsafe")]
-    let Ok(ready) = AsyncFd::with_interest(descriptor, Interest::READABLE) else { return };
+    #[expect(
+        deprecated,
+        reason = "the descriptor is owned by the AsyncFd; its replacement is unsafe"
+    )]
+    let Ok(ready) = AsyncFd::with_interest(descriptor, Interest::READABLE) else {
+        return;
+    };
     loop {
-        let Ok(mut guard) = ready.readable().await else { return };
+        let Ok(mut guard) = ready.readable().await else {
+            return;
+        };
         let Some(inner) = inner.upgrade() else { return };
         let Ok(events) = inner.inotify.read_events() else {
             guard.clear_ready();
             continue;
         };
         let mut folders = inner.folders.lock().unwrap_or_else(PoisonError::into_inner);
-        let overflown = events.iter().any(|event| event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW));
+        let overflown = events
+            .iter()
+            .any(|event| event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW));
         folders.retain(|_, watched| {
             let mut of_this = events.iter().filter(|event| event.wd == watched.descriptor);
-            let gone = of_this.clone().any(|event| event.mask.contains(AddWatchFlags::IN_IGNORED));
+            let gone = of_this
+                .clone()
+                .any(|event| event.mask.contains(AddWatchFlags::IN_IGNORED));
             if overflown || of_this.next().is_some() {
                 watched.tick.send_modify(|count| *count += 1);
             }

@@ -113,7 +113,12 @@ impl Pods {
         for pod in pods {
             self.upsert(pod).await;
         }
-        let gone: Vec<String> = self.workers.keys().filter(|uid| !present.contains(*uid)).cloned().collect();
+        let gone: Vec<String> = self
+            .workers
+            .keys()
+            .filter(|uid| !present.contains(*uid))
+            .cloned()
+            .collect();
         for uid in gone {
             self.removed(&uid).await;
         }
@@ -178,17 +183,25 @@ impl Pods {
         for sandbox in &sandboxes {
             owners.insert(sandbox.id.as_str(), sandbox.metadata.uid.as_str());
             let state = u8::from(sandbox.state == SandboxState::Ready);
-            digests.entry(sandbox.metadata.uid.clone()).or_default().push((sandbox.id.clone(), state));
+            digests
+                .entry(sandbox.metadata.uid.clone())
+                .or_default()
+                .push((sandbox.id.clone(), state));
         }
         for container in self.node.cri.list_containers().await? {
-            let Some(uid) = owners.get(container.sandbox_id.as_str()) else { continue };
+            let Some(uid) = owners.get(container.sandbox_id.as_str()) else {
+                continue;
+            };
             let state = match container.state {
                 ContainerState::Created => 2,
                 ContainerState::Running => 3,
                 ContainerState::Exited => 4,
                 ContainerState::Unknown => 5,
             };
-            digests.entry((*uid).to_owned()).or_default().push((container.id, state));
+            digests
+                .entry((*uid).to_owned())
+                .or_default()
+                .push((container.id, state));
         }
         digests.values_mut().for_each(|digest| digest.sort());
         Ok(digests)

@@ -65,7 +65,10 @@ impl Handler {
                 let message = format!("this kubelet does not serve {:?} yet", parts[0]);
                 Err((StatusCode::NOT_IMPLEMENTED, message))
             }
-            _ => Err((StatusCode::NOT_FOUND, format!("the kubelet serves nothing at /{path}"))),
+            _ => Err((
+                StatusCode::NOT_FOUND,
+                format!("the kubelet serves nothing at /{path}"),
+            )),
         };
         answer.unwrap_or_else(|(status, message)| text(status, "text/plain", message))
     }
@@ -76,13 +79,16 @@ impl Handler {
             "kind": "PodList", "apiVersion": "v1", "metadata": {},
             "items": pods.iter().map(AsRef::as_ref).collect::<Vec<&Pod>>(),
         });
-        let body = serde_json::to_vec(&list).map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+        let body = serde_json::to_vec(&list)
+            .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
         Ok(text(StatusCode::OK, "application/json", body))
     }
 
     async fn metrics(&self) -> Response<ResponseBody> {
         let containers = self.node.cri.list_containers().await.unwrap_or_default();
-        let running = containers.iter().filter(|container| container.state == ContainerState::Running);
+        let running = containers
+            .iter()
+            .filter(|container| container.state == ContainerState::Running);
         let pods = self.pods.list().len();
         let mut body = format!(
             "# TYPE kubelet_running_containers gauge\nkubelet_running_containers {}\n\
@@ -91,12 +97,17 @@ impl Handler {
             running.clone().count()
         );
         for container in running {
-            let Ok(stats) = self.node.cri.container_stats(&container.id).await else { continue };
+            let Ok(stats) = self.node.cri.container_stats(&container.id).await else {
+                continue;
+            };
             let name = &container.metadata.name;
             let of = |key: &str| container.labels.get(key).map(String::as_str).unwrap_or_default();
             let (pod, namespace) = (of("io.kubernetes.pod.name"), of("io.kubernetes.pod.namespace"));
             let labels = format!("{{container=\"{name}\",namespace=\"{namespace}\",pod=\"{pod}\"}}");
-            body.push_str(&format!("container_memory_working_set_bytes{labels} {}\n", stats.memory_bytes));
+            body.push_str(&format!(
+                "container_memory_working_set_bytes{labels} {}\n",
+                stats.memory_bytes
+            ));
             let seconds = stats.cpu_usage_ns as f64 / 1e9;
             body.push_str(&format!("container_cpu_usage_seconds_total{labels} {seconds}\n"));
         }
@@ -110,16 +121,20 @@ impl Handler {
         container: &str,
         query: &HashMap<String, String>,
     ) -> Result<Response<ResponseBody>, Refusal> {
-        let pod = self
-            .pods
-            .get(Some(namespace), name)
-            .ok_or_else(|| (StatusCode::NOT_FOUND, format!("pod \"{namespace}/{name}\" not found on this node")))?;
+        let pod = self.pods.get(Some(namespace), name).ok_or_else(|| {
+            (
+                StatusCode::NOT_FOUND,
+                format!("pod \"{namespace}/{name}\" not found on this node"),
+            )
+        })?;
         if spec::container(&pod, container).is_none() {
             let message = format!("container \"{container}\" not found in pod \"{name}\"");
             return Err((StatusCode::NOT_FOUND, message));
         }
         let wanted = wanted(query, Timestamp::now()).map_err(|message| (StatusCode::BAD_REQUEST, message))?;
-        let previous = query.get("previous").is_some_and(|value| value == "true" || value == "1");
+        let previous = query
+            .get("previous")
+            .is_some_and(|value| value == "true" || value == "1");
         let (path, run) = self.log_file(&pod, container, previous).await?;
         if let Some(run) = &run {
             self.node.sidecars.settle(&run.id).await;
@@ -132,7 +147,9 @@ impl Handler {
             let message = format!("reading the log of container \"{container}\": {error}");
             (StatusCode::INTERNAL_SERVER_ERROR, message)
         };
-        let reader = opened.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)?;
+        let reader = opened
+            .map_err(|error| failed(io::Error::other(error)))?
+            .map_err(failed)?;
         let (chunks, body) = mpsc::channel::<io::Result<Bytes>>(CHUNKS_MAX);
         let alive = wanted.follow.then_some(run).flatten();
         tokio::spawn(pump(Arc::clone(&self.node), reader, path, alive, chunks));
@@ -153,14 +170,23 @@ impl Handler {
         let runs = self.node.cri.list_containers().await.unwrap_or_default();
         let uid = spec::uid(pod);
         let sandboxes = self.node.cri.list_pod_sandbox().await.unwrap_or_default();
-        let ours = |id: &str| sandboxes.iter().any(|sandbox| sandbox.id == id && sandbox.metadata.uid == uid);
-        let mut runs: Vec<ContainerStatus> =
-            runs.into_iter().filter(|run| run.metadata.name == container && ours(&run.sandbox_id)).collect();
+        let ours = |id: &str| {
+            sandboxes
+                .iter()
+                .any(|sandbox| sandbox.id == id && sandbox.metadata.uid == uid)
+        };
+        let mut runs: Vec<ContainerStatus> = runs
+            .into_iter()
+            .filter(|run| run.metadata.name == container && ours(&run.sandbox_id))
+            .collect();
         runs.sort_by_key(|run| std::cmp::Reverse(run.metadata.attempt));
         let place = usize::from(previous);
         let folder = self.node.folders.pod_logs(pod).join(container);
         if let Some(run) = runs.get(place) {
-            return Ok((folder.join(format!("{}.log", run.metadata.attempt)), Some(run.clone())));
+            return Ok((
+                folder.join(format!("{}.log", run.metadata.attempt)),
+                Some(run.clone()),
+            ));
         }
         let mut attempts: Vec<u32> = std::fs::read_dir(&folder)
             .into_iter()
@@ -173,17 +199,28 @@ impl Handler {
             return Ok((folder.join(format!("{attempt}.log")), None));
         }
         let name = spec::name(pod);
-        Err((StatusCode::BAD_REQUEST, if previous {
-            format!("previous terminated container \"{container}\" in pod \"{name}\" not found")
-        } else {
-            let statuses = pod.status.as_ref().map(|status| {
-                status.container_statuses.iter().chain(&status.init_container_statuses).flatten()
-            });
-            let waiting = statuses.into_iter().flatten().find(|status| status.name == container);
-            let reason = waiting.and_then(|status| status.state.as_ref()?.waiting.as_ref()?.reason.clone());
-            let reason = reason.unwrap_or_else(|| "ContainerCreating".into());
-            format!("container \"{container}\" in pod \"{name}\" is waiting to start: {reason}")
-        }))
+        Err((
+            StatusCode::BAD_REQUEST,
+            if previous {
+                format!("previous terminated container \"{container}\" in pod \"{name}\" not found")
+            } else {
+                let statuses = pod.status.as_ref().map(|status| {
+                    status
+                        .container_statuses
+                        .iter()
+                        .chain(&status.init_container_statuses)
+                        .flatten()
+                });
+                let waiting = statuses
+                    .into_iter()
+                    .flatten()
+                    .find(|status| status.name == container);
+                let reason =
+                    waiting.and_then(|status| status.state.as_ref()?.waiting.as_ref()?.reason.clone());
+                let reason = reason.unwrap_or_else(|| "ContainerCreating".into());
+                format!("container \"{container}\" in pod \"{name}\" is waiting to start: {reason}")
+            },
+        ))
     }
 }
 
@@ -221,7 +258,9 @@ async fn pump(
                 return;
             }
         }
-        let (Some(run), Some(changes)) = (&run, &mut changes) else { return };
+        let (Some(run), Some(changes)) = (&run, &mut changes) else {
+            return;
+        };
         if last_look {
             return;
         }
@@ -239,8 +278,12 @@ async fn pump(
     }
 }
 
-fn tokio_stream(receiver: mpsc::Receiver<io::Result<Bytes>>) -> impl futures::Stream<Item = io::Result<Bytes>> {
-    futures::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) })
+fn tokio_stream(
+    receiver: mpsc::Receiver<io::Result<Bytes>>,
+) -> impl futures::Stream<Item = io::Result<Bytes>> {
+    futures::stream::unfold(receiver, |mut receiver| async move {
+        Some((receiver.recv().await?, receiver))
+    })
 }
 
 /// The query's pairs; a later one wins.
@@ -250,7 +293,11 @@ fn query(text: &str) -> HashMap<String, String> {
 
 /// Understands a log request's query, with the field's name in every complaint.
 fn wanted(query: &HashMap<String, String>, now: Timestamp) -> Result<Wanted, String> {
-    let flag = |name: &str| query.get(name).is_some_and(|value| matches!(value.as_str(), "true" | "1" | ""));
+    let flag = |name: &str| {
+        query
+            .get(name)
+            .is_some_and(|value| matches!(value.as_str(), "true" | "1" | ""))
+    };
     let number = |name: &str| match query.get(name) {
         None => Ok(None),
         Some(value) => value
@@ -264,9 +311,10 @@ fn wanted(query: &HashMap<String, String>, now: Timestamp) -> Result<Wanted, Str
             let seconds = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
             Some(now.saturating_sub(seconds).unwrap_or(Timestamp::MIN))
         }
-        (None, Some(time)) => {
-            Some(time.parse().map_err(|_| format!("sinceTime: Invalid value: {time:?}: must be an RFC 3339 time"))?)
-        }
+        (None, Some(time)) => Some(
+            time.parse()
+                .map_err(|_| format!("sinceTime: Invalid value: {time:?}: must be an RFC 3339 time"))?,
+        ),
         (None, None) => None,
     };
     Ok(Wanted {
@@ -279,9 +327,14 @@ fn wanted(query: &HashMap<String, String>, now: Timestamp) -> Result<Wanted, Str
 }
 
 fn text(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<ResponseBody> {
-    let body = Full::new(body.into()).map_err(|never: Infallible| match never {}).boxed();
+    let body = Full::new(body.into())
+        .map_err(|never: Infallible| match never {})
+        .boxed();
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static(content_type),
+    );
     response
 }

@@ -41,7 +41,14 @@ pub(crate) struct Follower {
 impl Follower {
     /// Follows `path`, which need not be there yet; if it comes later it is read from its beginning.
     pub(crate) fn new(path: PathBuf, start: Start, line_bytes_max: usize) -> Self {
-        let mut follower = Self { path, start, open: None, pending: Vec::new(), line_bytes_max, skipping: false };
+        let mut follower = Self {
+            path,
+            start,
+            open: None,
+            pending: Vec::new(),
+            line_bytes_max,
+            skipping: false,
+        };
         let opened = follower.open();
         follower.start = Start::Beginning;
         if let Err(error) = opened {
@@ -56,7 +63,9 @@ impl Follower {
 
     /// The place after the last line given out, in the file that is open.
     pub(crate) fn position(&self) -> u64 {
-        self.open.as_ref().map_or(0, |open| open.offset - self.pending.len() as u64)
+        self.open
+            .as_ref()
+            .map_or(0, |open| open.offset - self.pending.len() as u64)
     }
 
     fn open(&mut self) -> io::Result<bool> {
@@ -71,7 +80,11 @@ impl Follower {
             Start::End => meta.len(),
             Start::At(offset) => offset.min(meta.len()),
         };
-        self.open = Some(Open { file, inode: (meta.dev(), meta.ino()), offset });
+        self.open = Some(Open {
+            file,
+            inode: (meta.dev(), meta.ino()),
+            offset,
+        });
         Ok(true)
     }
 
@@ -87,7 +100,9 @@ impl Follower {
             if self.open.is_none() && !self.open()? {
                 return Ok(lines);
             }
-            let Some(open) = &mut self.open else { return Ok(lines) };
+            let Some(open) = &mut self.open else {
+                return Ok(lines);
+            };
             let count = open.file.read_at(&mut block, open.offset)?;
             if count > 0 {
                 open.offset += count as u64;
@@ -127,7 +142,9 @@ impl Follower {
 
     /// At the end of the open file: whether there is more to read elsewhere.
     fn turn_page(&mut self, lines: &mut Vec<Vec<u8>>) -> io::Result<bool> {
-        let Some(open) = &mut self.open else { return Ok(false) };
+        let Some(open) = &mut self.open else {
+            return Ok(false);
+        };
         let length = open.file.metadata()?.len();
         if length > open.offset {
             return Ok(true);
@@ -162,13 +179,20 @@ mod tests {
     use std::io::Write;
 
     fn append(path: &Path, text: &str) {
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap();
         file.write_all(text.as_bytes()).unwrap();
     }
 
     fn read(follower: &mut Follower, lines_max: usize) -> Vec<String> {
         let lines = follower.read(lines_max).unwrap();
-        lines.into_iter().map(|line| String::from_utf8(line).unwrap()).collect()
+        lines
+            .into_iter()
+            .map(|line| String::from_utf8(line).unwrap())
+            .collect()
     }
 
     #[test]

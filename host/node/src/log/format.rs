@@ -21,7 +21,12 @@ pub(crate) fn parse(line: &[u8]) -> Option<Entry<'_>> {
         _ => return None,
     };
     let partial = parts.next()?.split(|byte| *byte == b':').next()? == b"P";
-    Some(Entry { time, stream, partial, text: parts.next().unwrap_or_default() })
+    Some(Entry {
+        time,
+        stream,
+        partial,
+        text: parts.next().unwrap_or_default(),
+    })
 }
 
 /// Writes an entry with its line end.
@@ -42,7 +47,11 @@ mod tests {
 
     #[test]
     fn entries_round_trip_and_garbage_is_none() {
-        for line in ["2026-01-01T00:00:00.5Z stdout F hello  world", "2026-01-01T00:00:00.5Z stderr P x", "t stdout F "] {
+        for line in [
+            "2026-01-01T00:00:00.5Z stdout F hello  world",
+            "2026-01-01T00:00:00.5Z stderr P x",
+            "t stdout F ",
+        ] {
             let entry = parse(line.as_bytes()).unwrap();
             let mut out = Vec::new();
             write(&mut out, entry);

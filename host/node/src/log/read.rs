@@ -182,7 +182,10 @@ mod tests {
         std::fs::write(folder.path().join("0.log.1"), "2026-01-01T00:00:01Z stdout F a\n").unwrap();
         let text = "2026-01-01T00:00:02Z stdout P b\n2026-01-01T00:00:02Z stdout F c\n2026-01-01T00:00:03Z stderr F d\n";
         std::fs::write(folder.path().join("0.log"), text).unwrap();
-        let tail = |lines| Wanted { tail_lines: Some(lines), ..Wanted::default() };
+        let tail = |lines| Wanted {
+            tail_lines: Some(lines),
+            ..Wanted::default()
+        };
         let cases = [
             (Wanted::default(), "a\nbc\nd\n"),
             (tail(0), ""),
@@ -191,9 +194,27 @@ mod tests {
             (tail(3), "bc\nd\n"),
             (tail(4), "a\nbc\nd\n"),
             (tail(9), "a\nbc\nd\n"),
-            (Wanted { limit_bytes: Some(4), ..Wanted::default() }, "a\nbc"),
-            (Wanted { since: Some("2026-01-01T00:00:03Z".parse().unwrap()), ..Wanted::default() }, "d\n"),
-            (Wanted { timestamps: true, ..tail(3) }, "2026-01-01T00:00:02Z bc\n2026-01-01T00:00:03Z d\n"),
+            (
+                Wanted {
+                    limit_bytes: Some(4),
+                    ..Wanted::default()
+                },
+                "a\nbc",
+            ),
+            (
+                Wanted {
+                    since: Some("2026-01-01T00:00:03Z".parse().unwrap()),
+                    ..Wanted::default()
+                },
+                "d\n",
+            ),
+            (
+                Wanted {
+                    timestamps: true,
+                    ..tail(3)
+                },
+                "2026-01-01T00:00:02Z bc\n2026-01-01T00:00:03Z d\n",
+            ),
         ];
         for (wanted, expected) in cases {
             assert_eq!(read(folder.path(), &wanted), expected, "{wanted:?}");

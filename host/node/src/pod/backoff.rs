@@ -36,10 +36,14 @@ impl Backoff {
     /// Records that an attempt follows a failure at `failed`.
     pub(crate) fn attempt(&mut self, failed: Timestamp) {
         self.entry = Some(match self.entry.take() {
-            Some(entry) if !expired(&entry, failed) => {
-                Entry { pause: (entry.pause * 2).min(PAUSE_MAX), updated: failed }
-            }
-            _ => Entry { pause: PAUSE_MIN, updated: failed },
+            Some(entry) if !expired(&entry, failed) => Entry {
+                pause: (entry.pause * 2).min(PAUSE_MAX),
+                updated: failed,
+            },
+            _ => Entry {
+                pause: PAUSE_MIN,
+                updated: failed,
+            },
         });
     }
 }
@@ -62,10 +66,14 @@ mod tests {
         let mut failed = at(0);
         let mut pauses = Vec::new();
         for _ in 0..8 {
-            let pause = backoff.waiting(failed, failed).map_or(0, |(_, pause)| pause.as_secs());
+            let pause = backoff
+                .waiting(failed, failed)
+                .map_or(0, |(_, pause)| pause.as_secs());
             pauses.push(pause);
             backoff.attempt(failed);
-            failed = failed.saturating_add(SignedDuration::from_secs(pause + 1)).unwrap();
+            failed = failed
+                .saturating_add(SignedDuration::from_secs(pause + 1))
+                .unwrap();
         }
         assert_eq!(pauses, [0, 10, 20, 40, 80, 160, 300, 300]);
     }
@@ -75,7 +83,10 @@ mod tests {
         let mut backoff = Backoff::default();
         backoff.attempt(at(0));
         backoff.attempt(at(20));
-        assert_eq!(backoff.waiting(at(620), at(620)).map(|(until, _)| until), Some(at(640)));
+        assert_eq!(
+            backoff.waiting(at(620), at(620)).map(|(until, _)| until),
+            Some(at(640))
+        );
         assert_eq!(backoff.waiting(at(621), at(621)), None);
     }
 }

@@ -29,16 +29,24 @@ pub(crate) struct Parts<'a> {
 }
 
 /// The whole configuration; the error names what in the spec cannot be had.
-pub(crate) fn container_config(pod: &Pod, container: &Container, parts: Parts<'_>) -> Result<ContainerConfig, String> {
+pub(crate) fn container_config(
+    pod: &Pod,
+    container: &Container,
+    parts: Parts<'_>,
+) -> Result<ContainerConfig, String> {
     let lookup = |name: &str| {
         let found = parts.environment.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.clone())
     };
-    let expanded = |list: &Option<Vec<String>>| list.iter().flatten().map(|text| expand(text, lookup)).collect();
+    let expanded =
+        |list: &Option<Vec<String>>| list.iter().flatten().map(|text| expand(text, lookup)).collect();
     let security = container.security_context.as_ref();
     let pod_security = spec::spec(pod).security_context.as_ref();
     Ok(ContainerConfig {
-        metadata: ContainerMetadata { name: container.name.clone(), attempt: parts.attempt },
+        metadata: ContainerMetadata {
+            name: container.name.clone(),
+            attempt: parts.attempt,
+        },
         image: parts.image.to_owned(),
         command: expanded(&container.command),
         args: expanded(&container.args),
@@ -51,7 +59,9 @@ pub(crate) fn container_config(pod: &Pod, container: &Container, parts: Parts<'_
         tty: container.tty == Some(true),
         stdin: container.stdin == Some(true),
         resources: resources(container)?,
-        run_as_user: security.and_then(|own| own.run_as_user).or(pod_security.and_then(|of_pod| of_pod.run_as_user)),
+        run_as_user: security
+            .and_then(|own| own.run_as_user)
+            .or(pod_security.and_then(|of_pod| of_pod.run_as_user)),
         readonly_rootfs: security.and_then(|own| own.read_only_root_filesystem) == Some(true),
         privileged: security.and_then(|own| own.privileged) == Some(true),
         ports: container
@@ -86,7 +96,10 @@ fn mounts(
     let mut mounts = Vec::new();
     for mount in container.volume_mounts.iter().flatten() {
         let volume = volumes.get(&mount.name).ok_or_else(|| {
-            format!("volumeMount {:?} of container {:?} names no volume of the pod", mount.name, container.name)
+            format!(
+                "volumeMount {:?} of container {:?} names no volume of the pod",
+                mount.name, container.name
+            )
         })?;
         mounts.push(Mount {
             container_path: mount.mount_path.clone(),
@@ -107,23 +120,36 @@ fn sub_path(mount: &VolumeMount, lookup: impl Fn(&str) -> Option<String>) -> Res
         _ => return Ok(None),
     };
     let path = Path::new(&text);
-    if path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+    if path
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+    {
         return Ok(Some(path.to_owned()));
     }
-    Err(format!("subPath {text:?} of volumeMount {:?} must be relative and may not contain \"..\"", mount.name))
+    Err(format!(
+        "subPath {text:?} of volumeMount {:?} must be relative and may not contain \"..\"",
+        mount.name
+    ))
 }
 
 fn resources(container: &Container) -> Result<LinuxContainerResources, String> {
     let resources = container.resources.as_ref();
-    let amount = |map: Option<&BTreeMap<_, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>, name: &str| {
-        let Some(quantity) = map.and_then(|map| map.get(name)) else { return Ok(None) };
+    let amount = |map: Option<&BTreeMap<_, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>,
+                  name: &str| {
+        let Some(quantity) = map.and_then(|map| map.get(name)) else {
+            return Ok(None);
+        };
         let parsed = quantity.0.parse::<Quantity>();
-        parsed.map(Some).map_err(|error| format!("{name} of container {:?}: {error}", container.name))
+        parsed
+            .map(Some)
+            .map_err(|error| format!("{name} of container {:?}: {error}", container.name))
     };
     let limits = resources.and_then(|resources| resources.limits.as_ref());
     let requests = resources.and_then(|resources| resources.requests.as_ref());
     let cpu_limit = amount(limits, "cpu")?.map(|cpu| cpu.milli_value());
-    let cpu_request = amount(requests, "cpu")?.map(|cpu| cpu.milli_value()).or(cpu_limit);
+    let cpu_request = amount(requests, "cpu")?
+        .map(|cpu| cpu.milli_value())
+        .or(cpu_limit);
     Ok(LinuxContainerResources {
         cpu_quota_us: cpu_limit.map_or(0, |milli| (milli * CPU_PERIOD_US / 1000).max(1000)),
         cpu_period_us: if cpu_limit.is_some() { CPU_PERIOD_US } else { 0 },
@@ -156,9 +182,15 @@ mod tests {
             "resources": { "limits": { "cpu": "500m", "memory": "1Mi" }, "requests": { "cpu": "250m" } },
             "ports": [{ "containerPort": 80 }, { "containerPort": 53, "protocol": "UDP" }] }))
         .unwrap();
-        assert_eq!((made.command, made.args), (vec!["run".to_owned(), "1".into()], vec!["$(B)".to_owned()]));
+        assert_eq!(
+            (made.command, made.args),
+            (vec!["run".to_owned(), "1".into()], vec!["$(B)".to_owned()])
+        );
         assert_eq!(made.mounts[0].host_path, Path::new("/host/v/x/1"));
-        assert_eq!((made.resources.cpu_quota_us, made.resources.cpu_shares), (50_000, 256));
+        assert_eq!(
+            (made.resources.cpu_quota_us, made.resources.cpu_shares),
+            (50_000, 256)
+        );
         assert_eq!(made.resources.memory_limit_bytes, 1 << 20);
         assert_eq!(made.ports, [80]);
     }
@@ -170,7 +202,10 @@ mod tests {
             json!({ "name": "v", "mountPath": "/d", "subPath": "/etc" }),
             json!({ "name": "none", "mountPath": "/d" }),
         ] {
-            assert!(config(json!({ "name": "c", "volumeMounts": [mount] })).is_err(), "{mount}");
+            assert!(
+                config(json!({ "name": "c", "volumeMounts": [mount] })).is_err(),
+                "{mount}"
+            );
         }
     }
 }

@@ -26,7 +26,11 @@ pub(crate) fn field(pod: &Pod, facts: &Facts, path: &str) -> Result<String, Stri
             "metadata.annotations" => &meta.annotations,
             _ => return Err(unknown(path)),
         };
-        return Ok(values.as_ref().and_then(|values| values.get(key)).cloned().unwrap_or_default());
+        return Ok(values
+            .as_ref()
+            .and_then(|values| values.get(key))
+            .cloned()
+            .unwrap_or_default());
     }
     Ok(match path {
         "metadata.name" => spec::name(pod).to_owned(),
@@ -56,7 +60,11 @@ fn subscript(path: &str) -> Option<(&str, &str)> {
 }
 
 fn lines(map: Option<&BTreeMap<String, String>>) -> String {
-    let lines: Vec<String> = map.into_iter().flatten().map(|(key, value)| format!("{key}={value:?}")).collect();
+    let lines: Vec<String> = map
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={value:?}"))
+        .collect();
     lines.join("\n")
 }
 
@@ -67,26 +75,52 @@ pub(crate) fn resource(
     selector: &ResourceFieldSelector,
     own_container: Option<&str>,
 ) -> Result<String, String> {
-    let name = selector.container_name.as_deref().filter(|name| !name.is_empty()).or(own_container);
-    let container = name
-        .and_then(|name| spec::container(pod, name))
-        .ok_or_else(|| format!("resourceFieldRef: no container named {:?}", name.unwrap_or_default()))?;
-    let (list, resource) = selector.resource.split_once('.').ok_or_else(|| unsupported(&selector.resource))?;
+    let name = selector
+        .container_name
+        .as_deref()
+        .filter(|name| !name.is_empty())
+        .or(own_container);
+    let container = name.and_then(|name| spec::container(pod, name)).ok_or_else(|| {
+        format!(
+            "resourceFieldRef: no container named {:?}",
+            name.unwrap_or_default()
+        )
+    })?;
+    let (list, resource) = selector
+        .resource
+        .split_once('.')
+        .ok_or_else(|| unsupported(&selector.resource))?;
     let resources = container.resources.as_ref();
-    let limit = resources.and_then(|r| r.limits.as_ref()).and_then(|map| map.get(resource));
+    let limit = resources
+        .and_then(|r| r.limits.as_ref())
+        .and_then(|map| map.get(resource));
     let amount = match list {
-        "limits" => limit.map(|quantity| quantity.0.clone()).or_else(|| facts.allocatable.get(resource).cloned()),
+        "limits" => limit
+            .map(|quantity| quantity.0.clone())
+            .or_else(|| facts.allocatable.get(resource).cloned()),
         "requests" => {
-            let request = resources.and_then(|r| r.requests.as_ref()).and_then(|map| map.get(resource));
+            let request = resources
+                .and_then(|r| r.requests.as_ref())
+                .and_then(|map| map.get(resource));
             request.or(limit).map(|quantity| quantity.0.clone())
         }
         _ => return Err(unsupported(&selector.resource)),
     };
-    let parse = |text: &str| text.parse::<Quantity>().map_err(|error| format!("quantity {text:?}: {error}"));
+    let parse = |text: &str| {
+        text.parse::<Quantity>()
+            .map_err(|error| format!("quantity {text:?}: {error}"))
+    };
     let amount = parse(amount.as_deref().unwrap_or("0"))?;
-    let divisor = selector.divisor.as_ref().map(|quantity| quantity.0.as_str()).filter(|text| !matches!(*text, "" | "0"));
+    let divisor = selector
+        .divisor
+        .as_ref()
+        .map(|quantity| quantity.0.as_str())
+        .filter(|text| !matches!(*text, "" | "0"));
     let divisor = parse(divisor.unwrap_or("1"))?;
-    let (amount, divisor) = (i128::from(amount.milli_value()), i128::from(divisor.milli_value()));
+    let (amount, divisor) = (
+        i128::from(amount.milli_value()),
+        i128::from(divisor.milli_value()),
+    );
     if divisor <= 0 {
         return Err("resourceFieldRef: the divisor must be positive".into());
     }
@@ -113,7 +147,10 @@ mod tests {
 
     #[test]
     fn fields_by_path() {
-        let facts = Facts { pod_ip: "10.1.1.1".into(), ..Default::default() };
+        let facts = Facts {
+            pod_ip: "10.1.1.1".into(),
+            ..Default::default()
+        };
         for (path, expected) in [
             ("metadata.labels['app/x']", "a"),
             ("metadata.labels", "app/x=\"a\"\nb=\"q\\\"\""),
@@ -122,7 +159,11 @@ mod tests {
         ] {
             assert_eq!(field(&pod(), &facts, path).as_deref(), Ok(expected), "{path}");
         }
-        assert!(field(&pod(), &facts, "spec.oops").unwrap_err().contains("spec.oops"));
+        assert!(
+            field(&pod(), &facts, "spec.oops")
+                .unwrap_err()
+                .contains("spec.oops")
+        );
     }
 
     #[test]
@@ -139,10 +180,16 @@ mod tests {
         ] {
             let selector = ResourceFieldSelector {
                 resource: resource_name.into(),
-                divisor: Some(k8s_openapi::apimachinery::pkg::api::resource::Quantity(divisor.into())),
+                divisor: Some(k8s_openapi::apimachinery::pkg::api::resource::Quantity(
+                    divisor.into(),
+                )),
                 container_name: None,
             };
-            assert_eq!(resource(&pod(), &facts, &selector, Some("c")).as_deref(), Ok(expected), "{resource_name}");
+            assert_eq!(
+                resource(&pod(), &facts, &selector, Some("c")).as_deref(),
+                Ok(expected),
+                "{resource_name}"
+            );
         }
     }
 }

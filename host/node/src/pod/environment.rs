@@ -44,9 +44,24 @@ pub(crate) fn references(container: &Container) -> (Vec<String>, Vec<String>) {
         maps.extend(from.config_map_ref.iter().map(|reference| reference.name.clone()));
         secrets.extend(from.secret_ref.iter().map(|reference| reference.name.clone()));
     }
-    for source in container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref()) {
-        maps.extend(source.config_map_key_ref.iter().map(|reference| reference.name.clone()));
-        secrets.extend(source.secret_key_ref.iter().map(|reference| reference.name.clone()));
+    for source in container
+        .env
+        .iter()
+        .flatten()
+        .filter_map(|variable| variable.value_from.as_ref())
+    {
+        maps.extend(
+            source
+                .config_map_key_ref
+                .iter()
+                .map(|reference| reference.name.clone()),
+        );
+        secrets.extend(
+            source
+                .secret_key_ref
+                .iter()
+                .map(|reference| reference.name.clone()),
+        );
     }
     (maps, secrets)
 }
@@ -73,7 +88,10 @@ pub(crate) fn environment(
             && let Some(secret) = referred.secret(&reference.name, reference.optional == Some(true))?
         {
             for (key, value) in secret.data.iter().flatten() {
-                all.set(format!("{prefix}{key}"), String::from_utf8_lossy(&value.0).into_owned());
+                all.set(
+                    format!("{prefix}{key}"),
+                    String::from_utf8_lossy(&value.0).into_owned(),
+                );
             }
         }
     }
@@ -136,9 +154,16 @@ fn sourced(
     if let Some(reference) = &source.config_map_key_ref {
         let optional = reference.optional == Some(true);
         let map = referred.config_map(&reference.name, optional)?;
-        let value = map.and_then(|map| map.data.as_ref()?.get(&reference.key)).cloned();
+        let value = map
+            .and_then(|map| map.data.as_ref()?.get(&reference.key))
+            .cloned();
         return present(value, optional, || {
-            format!("couldn't find key {} in ConfigMap {}/{}", reference.key, super::spec::namespace(pod), reference.name)
+            format!(
+                "couldn't find key {} in ConfigMap {}/{}",
+                reference.key,
+                super::spec::namespace(pod),
+                reference.name
+            )
         });
     }
     if let Some(reference) = &source.secret_key_ref {
@@ -148,13 +173,22 @@ fn sourced(
             .and_then(|secret| secret.data.as_ref()?.get(&reference.key))
             .map(|value| String::from_utf8_lossy(&value.0).into_owned());
         return present(value, optional, || {
-            format!("couldn't find key {} in Secret {}/{}", reference.key, super::spec::namespace(pod), reference.name)
+            format!(
+                "couldn't find key {} in Secret {}/{}",
+                reference.key,
+                super::spec::namespace(pod),
+                reference.name
+            )
         });
     }
     Err("valueFrom: use fieldRef, resourceFieldRef, configMapKeyRef or secretKeyRef".into())
 }
 
-fn present(value: Option<String>, optional: bool, missing: impl Fn() -> String) -> Result<Option<String>, String> {
+fn present(
+    value: Option<String>,
+    optional: bool,
+    missing: impl Fn() -> String,
+) -> Result<Option<String>, String> {
     match value {
         None if !optional => Err(missing()),
         value => Ok(value),
@@ -179,10 +213,20 @@ pub(crate) fn service_variables(pod: &Pod, services: &[Arc<Service>]) -> BTreeMa
 
 fn one_service(name: &str, service: &Service, variables: &mut BTreeMap<String, String>) {
     let Some(spec) = &service.spec else { return };
-    let Some(address) = spec.cluster_ip.as_deref().filter(|ip| !matches!(*ip, "" | "None")) else { return };
+    let Some(address) = spec
+        .cluster_ip
+        .as_deref()
+        .filter(|ip| !matches!(*ip, "" | "None"))
+    else {
+        return;
+    };
     let upper = |text: &str| text.to_uppercase().replace('-', "_");
     let prefix = upper(name);
-    let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+    let host = if address.contains(':') {
+        format!("[{address}]")
+    } else {
+        address.to_owned()
+    };
     variables.insert(format!("{prefix}_SERVICE_HOST"), address.to_owned());
     for (place, port) in spec.ports.iter().flatten().enumerate() {
         let protocol = port.protocol.as_deref().unwrap_or("TCP");
@@ -192,7 +236,10 @@ fn one_service(name: &str, service: &Service, variables: &mut BTreeMap<String, S
             variables.insert(format!("{prefix}_PORT"), url.clone());
         }
         if let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) {
-            variables.insert(format!("{prefix}_SERVICE_PORT_{}", upper(name)), port.port.to_string());
+            variables.insert(
+                format!("{prefix}_SERVICE_PORT_{}", upper(name)),
+                port.port.to_string(),
+            );
         }
         let port_prefix = format!("{prefix}_PORT_{}_{}", port.port, protocol.to_uppercase());
         variables.insert(port_prefix.clone(), url);

@@ -20,11 +20,24 @@ fn referred() -> Referred {
 
 fn check(container: serde_json::Value, expected: Result<&[(&str, &str)], &str>) {
     let pod = pod(container);
-    let facts = Facts { node_name: "node".into(), ..Default::default() };
+    let facts = Facts {
+        node_name: "node".into(),
+        ..Default::default()
+    };
     let services = [("WEB_SERVICE_HOST".to_owned(), "10.0.0.9".to_owned())].into();
-    let got = environment(&pod, &super::super::spec::containers(&pod)[0], &facts, &referred(), &services);
+    let got = environment(
+        &pod,
+        &super::super::spec::containers(&pod)[0],
+        &facts,
+        &referred(),
+        &services,
+    );
     let expected = expected
-        .map(|list| list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>())
+        .map(|list| {
+            list.iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect::<Vec<_>>()
+        })
         .map_err(str::to_owned);
     assert_eq!(got, expected);
 }
@@ -60,8 +73,14 @@ fn what_is_missing_is_named() {
             "valueFrom": { "configMapKeyRef": { "name": map, "key": key } } }] })
     };
     check(key("gone", "k"), Err("configmap \"gone\" not found"));
-    check(key("map", "nope"), Err("couldn't find key nope in ConfigMap n/map"));
-    check(json!({ "name": "c", "envFrom": [{ "secretRef": { "name": "none" } }] }), Err("secret \"none\" not found"));
+    check(
+        key("map", "nope"),
+        Err("couldn't find key nope in ConfigMap n/map"),
+    );
+    check(
+        json!({ "name": "c", "envFrom": [{ "secretRef": { "name": "none" } }] }),
+        Err("secret \"none\" not found"),
+    );
 }
 
 #[test]
@@ -75,7 +94,10 @@ fn services_show_as_the_original_writes_them() {
         "metadata": { "name": "none", "namespace": "n" }, "spec": { "clusterIP": "None" }
     }))
     .unwrap();
-    let variables = service_variables(&pod(json!({ "name": "c" })), &[Arc::new(service), Arc::new(headless)]);
+    let variables = service_variables(
+        &pod(json!({ "name": "c" })),
+        &[Arc::new(service), Arc::new(headless)],
+    );
     let expected: BTreeMap<String, String> = [
         ("MY_WEB_SERVICE_HOST", "10.0.0.7"),
         ("MY_WEB_SERVICE_PORT", "80"),

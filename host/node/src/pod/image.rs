@@ -38,39 +38,69 @@ pub(crate) fn registry(image: &str) -> &str {
 }
 
 /// The first credentials among the pull secrets that fit the image.
-pub(crate) fn credentials<'a>(image: &str, secrets: impl IntoIterator<Item = &'a Secret>) -> Option<AuthConfig> {
+pub(crate) fn credentials<'a>(
+    image: &str,
+    secrets: impl IntoIterator<Item = &'a Secret>,
+) -> Option<AuthConfig> {
     secrets.into_iter().find_map(|secret| of_secret(image, secret))
 }
 
 fn of_secret(image: &str, secret: &Secret) -> Option<AuthConfig> {
     let data = secret.data.as_ref()?;
     let servers = match data.get(".dockerconfigjson") {
-        Some(config) => serde_json::from_slice::<Value>(&config.0).ok()?.get("auths")?.clone(),
+        Some(config) => serde_json::from_slice::<Value>(&config.0)
+            .ok()?
+            .get("auths")?
+            .clone(),
         None => serde_json::from_slice(&data.get(".dockercfg")?.0).ok()?,
     };
-    let matching = servers.as_object()?.iter().filter(|(server, _)| fits(server, image));
+    let matching = servers
+        .as_object()?
+        .iter()
+        .filter(|(server, _)| fits(server, image));
     let (_, entry) = matching.max_by_key(|(server, _)| server.len())?;
     let text = |key: &str| entry.get(key).and_then(Value::as_str).map(str::to_owned);
     if let (Some(username), Some(password)) = (text("username"), text("password")) {
         return Some(AuthConfig { username, password });
     }
-    let decoded = base64::engine::general_purpose::STANDARD.decode(text("auth")?.trim()).ok()?;
+    let decoded = base64::engine::general_purpose::STANDARD
+        .decode(text("auth")?.trim())
+        .ok()?;
     let decoded = String::from_utf8(decoded).ok()?;
     let (username, password) = decoded.split_once(':')?;
-    Some(AuthConfig { username: username.to_owned(), password: password.to_owned() })
+    Some(AuthConfig {
+        username: username.to_owned(),
+        password: password.to_owned(),
+    })
 }
 
 /// Whether an entry like `https://registry.example/v1/` or `registry.example/team` is for this image.
 fn fits(server: &str, image: &str) -> bool {
-    let server = server.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
+    let server = server
+        .trim_start_matches("https://")
+        .trim_start_matches("http://")
+        .trim_end_matches('/');
     let (host, path) = server.split_once('/').unwrap_or((server, ""));
-    let host = if host == "index.docker.io" { "docker.io" } else { host };
+    let host = if host == "index.docker.io" {
+        "docker.io"
+    } else {
+        host
+    };
     if host != registry(image) {
         return false;
     }
-    let path = path.trim_start_matches("v1").trim_start_matches("v2").trim_matches('/');
-    let repository = image.strip_prefix(host).map_or(image, |rest| rest.trim_start_matches('/'));
-    path.is_empty() || repository == path || repository.strip_prefix(path).is_some_and(|rest| rest.starts_with(['/', ':', '@']))
+    let path = path
+        .trim_start_matches("v1")
+        .trim_start_matches("v2")
+        .trim_matches('/');
+    let repository = image
+        .strip_prefix(host)
+        .map_or(image, |rest| rest.trim_start_matches('/'));
+    path.is_empty()
+        || repository == path
+        || repository
+            .strip_prefix(path)
+            .is_some_and(|rest| rest.starts_with(['/', ':', '@']))
 }
 
 #[cfg(test)]
@@ -87,7 +117,10 @@ mod tests {
             ("nginx:1.2", PullPolicy::IfNotPresent),
             ("nginx@sha256:aa", PullPolicy::IfNotPresent),
         ] {
-            let container = Container { image: Some(image.into()), ..Default::default() };
+            let container = Container {
+                image: Some(image.into()),
+                ..Default::default()
+            };
             assert_eq!(pull_policy(&container), policy, "{image}");
         }
     }
@@ -101,7 +134,13 @@ mod tests {
         }})
         .to_string();
         let secret = Secret {
-            data: Some([(".dockerconfigjson".to_owned(), k8s_openapi::ByteString(config.into_bytes()))].into()),
+            data: Some(
+                [(
+                    ".dockerconfigjson".to_owned(),
+                    k8s_openapi::ByteString(config.into_bytes()),
+                )]
+                .into(),
+            ),
             ..Default::default()
         };
         let user = |image| credentials(image, [&secret]).map(|auth| auth.username);

@@ -50,8 +50,12 @@ pub(crate) struct Failure {
 impl Failure {
     /// Reason and message of the waiting state as it stands at `now`.
     pub(crate) fn shown(&self, now: Timestamp) -> (String, String) {
-        if self.kind == FailureKind::Image && self.reason == "ErrImagePull" && now >= self.back_off_shown_at() {
-            let message = format!("Back-off pulling image \"{}\": {}: {}", self.image, self.reason, self.message);
+        if self.kind == FailureKind::Image && self.reason == "ErrImagePull" && now >= self.back_off_shown_at()
+        {
+            let message = format!(
+                "Back-off pulling image \"{}\": {}: {}",
+                self.image, self.reason, self.message
+            );
             return ("ImagePullBackOff".into(), message);
         }
         (self.reason.clone(), self.message.clone())
@@ -59,7 +63,9 @@ impl Failure {
 
     /// When `shown` changes.
     pub(crate) fn back_off_shown_at(&self) -> Timestamp {
-        self.failed_at.saturating_add(SHOW_PULL_ERROR).unwrap_or(self.failed_at)
+        self.failed_at
+            .saturating_add(SHOW_PULL_ERROR)
+            .unwrap_or(self.failed_at)
     }
 }
 
@@ -79,9 +85,14 @@ pub(crate) enum Volumes {
     /// Not made yet; not before the given time where an attempt failed.
     #[default]
     Pending,
-    Failed { retry_at: Timestamp },
+    Failed {
+        retry_at: Timestamp,
+    },
     /// Host path of each by name; to be written again at a time where tokens run out.
-    Ready { paths: BTreeMap<String, PathBuf>, refresh_at: Option<Timestamp> },
+    Ready {
+        paths: BTreeMap<String, PathBuf>,
+        refresh_at: Option<Timestamp>,
+    },
 }
 
 /// All that one pod worker remembers.
@@ -103,7 +114,9 @@ impl Memory {
     }
 
     pub(crate) fn container_busy(&self, name: &str) -> bool {
-        self.busy.iter().any(|key| matches!(key, Key::Container(busy) if busy == name))
+        self.busy
+            .iter()
+            .any(|key| matches!(key, Key::Container(busy) if busy == name))
     }
 
     pub(crate) fn failure(&self, name: &str) -> Option<&Failure> {

@@ -35,7 +35,11 @@ pub(crate) struct StartFailure {
 
 impl StartFailure {
     fn new(kind: FailureKind, reason: &str, message: impl Into<String>) -> Self {
-        Self { kind, reason: reason.to_owned(), message: message.into() }
+        Self {
+            kind,
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
     }
 }
 
@@ -44,7 +48,10 @@ impl StartFailure {
 pub(crate) enum Outcome {
     Volumes(Result<Made, String>),
     Sandbox(Result<(), String>),
-    Started { container: String, result: Result<(), StartFailure> },
+    Started {
+        container: String,
+        result: Result<(), StartFailure>,
+    },
     /// Stopped or removed; the runtime says the rest.
     Done(Result<(), String>),
     /// The API server's view after a status patch.
@@ -65,10 +72,24 @@ pub(crate) fn hold_references(node: &Node, pod: &Pod) -> Holds {
         maps.extend(more_maps);
         secrets.extend(more_secrets);
     }
-    secrets.extend(spec::spec(pod).image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()));
-    let maps = maps.into_iter().map(|name| Reference::ConfigMap { namespace: namespace.clone(), name });
-    let secrets = secrets.into_iter().map(|name| Reference::Secret { namespace: namespace.clone(), name });
-    maps.chain(secrets).map(|reference| (reference.clone(), node.references.hold(&reference))).collect()
+    secrets.extend(
+        spec::spec(pod)
+            .image_pull_secrets
+            .iter()
+            .flatten()
+            .map(|secret| secret.name.clone()),
+    );
+    let maps = maps.into_iter().map(|name| Reference::ConfigMap {
+        namespace: namespace.clone(),
+        name,
+    });
+    let secrets = secrets.into_iter().map(|name| Reference::Secret {
+        namespace: namespace.clone(),
+        name,
+    });
+    maps.chain(secrets)
+        .map(|reference| (reference.clone(), node.references.hold(&reference)))
+        .collect()
 }
 
 /// The objects as they are now.
@@ -77,7 +98,9 @@ async fn gather(holds: &Holds) -> Result<Referred, String> {
     for (reference, hold) in holds {
         match reference {
             Reference::ConfigMap { name, .. } => {
-                referred.config_maps.insert(name.clone(), hold.config_map().await?);
+                referred
+                    .config_maps
+                    .insert(name.clone(), hold.config_map().await?);
             }
             Reference::Secret { name, .. } => {
                 referred.secrets.insert(name.clone(), hold.secret().await?);
@@ -89,6 +112,9 @@ async fn gather(holds: &Holds) -> Result<Referred, String> {
 
 pub(crate) async fn make_volumes(node: Arc<Node>, pod: Arc<Pod>, holds: Arc<Holds>) -> Outcome {
     let made = async {
+        // The first gathering waits for first lists, so that the mark is set on objects that are there.
+        gather(&holds).await?;
+        holds.values().for_each(Hold::mark_read);
         let referred = gather(&holds).await?;
         let folder = node.folders.volumes(&pod);
         volume::make(&node.client, &pod, &node.facts(""), &referred, &folder).await
@@ -104,9 +130,19 @@ pub(crate) async fn run_sandbox(node: Arc<Node>, pod: Arc<Pod>, attempt: u32) ->
             namespace: spec::namespace(&pod).to_owned(),
             attempt,
         },
-        hostname: spec::spec(&pod).hostname.clone().unwrap_or_else(|| spec::name(&pod).chars().take(63).collect()),
+        hostname: spec::spec(&pod)
+            .hostname
+            .clone()
+            .unwrap_or_else(|| spec::name(&pod).chars().take(63).collect()),
         log_directory: node.folders.pod_logs(&pod),
-        labels: pod.metadata.labels.clone().into_iter().flatten().chain(container_config::labels(&pod, "")).collect(),
+        labels: pod
+            .metadata
+            .labels
+            .clone()
+            .into_iter()
+            .flatten()
+            .chain(container_config::labels(&pod, ""))
+            .collect(),
         annotations: pod.metadata.annotations.clone().unwrap_or_default(),
         host_network: spec::host_network(&pod),
         runtime_handler: spec::spec(&pod).runtime_class_name.clone().unwrap_or_default(),
@@ -135,11 +171,16 @@ impl Start {
         {
             self.say(true, "Failed", format!("Error: {}", failure.message));
         }
-        Outcome::Started { container: self.container.name, result }
+        Outcome::Started {
+            container: self.container.name,
+            result,
+        }
     }
 
     fn say(&self, warning: bool, reason: &str, message: String) {
-        self.node.recorder.pod(&self.pod, Some(&self.container.name), warning, reason, message);
+        self.node
+            .recorder
+            .pod(&self.pod, Some(&self.container.name), warning, reason, message);
     }
 
     async fn start(&self) -> Result<(), StartFailure> {
@@ -151,7 +192,10 @@ impl Start {
         let facts = self.node.facts(&self.pod_ip);
         let environment =
             environment(&self.pod, &self.container, &facts, &referred, &services).map_err(config_failure)?;
-        let log_path = self.node.sidecars.log_path(&self.pod, &self.container.name, self.attempt);
+        let log_path = self
+            .node
+            .sidecars
+            .log_path(&self.pod, &self.container.name, self.attempt);
         let parts = Parts {
             attempt: self.attempt,
             image: &image,
@@ -169,12 +213,20 @@ impl Start {
             .create_container(&self.sandbox, config)
             .await
             .map_err(|error| refused("CreateContainerError", error))?;
-        self.say(false, "Created", format!("Created container: {}", self.container.name));
+        self.say(
+            false,
+            "Created",
+            format!("Created container: {}", self.container.name),
+        );
         if let Err(error) = cri.start_container(&id).await {
             let _ = cri.remove_container(&id).await;
             return Err(refused("RunContainerError", error));
         }
-        self.say(false, "Started", format!("Started container {}", self.container.name));
+        self.say(
+            false,
+            "Started",
+            format!("Started container {}", self.container.name),
+        );
         self.post_start(&id).await;
         Ok(())
     }
@@ -184,16 +236,27 @@ impl Start {
         for (mount, asked) in mounts.iter().zip(self.container.volume_mounts.iter().flatten()) {
             let is_sub = asked.sub_path.is_some() || asked.sub_path_expr.is_some();
             if is_sub && !mount.host_path.exists() {
-                std::fs::create_dir_all(&mount.host_path)
-                    .map_err(|error| format!("failed to prepare subPath for volumeMount {:?}: {error}", asked.name))?;
+                std::fs::create_dir_all(&mount.host_path).map_err(|error| {
+                    format!(
+                        "failed to prepare subPath for volumeMount {:?}: {error}",
+                        asked.name
+                    )
+                })?;
             }
         }
         Ok(())
     }
 
     async fn post_start(&self, id: &str) {
-        let hook = self.container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
-        let Some(command) = hook.and_then(|hook| hook.exec.as_ref()).and_then(|exec| exec.command.clone()) else {
+        let hook = self
+            .container
+            .lifecycle
+            .as_ref()
+            .and_then(|lifecycle| lifecycle.post_start.as_ref());
+        let Some(command) = hook
+            .and_then(|hook| hook.exec.as_ref())
+            .and_then(|exec| exec.command.clone())
+        else {
             return;
         };
         let failed = match self.node.cri.exec_sync(id, &command, HOOK_SECONDS_MAX).await {
@@ -201,8 +264,16 @@ impl Start {
             Ok(done) => format!("exit code {}", done.exit_code),
             Err(error) => error.to_string(),
         };
-        self.say(true, "FailedPostStartHook", format!("PostStartHook failed: {failed}"));
-        let _ = self.node.cri.stop_container(id, spec::grace_seconds(&self.pod)).await;
+        self.say(
+            true,
+            "FailedPostStartHook",
+            format!("PostStartHook failed: {failed}"),
+        );
+        let _ = self
+            .node
+            .cri
+            .stop_container(id, spec::grace_seconds(&self.pod))
+            .await;
     }
 
     /// Makes sure of the image; the reference under which the runtime has it.
@@ -220,23 +291,33 @@ impl Start {
         if policy != PullPolicy::Always
             && let Some(present) = cri.image_status(&name).await.map_err(failure)?
         {
-            self.say(false, "Pulled", format!("Container image \"{name}\" already present on machine"));
+            self.say(
+                false,
+                "Pulled",
+                format!("Container image \"{name}\" already present on machine"),
+            );
             return Ok(if present.id.is_empty() { name } else { present.id });
         }
         if policy == PullPolicy::Never {
             let message = format!("Container image \"{name}\" is not present with pull policy of Never");
             self.say(true, "ErrImageNeverPull", message.clone());
-            return Err(StartFailure::new(FailureKind::Image, "ErrImageNeverPull", message));
+            return Err(StartFailure::new(
+                FailureKind::Image,
+                "ErrImageNeverPull",
+                message,
+            ));
         }
         self.say(false, "Pulling", format!("Pulling image \"{name}\""));
         let began = Instant::now();
         let wanted = spec::spec(&self.pod).image_pull_secrets.iter().flatten();
-        let secrets: Vec<&Secret> =
-            wanted.filter_map(|secret| referred.secrets.get(&secret.name)?.as_deref()).collect();
+        let secrets: Vec<&Secret> = wanted
+            .filter_map(|secret| referred.secrets.get(&secret.name)?.as_deref())
+            .collect();
         match cri.pull_image(&name, image::credentials(&name, secrets)).await {
             Ok(reference) => {
                 let took = format!("{:.3}s", began.elapsed().as_secs_f64());
-                let message = format!("Successfully pulled image \"{name}\" in {took} ({took} including waiting)");
+                let message =
+                    format!("Successfully pulled image \"{name}\" in {took} ({took} including waiting)");
                 self.say(false, "Pulled", message);
                 Ok(reference)
             }
@@ -260,39 +341,60 @@ pub(crate) async fn stop(
     grace_seconds: i64,
     reason: String,
 ) -> Outcome {
-    node.recorder.pod(&pod, Some(&container), false, "Killing", reason);
+    node.recorder
+        .pod(&pod, Some(&container), false, "Killing", reason);
     let began = Instant::now();
     if grace_seconds > 0 {
         let bound = Duration::from_secs(grace_seconds.unsigned_abs());
-        if tokio::time::timeout(bound, pre_stop(&node, &pod, &container, &id, grace_seconds)).await.is_err() {
+        if tokio::time::timeout(bound, pre_stop(&node, &pod, &container, &id, grace_seconds))
+            .await
+            .is_err()
+        {
             tracing::debug!(container, "preStop hook used up the grace");
         }
     }
     let spent = i64::try_from(began.elapsed().as_secs()).unwrap_or(i64::MAX);
     // The original leaves a container two seconds at least after its hook.
-    let left = if grace_seconds == 0 { 0 } else { grace_seconds.saturating_sub(spent).max(grace_seconds.min(2)) };
+    let left = if grace_seconds == 0 {
+        0
+    } else {
+        grace_seconds.saturating_sub(spent).max(grace_seconds.min(2))
+    };
     let stopped = node.cri.stop_container(&id, left).await;
     Outcome::Done(stopped.map_err(|error| format!("stopping container {container}: {error}")))
 }
 
 async fn pre_stop(node: &Node, pod: &Pod, container: &str, id: &str, grace_seconds: i64) {
     let lifecycle = spec::container(pod, container).and_then(|container| container.lifecycle.as_ref());
-    let Some(hook) = lifecycle.and_then(|lifecycle| lifecycle.pre_stop.as_ref()) else { return };
+    let Some(hook) = lifecycle.and_then(|lifecycle| lifecycle.pre_stop.as_ref()) else {
+        return;
+    };
     if let Some(sleep) = &hook.sleep {
         tokio::time::sleep(Duration::from_secs(sleep.seconds.max(0).unsigned_abs())).await;
     }
-    let Some(command) = hook.exec.as_ref().and_then(|exec| exec.command.clone()) else { return };
+    let Some(command) = hook.exec.as_ref().and_then(|exec| exec.command.clone()) else {
+        return;
+    };
     let failed = match node.cri.exec_sync(id, &command, grace_seconds).await {
         Ok(done) if done.exit_code == 0 => return,
         Ok(done) => format!("exit code {}", done.exit_code),
         Err(error) => error.to_string(),
     };
-    node.recorder.pod(pod, Some(container), true, "FailedPreStopHook", format!("PreStopHook failed: {failed}"));
+    node.recorder.pod(
+        pod,
+        Some(container),
+        true,
+        "FailedPreStopHook",
+        format!("PreStopHook failed: {failed}"),
+    );
 }
 
 /// Removes what the pod left on disk and, unless it is gone already, its object.
 pub(crate) async fn finish(node: Arc<Node>, pod: Arc<Pod>, removed: bool) -> Outcome {
-    let folders = [node.folders.pods().join(spec::uid(&pod)), node.folders.pod_logs(&pod)];
+    let folders = [
+        node.folders.pods().join(spec::uid(&pod)),
+        node.folders.pod_logs(&pod),
+    ];
     for folder in folders {
         if let Err(error) = tokio::fs::remove_dir_all(&folder).await
             && error.kind() != std::io::ErrorKind::NotFound
@@ -306,7 +408,10 @@ pub(crate) async fn finish(node: Arc<Node>, pod: Arc<Pod>, removed: bool) -> Out
     let pods: Api<Pod> = Api::namespaced(node.client.clone(), spec::namespace(&pod));
     let now = DeleteParams::default()
         .grace_period(0)
-        .preconditions(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None });
+        .preconditions(Preconditions {
+            uid: pod.metadata.uid.clone(),
+            resource_version: None,
+        });
     Outcome::Finished(match pods.delete(spec::name(&pod), &now).await {
         Ok(_) => Ok(()),
         // Gone, or another of the same name by now.

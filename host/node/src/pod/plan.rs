@@ -107,7 +107,9 @@ pub(crate) fn ending(pod: &Pod, started: Option<Timestamp>, now: Timestamp) -> O
     if spec::is_terminal(pod) {
         return Some(Ending::Terminal);
     }
-    deadline(pod, started).filter(|deadline| *deadline <= now).map(|_| Ending::DeadlineExceeded)
+    deadline(pod, started)
+        .filter(|deadline| *deadline <= now)
+        .map(|_| Ending::DeadlineExceeded)
 }
 
 /// When `activeDeadlineSeconds` is over.
@@ -131,14 +133,19 @@ pub(crate) fn is_finished(seen: &Seen<'_>) -> bool {
 pub(crate) fn init_failed(seen: &Seen<'_>) -> bool {
     spec::pod_restart_policy(seen.pod) == RestartPolicy::Never
         && !any_regular_started(seen)
-        && spec::init_containers(seen.pod).iter().filter(|container| !spec::is_sidecar(container)).any(|container| {
-            let latest = seen.runtime.latest(&container.name);
-            latest.is_some_and(|status| seen::has_ended(status) && status.exit_code != 0)
-        })
+        && spec::init_containers(seen.pod)
+            .iter()
+            .filter(|container| !spec::is_sidecar(container))
+            .any(|container| {
+                let latest = seen.runtime.latest(&container.name);
+                latest.is_some_and(|status| seen::has_ended(status) && status.exit_code != 0)
+            })
 }
 
 fn any_regular_started(seen: &Seen<'_>) -> bool {
-    spec::containers(seen.pod).iter().any(|container| seen.runtime.latest(&container.name).is_some())
+    spec::containers(seen.pod)
+        .iter()
+        .any(|container| seen.runtime.latest(&container.name).is_some())
 }
 
 fn bring_up(seen: &Seen<'_>, plan: &mut Plan) {
@@ -187,18 +194,25 @@ fn run_sandbox(seen: &Seen<'_>, plan: &mut Plan) {
     }
     let newest = seen.runtime.sandboxes.first();
     if let Some(dead) = newest
-        && seen.runtime.containers().any(|status| status.sandbox_id == dead.id && seen::is_alive(status))
+        && seen
+            .runtime
+            .containers()
+            .any(|status| status.sandbox_id == dead.id && seen::is_alive(status))
     {
         plan.actions.push(Action::StopSandbox { id: dead.id.clone() });
         return;
     }
-    plan.actions.push(Action::RunSandbox { attempt: newest.map_or(0, |sandbox| sandbox.metadata.attempt + 1) });
+    plan.actions.push(Action::RunSandbox {
+        attempt: newest.map_or(0, |sandbox| sandbox.metadata.attempt + 1),
+    });
 }
 
 fn containers(seen: &Seen<'_>, sandbox: &str, plan: &mut Plan) {
     let regular = spec::containers(seen.pod);
     let regular_began = regular.iter().any(|container| {
-        seen.runtime.latest(&container.name).is_some_and(|status| status.sandbox_id == sandbox)
+        seen.runtime
+            .latest(&container.name)
+            .is_some_and(|status| status.sandbox_id == sandbox)
     });
     for container in spec::init_containers(seen.pod) {
         if !init_container(seen, sandbox, container, regular_began, plan) {
@@ -206,7 +220,13 @@ fn containers(seen: &Seen<'_>, sandbox: &str, plan: &mut Plan) {
         }
     }
     for container in regular {
-        keep_running(seen, sandbox, container, spec::restart_policy(seen.pod, container), plan);
+        keep_running(
+            seen,
+            sandbox,
+            container,
+            spec::restart_policy(seen.pod, container),
+            plan,
+        );
     }
 }
 
@@ -218,7 +238,10 @@ fn init_container(
     regular_began: bool,
     plan: &mut Plan,
 ) -> bool {
-    let here = seen.runtime.latest(&container.name).filter(|status| status.sandbox_id == sandbox);
+    let here = seen
+        .runtime
+        .latest(&container.name)
+        .filter(|status| status.sandbox_id == sandbox);
     if spec::is_sidecar(container) {
         keep_running(seen, sandbox, container, RestartPolicy::Always, plan);
         let runs = here.is_some_and(|status| status.state == ContainerState::Running);
@@ -233,7 +256,13 @@ fn init_container(
     false
 }
 
-fn keep_running(seen: &Seen<'_>, sandbox: &str, container: &Container, policy: RestartPolicy, plan: &mut Plan) {
+fn keep_running(
+    seen: &Seen<'_>,
+    sandbox: &str,
+    container: &Container,
+    policy: RestartPolicy,
+    plan: &mut Plan,
+) {
     if seen.memory.container_busy(&container.name) {
         return;
     }
@@ -247,14 +276,21 @@ fn keep_running(seen: &Seen<'_>, sandbox: &str, container: &Container, policy: R
                 plan.actions.push(Action::Stop {
                     container: container.name.clone(),
                     id: latest.id.clone(),
-                    grace_seconds: unhealthy.grace_seconds.unwrap_or_else(|| spec::grace_seconds(seen.pod)),
-                    reason: format!("Container {} failed {} probe, will be restarted", container.name, unhealthy.probe),
+                    grace_seconds: unhealthy
+                        .grace_seconds
+                        .unwrap_or_else(|| spec::grace_seconds(seen.pod)),
+                    reason: format!(
+                        "Container {} failed {} probe, will be restarted",
+                        container.name, unhealthy.probe
+                    ),
                 });
             }
         }
         // Left behind by a start that never came to its end.
         ContainerState::Created if latest.sandbox_id == sandbox => {
-            plan.actions.push(Action::RemoveContainer { id: latest.id.clone() });
+            plan.actions.push(Action::RemoveContainer {
+                id: latest.id.clone(),
+            });
         }
         _ if policy.restarts(latest.exit_code) => start(seen, container, Some(latest), plan),
         _ => {}
@@ -286,11 +322,17 @@ fn start(seen: &Seen<'_>, container: &Container, after: Option<&ContainerStatus>
 
 /// The pause that an ended container is in, and its length.
 pub(crate) fn crash_pause(seen: &Seen<'_>, status: &ContainerStatus) -> Option<(Timestamp, SignedDuration)> {
-    seen.memory.containers.get(&status.metadata.name)?.crash.waiting(seen::finished_at(status), seen.now)
+    seen.memory
+        .containers
+        .get(&status.metadata.name)?
+        .crash
+        .waiting(seen::finished_at(status), seen.now)
 }
 
 fn next_attempt(seen: &Seen<'_>, name: &str) -> u32 {
-    seen.runtime.latest(name).map_or(0, |status| status.metadata.attempt + 1)
+    seen.runtime
+        .latest(name)
+        .map_or(0, |status| status.metadata.attempt + 1)
 }
 
 fn wind_down(seen: &Seen<'_>, ending: Ending, plan: &mut Plan) {
@@ -302,7 +344,13 @@ fn wind_down(seen: &Seen<'_>, ending: Ending, plan: &mut Plan) {
         return;
     }
     stop_containers(seen, grace_seconds, plan);
-    if seen.runtime.any_alive() || seen.memory.busy.iter().any(|key| matches!(key, Key::Container(_))) {
+    if seen.runtime.any_alive()
+        || seen
+            .memory
+            .busy
+            .iter()
+            .any(|key| matches!(key, Key::Container(_)))
+    {
         return;
     }
     let going = matches!(ending, Ending::Deleted | Ending::Removed);
@@ -326,8 +374,12 @@ fn wind_down(seen: &Seen<'_>, ending: Ending, plan: &mut Plan) {
 /// Regular containers first, all at once; sidecars after them, last started first.
 fn stop_containers(seen: &Seen<'_>, grace_seconds: i64, plan: &mut Plan) {
     let stop = |container: &Container, plan: &mut Plan| -> bool {
-        let alive: Vec<_> =
-            seen.runtime.attempts(&container.name).iter().filter(|status| seen::is_alive(status)).collect();
+        let alive: Vec<_> = seen
+            .runtime
+            .attempts(&container.name)
+            .iter()
+            .filter(|status| seen::is_alive(status))
+            .collect();
         let busy = seen.memory.container_busy(&container.name);
         if let Some(status) = alive.first()
             && !busy
@@ -344,7 +396,10 @@ fn stop_containers(seen: &Seen<'_>, grace_seconds: i64, plan: &mut Plan) {
     let sidecar = |container: &&Container| spec::is_sidecar(container);
     let init = spec::init_containers(seen.pod);
     let mut waiting = false;
-    for container in spec::containers(seen.pod).iter().chain(init.iter().filter(|container| !sidecar(container))) {
+    for container in spec::containers(seen.pod)
+        .iter()
+        .chain(init.iter().filter(|container| !sidecar(container)))
+    {
         waiting |= stop(container, plan);
     }
     for container in init.iter().rev().filter(sidecar) {
@@ -363,7 +418,9 @@ fn collect_garbage(seen: &Seen<'_>, plan: &mut Plan) {
             if place < ATTEMPTS_KEPT || !seen::has_ended(status) {
                 needed.push(&status.sandbox_id);
             } else if real && !seen.memory.is_busy(&Key::Garbage(status.id.clone())) {
-                plan.actions.push(Action::RemoveContainer { id: status.id.clone() });
+                plan.actions.push(Action::RemoveContainer {
+                    id: status.id.clone(),
+                });
             }
         }
     }
@@ -372,9 +429,13 @@ fn collect_garbage(seen: &Seen<'_>, plan: &mut Plan) {
             continue;
         }
         if sandbox.state == SandboxState::Ready {
-            plan.actions.push(Action::StopSandbox { id: sandbox.id.clone() });
+            plan.actions.push(Action::StopSandbox {
+                id: sandbox.id.clone(),
+            });
         } else if !needed.contains(&sandbox.id.as_str()) {
-            plan.actions.push(Action::RemoveSandbox { id: sandbox.id.clone() });
+            plan.actions.push(Action::RemoveSandbox {
+                id: sandbox.id.clone(),
+            });
         }
     }
 }

@@ -32,12 +32,20 @@ fn object(status: &PodStatus) -> serde_json::Result<Map<String, Value>> {
 }
 
 fn change(key: &str, old: Option<&Value>, new: &Value) -> Value {
-    let (Some(Value::Array(old)), Value::Array(list)) = (old, new) else { return new.clone() };
+    let (Some(Value::Array(old)), Value::Array(list)) = (old, new) else {
+        return new.clone();
+    };
     if key == "conditions" {
-        return list.iter().filter(|condition| !old.contains(condition)).map(|new| complete(old, new)).collect();
+        return list
+            .iter()
+            .filter(|condition| !old.contains(condition))
+            .map(|new| complete(old, new))
+            .collect();
     }
     if MERGED_LISTS.contains(&key) {
-        return std::iter::once(json!({ "$patch": "replace" })).chain(list.iter().cloned()).collect();
+        return std::iter::once(json!({ "$patch": "replace" }))
+            .chain(list.iter().cloned())
+            .collect();
     }
     new.clone()
 }
@@ -45,7 +53,9 @@ fn change(key: &str, old: Option<&Value>, new: &Value) -> Value {
 /// A merged condition keeps the old one's reason and message unless they are taken away.
 fn complete(old: &[Value], new: &Value) -> Value {
     let mut new = new.clone();
-    let before = old.iter().find(|condition| condition.get("type") == new.get("type"));
+    let before = old
+        .iter()
+        .find(|condition| condition.get("type") == new.get("type"));
     if let (Some(Value::Object(before)), Value::Object(new)) = (before, &mut new) {
         for key in before.keys() {
             new.entry(key.clone()).or_insert(Value::Null);
@@ -73,13 +83,19 @@ mod tests {
         let before = PodStatus {
             phase: Some("Pending".into()),
             message: Some("old".into()),
-            conditions: Some(vec![condition("Ready", "False", Some("No")), condition("Foreign", "True", None)]),
+            conditions: Some(vec![
+                condition("Ready", "False", Some("No")),
+                condition("Foreign", "True", None),
+            ]),
             ..Default::default()
         };
         let after = PodStatus {
             phase: Some("Running".into()),
             message: None,
-            conditions: Some(vec![condition("Ready", "True", None), condition("Foreign", "True", None)]),
+            conditions: Some(vec![
+                condition("Ready", "True", None),
+                condition("Foreign", "True", None),
+            ]),
             ..before.clone()
         };
         let expected = json!({ "metadata": { "uid": "u" }, "status": {

@@ -11,8 +11,12 @@ pub(crate) fn class(pod: &Pod) -> &'static str {
     for container in spec::all_containers(pod) {
         let resources = container.resources.as_ref();
         for name in ["cpu", "memory"] {
-            let request = resources.and_then(|r| r.requests.as_ref()).and_then(|map| map.get(name));
-            let limit = resources.and_then(|r| r.limits.as_ref()).and_then(|map| map.get(name));
+            let request = resources
+                .and_then(|r| r.requests.as_ref())
+                .and_then(|map| map.get(name));
+            let limit = resources
+                .and_then(|r| r.limits.as_ref())
+                .and_then(|map| map.get(name));
             any |= request.is_some() || limit.is_some();
             guaranteed &= limit.is_some() && (request.is_none() || request == limit);
         }

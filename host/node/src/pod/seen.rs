@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use capstan_runtime::{ContainerMetadata, ContainerState, ContainerStatus, Cri, PodSandboxStatus, SandboxState};
+use capstan_runtime::{
+    ContainerMetadata, ContainerState, ContainerStatus, Cri, PodSandboxStatus, SandboxState,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::core::v1::Pod;
@@ -31,7 +33,10 @@ impl PodRuntime {
         let sandboxes = cri.list_pod_sandbox().await?;
         let containers = cri.list_containers().await?;
         Ok(Self::new(
-            sandboxes.into_iter().filter(|sandbox| sandbox.metadata.uid == uid).collect(),
+            sandboxes
+                .into_iter()
+                .filter(|sandbox| sandbox.metadata.uid == uid)
+                .collect(),
             containers,
         ))
     }
@@ -42,10 +47,16 @@ impl PodRuntime {
         let mut containers: BTreeMap<String, Vec<ContainerStatus>> = BTreeMap::new();
         for container in all {
             if sandboxes.iter().any(|sandbox| sandbox.id == container.sandbox_id) {
-                containers.entry(container.metadata.name.clone()).or_default().push(container);
+                containers
+                    .entry(container.metadata.name.clone())
+                    .or_default()
+                    .push(container);
             }
         }
-        let mut runtime = Self { sandboxes, containers };
+        let mut runtime = Self {
+            sandboxes,
+            containers,
+        };
         runtime.order();
         runtime
     }
@@ -60,7 +71,10 @@ impl PodRuntime {
     pub(crate) fn recall(&mut self, past: &BTreeMap<String, ContainerStatus>) {
         for (name, status) in past {
             let attempts = self.containers.entry(name.clone()).or_default();
-            if attempts.iter().all(|known| known.metadata.attempt < status.metadata.attempt) {
+            if attempts
+                .iter()
+                .all(|known| known.metadata.attempt < status.metadata.attempt)
+            {
                 attempts.push(status.clone());
             }
         }
@@ -69,7 +83,9 @@ impl PodRuntime {
 
     /// The sandbox in which containers may run.
     pub(crate) fn sandbox(&self) -> Option<&PodSandboxStatus> {
-        self.sandboxes.first().filter(|sandbox| sandbox.state == SandboxState::Ready)
+        self.sandboxes
+            .first()
+            .filter(|sandbox| sandbox.state == SandboxState::Ready)
     }
 
     /// A container's newest attempt.
@@ -105,25 +121,40 @@ pub(crate) fn has_ended(status: &ContainerStatus) -> bool {
 
 /// When it ended; now if the runtime does not say.
 pub(crate) fn finished_at(status: &ContainerStatus) -> Timestamp {
-    timestamp(status.finished_at_ns).or_else(|| timestamp(status.created_at_ns)).unwrap_or(Timestamp::UNIX_EPOCH)
+    timestamp(status.finished_at_ns)
+        .or_else(|| timestamp(status.created_at_ns))
+        .unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// A runtime's time; `None` for "not yet".
 pub(crate) fn timestamp(nanoseconds: i64) -> Option<Timestamp> {
-    (nanoseconds != 0).then(|| Timestamp::from_nanosecond(nanoseconds.into()).ok()).flatten()
+    (nanoseconds != 0)
+        .then(|| Timestamp::from_nanosecond(nanoseconds.into()).ok())
+        .flatten()
 }
 
 /// What the pod's status says of containers that ran before this process.
 ///
 /// A container that was running then and is unknown to the runtime now has ended unseen.
 pub(crate) fn past(pod: &Pod, now: Timestamp) -> BTreeMap<String, ContainerStatus> {
-    let Some(status) = &pod.status else { return BTreeMap::new() };
-    let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
-    all.filter_map(|shown| Some((shown.name.clone(), ended(shown, now)?))).collect()
+    let Some(status) = &pod.status else {
+        return BTreeMap::new();
+    };
+    let all = status
+        .container_statuses
+        .iter()
+        .chain(&status.init_container_statuses)
+        .flatten();
+    all.filter_map(|shown| Some((shown.name.clone(), ended(shown, now)?)))
+        .collect()
 }
 
 fn ended(shown: &core::ContainerStatus, now: Timestamp) -> Option<ContainerStatus> {
-    let id = shown.container_id.as_deref()?.trim_start_matches(CONTAINER_ID_SCHEME).to_owned();
+    let id = shown
+        .container_id
+        .as_deref()?
+        .trim_start_matches(CONTAINER_ID_SCHEME)
+        .to_owned();
     let nanoseconds = |time: Timestamp| i64::try_from(time.as_nanosecond()).unwrap_or(0);
     let base = ContainerStatus {
         id,
@@ -143,8 +174,14 @@ fn ended(shown: &core::ContainerStatus, now: Timestamp) -> Option<ContainerStatu
     });
     if let Some(terminated) = terminated {
         return Some(ContainerStatus {
-            started_at_ns: terminated.started_at.as_ref().map_or(0, |time| nanoseconds(time.0)),
-            finished_at_ns: terminated.finished_at.as_ref().map_or(0, |time| nanoseconds(time.0)),
+            started_at_ns: terminated
+                .started_at
+                .as_ref()
+                .map_or(0, |time| nanoseconds(time.0)),
+            finished_at_ns: terminated
+                .finished_at
+                .as_ref()
+                .map_or(0, |time| nanoseconds(time.0)),
             exit_code: terminated.exit_code,
             reason: terminated.reason.clone().unwrap_or_default(),
             message: terminated.message.clone().unwrap_or_default(),

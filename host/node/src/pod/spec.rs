@@ -92,7 +92,9 @@ pub(crate) fn pod_restart_policy(pod: &Pod) -> RestartPolicy {
 /// Seconds between SIGTERM and SIGKILL.
 pub(crate) fn grace_seconds(pod: &Pod) -> i64 {
     let deletion = pod.metadata.deletion_grace_period_seconds;
-    deletion.or(spec(pod).termination_grace_period_seconds).unwrap_or(GRACE_SECONDS_DEFAULT)
+    deletion
+        .or(spec(pod).termination_grace_period_seconds)
+        .unwrap_or(GRACE_SECONDS_DEFAULT)
 }
 
 pub(crate) fn is_terminating(pod: &Pod) -> bool {

@@ -23,8 +23,14 @@ pub(crate) fn start_time(pod: &Pod) -> Option<Timestamp> {
 /// The whole status. `host_ip` is the node's address.
 pub(crate) fn build(seen: &Seen<'_>, host_ip: &str) -> PodStatus {
     let before = seen.pod.status.clone().unwrap_or_default();
-    let init: Vec<_> = spec::init_containers(seen.pod).iter().map(|c| container(seen, c, true)).collect();
-    let regular: Vec<_> = spec::containers(seen.pod).iter().map(|c| container(seen, c, false)).collect();
+    let init: Vec<_> = spec::init_containers(seen.pod)
+        .iter()
+        .map(|c| container(seen, c, true))
+        .collect();
+    let regular: Vec<_> = spec::containers(seen.pod)
+        .iter()
+        .map(|c| container(seen, c, false))
+        .collect();
     let phase = phase(seen, &init, &regular);
     let address = address(seen, host_ip).or(before.pod_ip.clone());
     let mut status = PodStatus {
@@ -34,7 +40,10 @@ pub(crate) fn build(seen: &Seen<'_>, host_ip: &str) -> PodStatus {
         pod_ip: address.clone(),
         pod_ips: address.map(|ip| vec![PodIP { ip }]),
         start_time: before.start_time.clone().or(Some(Time(seconds(seen.now)))),
-        qos_class: before.qos_class.clone().or_else(|| Some(super::qos::class(seen.pod).to_owned())),
+        qos_class: before
+            .qos_class
+            .clone()
+            .or_else(|| Some(super::qos::class(seen.pod).to_owned())),
         observed_generation: seen.pod.metadata.generation,
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(regular),
@@ -64,7 +73,11 @@ fn seconds(time: Timestamp) -> Timestamp {
 
 fn address(seen: &Seen<'_>, host_ip: &str) -> Option<String> {
     let sandbox = seen.runtime.sandbox()?;
-    if spec::host_network(seen.pod) { some(host_ip) } else { some(&sandbox.ip) }
+    if spec::host_network(seen.pod) {
+        some(host_ip)
+    } else {
+        some(&sandbox.ip)
+    }
 }
 
 fn container(seen: &Seen<'_>, container: &Container, init: bool) -> ContainerStatus {
@@ -103,12 +116,25 @@ fn states(
     attempts: &[Run],
     init: bool,
 ) -> (ContainerState, Option<ContainerState>) {
-    let ended_at = |place: usize| attempts.get(place).filter(|run| seen::has_ended(run)).map(terminated);
+    let ended_at = |place: usize| {
+        attempts
+            .get(place)
+            .filter(|run| seen::has_ended(run))
+            .map(terminated)
+    };
     let latest = attempts.first();
     match latest {
         Some(run) if run.state == RunState::Running => {
-            let running = ContainerStateRunning { started_at: seen::timestamp(run.started_at_ns).map(|t| Time(seconds(t))) };
-            (ContainerState { running: Some(running), ..Default::default() }, ended_at(1))
+            let running = ContainerStateRunning {
+                started_at: seen::timestamp(run.started_at_ns).map(|t| Time(seconds(t))),
+            };
+            (
+                ContainerState {
+                    running: Some(running),
+                    ..Default::default()
+                },
+                ended_at(1),
+            )
         }
         Some(run) if seen::has_ended(run) => match pause(seen, container, run, init) {
             Some(reason) => (waiting(reason), Some(terminated(run))),
@@ -143,20 +169,34 @@ fn pause(seen: &Seen<'_>, container: &Container, run: &Run, init: bool) -> Optio
 
 /// As Go prints a duration of whole seconds: `10s`, `2m40s`, `5m0s`.
 pub(crate) fn go_duration(seconds: i64) -> String {
-    if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
+    if seconds < 60 {
+        format!("{seconds}s")
+    } else {
+        format!("{}m{}s", seconds / 60, seconds % 60)
+    }
 }
 
 fn first_wait(seen: &Seen<'_>, container: &Container) -> (String, String) {
     if let Some(failure) = seen.memory.failure(&container.name) {
         return failure.shown(seen.now);
     }
-    let reason = if spec::init_containers(seen.pod).is_empty() { "ContainerCreating" } else { "PodInitializing" };
+    let reason = if spec::init_containers(seen.pod).is_empty() {
+        "ContainerCreating"
+    } else {
+        "PodInitializing"
+    };
     (reason.into(), String::new())
 }
 
 fn waiting((reason, message): (String, String)) -> ContainerState {
-    let waiting = ContainerStateWaiting { reason: Some(reason), message: some(&message) };
-    ContainerState { waiting: Some(waiting), ..Default::default() }
+    let waiting = ContainerStateWaiting {
+        reason: Some(reason),
+        message: some(&message),
+    };
+    ContainerState {
+        waiting: Some(waiting),
+        ..Default::default()
+    }
 }
 
 fn terminated(run: &Run) -> ContainerState {
@@ -175,7 +215,10 @@ fn terminated(run: &Run) -> ContainerState {
         message: some(&run.message),
         signal: None,
     };
-    ContainerState { terminated: Some(terminated), ..Default::default() }
+    ContainerState {
+        terminated: Some(terminated),
+        ..Default::default()
+    }
 }
 
 /// The original's `getPhase`, for pods that are not terminal yet.
@@ -184,16 +227,26 @@ fn phase(seen: &Seen<'_>, init: &[ContainerStatus], regular: &[ContainerStatus])
         return "Failed";
     }
     let began = regular.iter().any(|status| status.container_id.is_some());
-    let pending = spec::init_containers(seen.pod).iter().zip(init).any(|(container, status)| {
-        if spec::is_sidecar(container) { status.started != Some(true) && !began } else { !status.ready && !began }
-    });
+    let pending = spec::init_containers(seen.pod)
+        .iter()
+        .zip(init)
+        .any(|(container, status)| {
+            if spec::is_sidecar(container) {
+                status.started != Some(true) && !began
+            } else {
+                !status.ready && !began
+            }
+        });
     if pending {
         return "Pending";
     }
     let (mut waiting, mut running, mut stopped, mut succeeded) = (0, 0, 0, 0);
     for status in regular {
         let state = status.state.clone().unwrap_or_default();
-        let ended_before = status.last_state.as_ref().is_some_and(|last| last.terminated.is_some());
+        let ended_before = status
+            .last_state
+            .as_ref()
+            .is_some_and(|last| last.terminated.is_some());
         match (state.running, state.terminated) {
             (Some(_), _) => running += 1,
             (_, Some(end)) => {
@@ -216,7 +269,11 @@ fn phase(seen: &Seen<'_>, init: &[ContainerStatus], regular: &[ContainerStatus])
     if seen.ending == Some(Ending::Shutdown) {
         return "Running";
     }
-    if succeeded == stopped { "Succeeded" } else { "Failed" }
+    if succeeded == stopped {
+        "Succeeded"
+    } else {
+        "Failed"
+    }
 }
 
 fn conditions(seen: &Seen<'_>, status: &PodStatus, before: Vec<PodCondition>) -> Vec<PodCondition> {
@@ -239,5 +296,139 @@ fn conditions(seen: &Seen<'_>, status: &PodStatus, before: Vec<PodCondition>) ->
 }
 
 #[cfg(test)]
-#[path = "status_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::pod::memory::Memory;
+    use crate::pod::seen::PodRuntime;
+    use crate::probe::Verdicts;
+    use capstan_runtime::{ContainerMetadata, PodSandboxStatus};
+    use serde_json::{Value, json};
+
+    fn run(name: &str, state: RunState, exit_code: i32) -> Run {
+        Run {
+            id: format!("id-{name}"),
+            sandbox_id: "s".into(),
+            metadata: ContainerMetadata {
+                name: name.into(),
+                attempt: 0,
+            },
+            state,
+            exit_code,
+            started_at_ns: 1,
+            finished_at_ns: 2,
+            ..Default::default()
+        }
+    }
+
+    fn status(spec: Value, runs: Vec<Run>, ending: Option<Ending>) -> PodStatus {
+        let pod: Pod =
+            serde_json::from_value(json!({ "metadata": { "generation": 3 }, "spec": spec })).unwrap();
+        let sandbox = PodSandboxStatus {
+            id: "s".into(),
+            ip: "10.0.0.1".into(),
+            ..Default::default()
+        };
+        let mut verdicts = Verdicts::default();
+        for run in runs.iter().filter(|run| run.state == RunState::Running) {
+            verdicts.begin(spec::container(&pod, &run.metadata.name).unwrap(), &run.id);
+        }
+        let runtime = PodRuntime::new(vec![sandbox], runs);
+        let (memory, now) = (Memory::default(), Timestamp::from_second(100).unwrap());
+        build(
+            &Seen {
+                pod: &pod,
+                runtime: &runtime,
+                memory: &memory,
+                verdicts: &verdicts,
+                ending,
+                now,
+            },
+            "192.0.2.1",
+        )
+    }
+
+    #[test]
+    fn phases() {
+        let two = |policy: &str| json!({ "restartPolicy": policy, "containers": [{ "name": "a" }, { "name": "b" }] });
+        let a = |state, code| run("a", state, code);
+        let b = |state, code| run("b", state, code);
+        use RunState::{Exited, Running};
+        let cases = [
+            (two("Always"), vec![], None, "Pending"),
+            (two("Always"), vec![a(Running, 0)], None, "Pending"),
+            (two("Always"), vec![a(Running, 0), b(Running, 0)], None, "Running"),
+            (two("Always"), vec![a(Exited, 0), b(Exited, 1)], None, "Running"),
+            (two("Never"), vec![a(Exited, 0), b(Running, 0)], None, "Running"),
+            (two("Never"), vec![a(Exited, 0), b(Exited, 0)], None, "Succeeded"),
+            (two("Never"), vec![a(Exited, 0), b(Exited, 1)], None, "Failed"),
+            (
+                two("OnFailure"),
+                vec![a(Exited, 0), b(Exited, 1)],
+                None,
+                "Running",
+            ),
+            (
+                two("Always"),
+                vec![a(Exited, 143), b(Exited, 0)],
+                Some(Ending::Deleted),
+                "Failed",
+            ),
+            (
+                two("Always"),
+                vec![a(Running, 0)],
+                Some(Ending::DeadlineExceeded),
+                "Failed",
+            ),
+        ];
+        for (spec, runs, ending, expected) in cases {
+            let shown = format!("{spec} {ending:?}");
+            assert_eq!(
+                status(spec, runs, ending).phase.as_deref(),
+                Some(expected),
+                "{shown}"
+            );
+        }
+    }
+
+    #[test]
+    fn conditions_name_what_is_missing() {
+        let spec = json!({ "initContainers": [{ "name": "i" }],
+            "containers": [{ "name": "a", "readinessProbe": {} }], "readinessGates": [{ "conditionType": "x/y" }] });
+        let before = status(spec.clone(), vec![run("i", RunState::Running, 0)], None);
+        let find = |status: &PodStatus, type_: &str| {
+            status
+                .conditions
+                .iter()
+                .flatten()
+                .find(|condition| condition.type_ == type_)
+                .cloned()
+                .unwrap()
+        };
+        assert_eq!(
+            find(&before, "Initialized").message.as_deref(),
+            Some("containers with incomplete status: [i]")
+        );
+        assert_eq!(
+            find(&before, "Ready").message.as_deref(),
+            Some("containers with unready status: [a]")
+        );
+        assert_eq!(find(&before, "PodReadyToStartContainers").status, "True");
+        assert_eq!(find(&before, "Ready").observed_generation, Some(3));
+        let waiting = before.container_statuses.unwrap()[0]
+            .state
+            .clone()
+            .unwrap()
+            .waiting
+            .unwrap();
+        assert_eq!(waiting.reason.as_deref(), Some("PodInitializing"));
+
+        let gated =
+            json!({ "containers": [{ "name": "a" }], "readinessGates": [{ "conditionType": "x/y" }] });
+        let after = status(gated, vec![run("a", RunState::Running, 0)], None);
+        assert_eq!(find(&after, "ContainersReady").status, "True");
+        assert_eq!(
+            find(&after, "Ready").reason.as_deref(),
+            Some("ReadinessGatesNotReady")
+        );
+    }
+}

@@ -210,7 +210,11 @@ impl Worker {
             Volumes::Ready { refresh_at, .. } => *refresh_at = Some(now),
         }
         for memory in self.memory.containers.values_mut() {
-            if let Some(failure) = memory.failure.as_mut().filter(|failure| failure.kind == FailureKind::Config) {
+            if let Some(failure) = memory
+                .failure
+                .as_mut()
+                .filter(|failure| failure.kind == FailureKind::Config)
+            {
                 failure.retry_at = now;
             }
         }
@@ -225,8 +229,15 @@ impl Worker {
                     self.say(None, true, "FailedMount", warning);
                 }
                 self.memory.volume_failures = 0;
-                let refresh_at = if std::mem::take(&mut self.volumes_stale) { Some(now) } else { made.refresh_at };
-                self.memory.volumes = Volumes::Ready { paths: made.paths, refresh_at };
+                let refresh_at = if std::mem::take(&mut self.volumes_stale) {
+                    Some(now)
+                } else {
+                    made.refresh_at
+                };
+                self.memory.volumes = Volumes::Ready {
+                    paths: made.paths,
+                    refresh_at,
+                };
             }
             Outcome::Volumes(Err(message)) => {
                 self.say(None, true, "FailedMount", message);
@@ -253,7 +264,9 @@ impl Worker {
                 Ok(pod) if version(&pod) >= version(&self.pod) => self.pod = Arc::new(pod),
                 Ok(_) => {}
                 // Gone, or another of the same name by now: the watch tells.
-                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => self.retry_at = Some(retry),
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                    self.retry_at = Some(retry)
+                }
                 Err(error) => {
                     tracing::warn!(pod = spec::full_name(&self.pod), %error, "status not written");
                     self.retry_at = Some(retry);
@@ -292,7 +305,9 @@ impl Worker {
     }
 
     fn say(&self, container: Option<&str>, warning: bool, reason: &str, message: String) {
-        self.node.recorder.pod(&self.pod, container, warning, reason, message);
+        self.node
+            .recorder
+            .pod(&self.pod, container, warning, reason, message);
     }
 
     /// Publishes if something changed; whether the API server has it all.
@@ -319,7 +334,9 @@ impl Worker {
         let pods: Api<Pod> = Api::namespaced(self.node.client.clone(), spec::namespace(&self.pod));
         let name = spec::name(&self.pod).to_owned();
         self.spawn(Key::Status, async move {
-            let patched = pods.patch_status(&name, &PatchParams::default(), &Patch::Strategic(patch)).await;
+            let patched = pods
+                .patch_status(&name, &PatchParams::default(), &Patch::Strategic(patch))
+                .await;
             Outcome::Status(Box::new(patched))
         });
         false
@@ -328,12 +345,25 @@ impl Worker {
     /// Tells of containers that begin to wait for their next attempt.
     fn say_pauses(&self, before: &PodStatus, after: &PodStatus) {
         let reason = |status: &PodStatus, name: &str| {
-            let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
-            let waiting = all.filter(|shown| shown.name == name).find_map(|shown| shown.state.as_ref()?.waiting.clone());
-            waiting.map(|waiting| (waiting.reason.unwrap_or_default(), waiting.message.unwrap_or_default()))
+            let all = status
+                .container_statuses
+                .iter()
+                .chain(&status.init_container_statuses)
+                .flatten();
+            let waiting = all
+                .filter(|shown| shown.name == name)
+                .find_map(|shown| shown.state.as_ref()?.waiting.clone());
+            waiting.map(|waiting| {
+                (
+                    waiting.reason.unwrap_or_default(),
+                    waiting.message.unwrap_or_default(),
+                )
+            })
         };
         for container in spec::all_containers(&self.pod) {
-            let Some((now, _)) = reason(after, &container.name) else { continue };
+            let Some((now, _)) = reason(after, &container.name) else {
+                continue;
+            };
             if reason(before, &container.name).is_some_and(|(before, _)| before == now) {
                 continue;
             }
@@ -346,7 +376,12 @@ impl Worker {
                 }
                 "ImagePullBackOff" => {
                     let image = container.image.as_deref().unwrap_or_default();
-                    self.say(Some(name), false, "BackOff", format!("Back-off pulling image \"{image}\""));
+                    self.say(
+                        Some(name),
+                        false,
+                        "BackOff",
+                        format!("Back-off pulling image \"{image}\""),
+                    );
                     self.say(Some(name), true, "Failed", "Error: ImagePullBackOff".into());
                 }
                 _ => {}
@@ -365,10 +400,22 @@ impl Worker {
                 self.memory.sandbox_retry_at = None;
                 self.spawn(Key::Sandbox, perform::run_sandbox(node, pod, attempt));
             }
-            Action::Start { container, attempt, after } => self.begin_start(&container, attempt, after, runtime),
-            Action::Stop { container, id, grace_seconds, reason } => {
+            Action::Start {
+                container,
+                attempt,
+                after,
+            } => self.begin_start(&container, attempt, after, runtime),
+            Action::Stop {
+                container,
+                id,
+                grace_seconds,
+                reason,
+            } => {
                 let key = Key::Container(container.clone());
-                self.spawn(key, perform::stop(node, pod, container, id, grace_seconds, reason));
+                self.spawn(
+                    key,
+                    perform::stop(node, pod, container, id, grace_seconds, reason),
+                );
             }
             Action::RemoveContainer { id } => self.spawn(Key::Garbage(id.clone()), async move {
                 let removed = node.cri.remove_container(&id).await;
@@ -390,8 +437,12 @@ impl Worker {
     }
 
     fn begin_start(&mut self, name: &str, attempt: u32, after: Option<Timestamp>, runtime: &PodRuntime) {
-        let Some(container) = spec::container(&self.pod, name).cloned() else { return };
-        let (Some(sandbox), Volumes::Ready { paths, .. }) = (runtime.sandbox(), &self.memory.volumes) else { return };
+        let Some(container) = spec::container(&self.pod, name).cloned() else {
+            return;
+        };
+        let (Some(sandbox), Volumes::Ready { paths, .. }) = (runtime.sandbox(), &self.memory.volumes) else {
+            return;
+        };
         let start = Start {
             node: Arc::clone(&self.node),
             pod: Arc::clone(&self.pod),
@@ -399,7 +450,11 @@ impl Worker {
             container,
             attempt,
             sandbox: sandbox.id.clone(),
-            pod_ip: if spec::host_network(&self.pod) { self.node.ip.clone() } else { sandbox.ip.clone() },
+            pod_ip: if spec::host_network(&self.pod) {
+                self.node.ip.clone()
+            } else {
+                sandbox.ip.clone()
+            },
             volumes: paths.clone(),
         };
         // A pause is begun by the attempt that follows an end, once, however often its start fails.
@@ -427,17 +482,25 @@ impl Worker {
         let mut running: BTreeSet<&str> = BTreeSet::new();
         for container in spec::all_containers(&pod) {
             let latest = runtime.latest(&container.name);
-            let Some(run) = latest.filter(|run| run.state == ContainerState::Running) else { continue };
+            let Some(run) = latest.filter(|run| run.state == ContainerState::Running) else {
+                continue;
+            };
             running.insert(&container.name);
             if self.verdicts.id(&container.name) != Some(run.id.as_str()) {
                 self.verdicts.begin(container, &run.id);
                 self.probes.remove(&container.name);
-                let kinds: &[Kind] =
-                    if container.startup_probe.is_some() { &[Kind::Startup] } else { &[Kind::Liveness, Kind::Readiness] };
+                let kinds: &[Kind] = if container.startup_probe.is_some() {
+                    &[Kind::Startup]
+                } else {
+                    &[Kind::Liveness, Kind::Readiness]
+                };
                 self.probe(kinds, container, run, runtime);
             } else if container.startup_probe.is_some()
                 && self.verdicts.started(&container.name)
-                && self.probes.get(&container.name).is_some_and(|tasks| tasks.len() == 1)
+                && self
+                    .probes
+                    .get(&container.name)
+                    .is_some_and(|tasks| tasks.len() == 1)
             {
                 self.probes.remove(&container.name);
                 self.probe(&[Kind::Liveness, Kind::Readiness], container, run, runtime);
@@ -452,7 +515,9 @@ impl Worker {
             self.probes.remove(&name);
         }
         let address = runtime.sandbox().map(|sandbox| sandbox.ip.clone());
-        self.node.sidecars.follow(&self.node, &self.pod, runtime.containers(), address.as_deref());
+        self.node
+            .sidecars
+            .follow(&self.node, &self.pod, runtime.containers(), address.as_deref());
     }
 
     fn probe(
@@ -462,8 +527,15 @@ impl Worker {
         run: &Run,
         runtime: &PodRuntime,
     ) {
-        let host = runtime.sandbox().map(|sandbox| sandbox.ip.clone()).unwrap_or_default();
-        let pod_ip = if spec::host_network(&self.pod) { self.node.ip.clone() } else { host };
+        let host = runtime
+            .sandbox()
+            .map(|sandbox| sandbox.ip.clone())
+            .unwrap_or_default();
+        let pod_ip = if spec::host_network(&self.pod) {
+            self.node.ip.clone()
+        } else {
+            host
+        };
         let age = seen::timestamp(run.started_at_ns)
             .and_then(|started| Duration::try_from(Timestamp::now().duration_since(started)).ok())
             .unwrap_or_default();
@@ -484,7 +556,12 @@ impl Worker {
                     let _ = sender.send(Event::Probe(report)).await;
                 }
             };
-            tasks.spawn(probe::run(asked, Arc::clone(&self.node.cri), self.node.recorder.clone(), report));
+            tasks.spawn(probe::run(
+                asked,
+                Arc::clone(&self.node.cri),
+                self.node.recorder.clone(),
+                report,
+            ));
         }
         self.probes.insert(container.name.clone(), tasks);
     }
@@ -496,12 +573,9 @@ fn watch_references(holds: &Arc<Holds>, sender: &mpsc::Sender<Event>) -> JoinSet
         let (hold, sender) = (hold.clone(), sender.clone());
         watching.spawn(async move {
             let mut changes = hold.changes();
-            // What is there at first is read by the first making of volumes.
-            let first = async { (hold.config_map().await.is_ok(), hold.secret().await.is_ok()) };
-            first.await;
-            changes.mark_unchanged();
             while changes.changed().await.is_ok() {
-                if sender.send(Event::Reference).await.is_err() {
+                let tick = *changes.borrow_and_update();
+                if hold.is_news(tick) && sender.send(Event::Reference).await.is_err() {
                     return;
                 }
             }
@@ -518,11 +592,14 @@ fn pause(now: Timestamp, failures: &mut u32) -> Timestamp {
 
 /// Resource versions rise in this API, as in the original's.
 fn version(pod: &Pod) -> u64 {
-    pod.metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(u64::MAX)
+    pod.metadata
+        .resource_version
+        .as_deref()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(u64::MAX)
 }
 
 /// How long until then.
 pub(crate) fn until(at: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default()
 }
-

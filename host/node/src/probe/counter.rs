@@ -32,9 +32,17 @@ impl Counter {
 
     /// Takes an answer; the verdict if it turned.
     pub(crate) fn record(&mut self, success: bool) -> Option<bool> {
-        self.run = if self.last == Some(success) { self.run.saturating_add(1) } else { 1 };
+        self.run = if self.last == Some(success) {
+            self.run.saturating_add(1)
+        } else {
+            1
+        };
         self.last = Some(success);
-        let threshold = if success { self.success_threshold } else { self.failure_threshold };
+        let threshold = if success {
+            self.success_threshold
+        } else {
+            self.failure_threshold
+        };
         if self.run < threshold || self.passed == Some(success) {
             return None;
         }
@@ -77,7 +85,11 @@ mod tests {
             (Kind::Startup, 1, 2, "--", ".-"),
         ];
         for (kind, success, failure, answers, expected) in cases {
-            assert_eq!(verdicts(kind, success, failure, answers), expected, "{kind} {answers}");
+            assert_eq!(
+                verdicts(kind, success, failure, answers),
+                expected,
+                "{kind} {answers}"
+            );
         }
     }
 }

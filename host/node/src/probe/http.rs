@@ -63,16 +63,31 @@ where
         .map_err(|error| format!("path {:?}: {error}", get.path))?;
     *request.headers_mut() = get.headers.clone();
     if !request.headers().contains_key(http::header::HOST) {
-        let host = if get.host.contains(':') { format!("[{}]", get.host) } else { get.host.clone() };
-        let host = format!("{host}:{}", get.port).parse().map_err(|_| format!("host {:?} is no header", get.host))?;
+        let host = if get.host.contains(':') {
+            format!("[{}]", get.host)
+        } else {
+            get.host.clone()
+        };
+        let host = format!("{host}:{}", get.port)
+            .parse()
+            .map_err(|_| format!("host {:?} is no header", get.host))?;
         request.headers_mut().insert(http::header::HOST, host);
     }
-    let response = sender.send_request(request).await.map_err(|error| format!("HTTP: {error}"))?;
+    let response = sender
+        .send_request(request)
+        .await
+        .map_err(|error| format!("HTTP: {error}"))?;
     let (head, body) = response.into_parts();
     let body = Limited::new(body, get.body_bytes_max).collect().await;
     connection.abort();
-    let body = body.map_err(|error| format!("reading the body: {error}"))?.to_bytes();
-    Ok(Answer { status: head.status, headers: head.headers, body })
+    let body = body
+        .map_err(|error| format!("reading the body: {error}"))?
+        .to_bytes();
+    Ok(Answer {
+        status: head.status,
+        headers: head.headers,
+        body,
+    })
 }
 
 fn blind_tls() -> Result<Arc<rustls::ClientConfig>, String> {

@@ -7,7 +7,7 @@
 
 mod ask;
 mod counter;
-mod http;
+pub(crate) mod http;
 mod task;
 
 use std::collections::BTreeMap;
@@ -101,15 +101,24 @@ impl Verdicts {
 
     /// Takes a report in; one about an earlier id changes nothing.
     pub(crate) fn record(&mut self, container: &Container, report: &Report) {
-        let Some(verdict) = self.containers.get_mut(&report.container).filter(|known| known.id == report.id) else {
+        let Some(verdict) = self
+            .containers
+            .get_mut(&report.container)
+            .filter(|known| known.id == report.id)
+        else {
             return;
         };
         match report.kind {
             Kind::Readiness => verdict.ready = report.passed,
             Kind::Startup if report.passed => verdict.started = true,
             kind if !report.passed => {
-                let grace_seconds = kind.of(container).and_then(|probe| probe.termination_grace_period_seconds);
-                verdict.unhealthy = Some(Unhealthy { probe: kind, grace_seconds });
+                let grace_seconds = kind
+                    .of(container)
+                    .and_then(|probe| probe.termination_grace_period_seconds);
+                verdict.unhealthy = Some(Unhealthy {
+                    probe: kind,
+                    grace_seconds,
+                });
             }
             _ => {}
         }
@@ -117,16 +126,24 @@ impl Verdicts {
 
     /// Whether its startup probe passed, or it has none.
     pub(crate) fn started(&self, container: &str) -> bool {
-        self.containers.get(container).is_some_and(|verdict| verdict.started)
+        self.containers
+            .get(container)
+            .is_some_and(|verdict| verdict.started)
     }
 
     /// Whether it may get traffic.
     pub(crate) fn ready(&self, container: &str) -> bool {
-        self.containers.get(container).is_some_and(|verdict| verdict.started && verdict.ready)
+        self.containers
+            .get(container)
+            .is_some_and(|verdict| verdict.started && verdict.ready)
     }
 
     /// Why this run of it must end.
     pub(crate) fn unhealthy(&self, container: &str, id: &str) -> Option<&Unhealthy> {
-        self.containers.get(container).filter(|verdict| verdict.id == id)?.unhealthy.as_ref()
+        self.containers
+            .get(container)
+            .filter(|verdict| verdict.id == id)?
+            .unhealthy
+            .as_ref()
     }
 }

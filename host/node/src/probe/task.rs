@@ -36,9 +36,18 @@ where
     F: Fn(Report) -> R,
     R: Future<Output = ()>,
 {
-    let Some(probe) = asked.kind.of(&asked.container).cloned() else { return };
+    let Some(probe) = asked.kind.of(&asked.container).cloned() else {
+        return;
+    };
     let period = Duration::from_secs(probe.period_seconds.unwrap_or(10).max(1).unsigned_abs().into());
-    let delay = Duration::from_secs(probe.initial_delay_seconds.unwrap_or(0).max(0).unsigned_abs().into());
+    let delay = Duration::from_secs(
+        probe
+            .initial_delay_seconds
+            .unwrap_or(0)
+            .max(0)
+            .unsigned_abs()
+            .into(),
+    );
     let eager = asked.kind != Kind::Liveness && probe.exec.is_none() && probe.grpc.is_none();
     let mut counter = Counter::new(asked.kind, &probe);
     let mut regular = Instant::now() + delay.saturating_sub(asked.age);
@@ -59,13 +68,23 @@ where
             unhealthy(&asked, &recorder, message);
         }
         if let Some(passed) = turned {
-            let Asked { container, id, kind, .. } = &asked;
-            report(Report { container: container.name.clone(), id: id.clone(), kind: *kind, passed }).await;
+            let Asked {
+                container, id, kind, ..
+            } = &asked;
+            report(Report {
+                container: container.name.clone(),
+                id: id.clone(),
+                kind: *kind,
+                passed,
+            })
+            .await;
             if *kind != Kind::Readiness && (*kind == Kind::Startup || !passed) {
                 return;
             }
         }
-        extra = extra.filter(|_| counter.is_undecided()).map(|pause| (pause * 2).min(period));
+        extra = extra
+            .filter(|_| counter.is_undecided())
+            .map(|pause| (pause * 2).min(period));
         next = extra.map_or(regular, |pause| (Instant::now() + pause).min(regular));
     }
 }
@@ -77,5 +96,11 @@ fn unhealthy(asked: &Asked, recorder: &Recorder, message: &str) {
         Kind::Readiness => "Readiness",
     };
     let message = format!("{kind} probe failed: {message}");
-    recorder.pod(&asked.pod, Some(&asked.container.name), true, "Unhealthy", message);
+    recorder.pod(
+        &asked.pod,
+        Some(&asked.container.name),
+        true,
+        "Unhealthy",
+        message,
+    );
 }

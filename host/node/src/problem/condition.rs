@@ -12,7 +12,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 /// Conditions that belong to the kubelet.
-const RESERVED: [&str; 5] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"];
+const RESERVED: [&str; 5] = [
+    "Ready",
+    "MemoryPressure",
+    "DiskPressure",
+    "PIDPressure",
+    "NetworkUnavailable",
+];
 /// Conditions that one daemon may keep.
 const CONDITIONS_MAX: usize = 32;
 /// The API's bound on a condition's message.
@@ -39,10 +45,14 @@ impl Ledger {
         }
         let plain = |character: char| character.is_ascii_alphanumeric() || "-_./".contains(character);
         if type_.is_empty() || type_.len() > 316 || !type_.chars().all(plain) {
-            return Err(format!("condition type {type_:?} is no name; use CamelCase such as KernelDeadlock"));
+            return Err(format!(
+                "condition type {type_:?} is no name; use CamelCase such as KernelDeadlock"
+            ));
         }
         if !self.known.contains_key(type_) && self.known.len() >= CONDITIONS_MAX {
-            return Err(format!("condition {type_:?} is one more than the {CONDITIONS_MAX} that a daemon may keep"));
+            return Err(format!(
+                "condition {type_:?} is one more than the {CONDITIONS_MAX} that a daemon may keep"
+            ));
         }
         let status = match found.status {
             ConditionStatus::True => "True",
@@ -51,7 +61,9 @@ impl Ledger {
         };
         let before = self.known.get(type_).or(on_node);
         let message: String = found.message.chars().take(MESSAGE_CHARACTERS_MAX).collect();
-        let since = before.filter(|before| before.status == status).and_then(|before| before.last_transition_time.clone());
+        let since = before
+            .filter(|before| before.status == status)
+            .and_then(|before| before.last_transition_time.clone());
         let same = before.is_some_and(|before| {
             before.status == status
                 && before.reason.as_deref() == Some(&found.reason)
@@ -74,7 +86,11 @@ impl Ledger {
 
     /// The patch of the node's status that writes what is not written yet.
     pub(crate) fn patch(&self) -> Option<Value> {
-        let conditions: Vec<&NodeCondition> = self.unwritten.keys().filter_map(|type_| self.known.get(type_)).collect();
+        let conditions: Vec<&NodeCondition> = self
+            .unwritten
+            .keys()
+            .filter_map(|type_| self.known.get(type_))
+            .collect();
         (!conditions.is_empty()).then(|| json!({ "status": { "conditions": conditions } }))
     }
 
@@ -85,7 +101,11 @@ impl Ledger {
 
     /// The patch that takes all of them away.
     pub(crate) fn removal(&self) -> Option<Value> {
-        let gone: Vec<Value> = self.known.keys().map(|type_| json!({ "$patch": "delete", "type": type_ })).collect();
+        let gone: Vec<Value> = self
+            .known
+            .keys()
+            .map(|type_| json!({ "$patch": "delete", "type": type_ }))
+            .collect();
         (!gone.is_empty()).then(|| json!({ "status": { "conditions": gone } }))
     }
 }
@@ -95,7 +115,12 @@ mod tests {
     use super::*;
 
     fn found(status: ConditionStatus, message: &str) -> Condition {
-        Condition { type_name: "KernelDeadlock".into(), status, reason: "R".into(), message: message.into() }
+        Condition {
+            type_name: "KernelDeadlock".into(),
+            status,
+            reason: "R".into(),
+            message: message.into(),
+        }
     }
 
     #[test]
@@ -106,12 +131,20 @@ mod tests {
             ledger.record(&found(status, message), None, at(second)).unwrap();
             let patch = ledger.patch();
             ledger.written();
-            patch.map(|patch| patch["status"]["conditions"][0]["lastTransitionTime"].as_str().unwrap().to_owned())
+            patch.map(|patch| {
+                patch["status"]["conditions"][0]["lastTransitionTime"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            })
         };
         use ConditionStatus::{False, True};
         assert_eq!(record(False, "fine", 0).as_deref(), Some("1970-01-01T00:00:00Z"));
         assert_eq!(record(False, "fine", 1), None);
-        assert_eq!(record(False, "still fine", 2).as_deref(), Some("1970-01-01T00:00:00Z"));
+        assert_eq!(
+            record(False, "still fine", 2).as_deref(),
+            Some("1970-01-01T00:00:00Z")
+        );
         assert_eq!(record(True, "bad", 3).as_deref(), Some("1970-01-01T00:00:03Z"));
     }
 
@@ -126,10 +159,15 @@ mod tests {
             ..Default::default()
         };
         let now = Timestamp::UNIX_EPOCH;
-        ledger.record(&found(ConditionStatus::True, "bad"), Some(&on_node), now).unwrap();
+        ledger
+            .record(&found(ConditionStatus::True, "bad"), Some(&on_node), now)
+            .unwrap();
         assert_eq!(ledger.patch(), None);
         assert!(ledger.removal().is_some());
-        let ready = Condition { type_name: "Ready".into(), ..found(ConditionStatus::False, "") };
+        let ready = Condition {
+            type_name: "Ready".into(),
+            ..found(ConditionStatus::False, "")
+        };
         assert!(ledger.record(&ready, None, now).is_err());
     }
 }

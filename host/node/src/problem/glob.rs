@@ -27,7 +27,11 @@ pub(crate) fn literal_folder(path: &str) -> PathBuf {
 pub(crate) fn expand(pattern: &str) -> Vec<PathBuf> {
     let mut found = vec![PathBuf::from("/")];
     for part in pattern.split('/').filter(|part| !part.is_empty()) {
-        found = found.iter().flat_map(|folder| step(folder, part)).take(MATCHES_MAX).collect();
+        found = found
+            .iter()
+            .flat_map(|folder| step(folder, part))
+            .take(MATCHES_MAX)
+            .collect();
     }
     found.retain(|path| path.is_file());
     found.sort();
@@ -40,7 +44,10 @@ fn step(folder: &Path, part: &str) -> Vec<PathBuf> {
     }
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter(|name| !name.starts_with('.') && matches(part, name)).map(|name| folder.join(name)).collect()
+    names
+        .filter(|name| !name.starts_with('.') && matches(part, name))
+        .map(|name| folder.join(name))
+        .collect()
 }
 
 /// Whether a name fits a pattern of `*` (any characters) and `?` (one).

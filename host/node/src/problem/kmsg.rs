@@ -34,7 +34,11 @@ pub(crate) fn parse(record: &[u8]) -> Option<Record> {
     let sequence = fields.next()?.parse().ok()?;
     let time_us = fields.next()?.parse().ok()?;
     let line = rest.split('\n').next().unwrap_or_default();
-    Some(Record { sequence, time_us, text: unescape(line) })
+    Some(Record {
+        sequence,
+        time_us,
+        text: unescape(line),
+    })
 }
 
 /// The kernel writes bytes that do not print as `\xHH`.
@@ -43,7 +47,9 @@ fn unescape(text: &str) -> String {
     let mut rest = text;
     while let Some(at) = rest.find("\\x") {
         bytes.extend_from_slice(&rest.as_bytes()[..at]);
-        let byte = rest.get(at + 2..at + 4).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let byte = rest
+            .get(at + 2..at + 4)
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
         match byte {
             Some(byte) => {
                 bytes.push(byte);
@@ -71,15 +77,25 @@ pub(crate) struct Kmsg {
 impl Kmsg {
     /// Opens it at its end, or so far back.
     pub(crate) fn open(lookback_ms: u64) -> io::Result<Self> {
-        let mut file = OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(PATH)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
+            .open(PATH)?;
         if lookback_ms == 0 {
             file.seek(SeekFrom::End(0))?;
         }
         let now_ms = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
         let uptime = std::fs::read_to_string("/proc/uptime")?;
-        let seconds: f64 = uptime.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0.0);
+        let seconds: f64 = uptime
+            .split(' ')
+            .next()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0.0);
         let started_ms = now_ms.saturating_sub((seconds * 1000.0) as u64);
-        #[expect(deprecated, reason = "the file is owned by the AsyncFd; its replacement is unsafe")]
+        #[expect(
+            deprecated,
+            reason = "the file is owned by the AsyncFd; its replacement is unsafe"
+        )]
         let file = AsyncFd::new(file)?;
         Ok(Self {
             file,
@@ -104,15 +120,24 @@ impl Kmsg {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            let Some(record) = parse(&record[..count]) else { continue };
+            let Some(record) = parse(&record[..count]) else {
+                continue;
+            };
             self.dropped += self.next.map_or(0, |next| record.sequence.saturating_sub(next));
             self.next = Some(record.sequence + 1);
             let time_ms = self.started_ms + record.time_us / 1000;
             if time_ms >= self.since_ms || self.since_ms == 0 {
-                lines.push(Line { time_ms, text: record.text });
+                lines.push(Line {
+                    time_ms,
+                    text: record.text,
+                });
             }
         }
-        let dropped = if lines.is_empty() { 0 } else { std::mem::take(&mut self.dropped) };
+        let dropped = if lines.is_empty() {
+            0
+        } else {
+            std::mem::take(&mut self.dropped)
+        };
         Ok((lines, dropped))
     }
 
@@ -130,9 +155,18 @@ mod tests {
 
     #[test]
     fn records_are_understood() {
-        let record = |sequence, time_us, text: &str| Some(Record { sequence, time_us, text: text.into() });
+        let record = |sequence, time_us, text: &str| {
+            Some(Record {
+                sequence,
+                time_us,
+                text: text.into(),
+            })
+        };
         let cases: [(&str, Option<Record>); 5] = [
-            ("6,339,5140900,-;NET: Registered protocol family 10\n", record(339, 5_140_900, "NET: Registered protocol family 10")),
+            (
+                "6,339,5140900,-;NET: Registered protocol family 10\n",
+                record(339, 5_140_900, "NET: Registered protocol family 10"),
+            ),
             ("4,7,10,c,caller=T1;a;b\n SUBSYSTEM=acpi\n", record(7, 10, "a;b")),
             ("4,8,11,-;tab\\x09end \\xzz\n", record(8, 11, "tab\tend \\xzz")),
             ("no prefix", None),

@@ -45,7 +45,10 @@ pub(crate) async fn run(node: Arc<Node>, mut seats: Seats<dyn Daemon>) {
     let mut runners: BTreeMap<String, watch::Sender<Option<Seat<dyn Daemon>>>> = BTreeMap::new();
     let mut tasks = JoinSet::new();
     loop {
-        let labels = own.get(None, &node.name).and_then(|node| node.metadata.labels.clone()).unwrap_or_default();
+        let labels = own
+            .get(None, &node.name)
+            .and_then(|node| node.metadata.labels.clone())
+            .unwrap_or_default();
         let row = Arc::clone(&seats.borrow_and_update());
         let wanted: BTreeMap<&str, &Seat<dyn Daemon>> = row
             .iter()
@@ -63,7 +66,9 @@ pub(crate) async fn run(node: Arc<Node>, mut seats: Seats<dyn Daemon>) {
             match runners.get(plugin) {
                 Some(sitter) => {
                     sitter.send_if_modified(|sitting| {
-                        let same = sitting.as_ref().is_some_and(|known| known.revision == seat.revision);
+                        let same = sitting
+                            .as_ref()
+                            .is_some_and(|known| known.revision == seat.revision);
                         *sitting = Some(seat.clone());
                         !same
                     });

@@ -80,7 +80,9 @@ impl Runner {
     /// Runs until the plugin leaves.
     pub(crate) async fn run(mut self) {
         loop {
-            let Some(seat) = self.sitting.borrow_and_update().clone() else { break };
+            let Some(seat) = self.sitting.borrow_and_update().clone() else {
+                break;
+            };
             match call(&seat, |daemon| daemon.sources()).await {
                 Ok(sources) => {
                     self.retarget(&seat, sources);
@@ -115,7 +117,10 @@ impl Runner {
         }
         let numbers = &self.numbers;
         self.lines.retain(|pattern, _| numbers.contains_key(pattern));
-        self.waiting = self.waiting.take().filter(|batch| numbers.contains_key(&batch.pattern));
+        self.waiting = self
+            .waiting
+            .take()
+            .filter(|batch| numbers.contains_key(&batch.pattern));
         if let Some(batch) = &mut self.waiting {
             batch.tries = 0;
         }
@@ -139,7 +144,8 @@ impl Runner {
         };
         match refused {
             None => {
-                self.numbers.insert(path, u32::try_from(number).unwrap_or(u32::MAX));
+                self.numbers
+                    .insert(path, u32::try_from(number).unwrap_or(u32::MAX));
             }
             Some(why) => {
                 let message = format!("problem daemon {:?} cannot watch {path}: {why}", self.plugin);
@@ -242,14 +248,21 @@ impl Runner {
 
     /// Reads the next batch of a source.
     fn fill(&mut self, pattern: &str) {
-        let Some(source) = self.lines.get_mut(pattern) else { return };
+        let Some(source) = self.lines.get_mut(pattern) else {
+            return;
+        };
         match source.read(LINES_MAX, &self.node.notify) {
             Ok((lines, dropped)) => {
                 let lost = self.lost.entry(pattern.to_owned()).or_default();
                 *lost += dropped;
                 if !lines.is_empty() {
                     let dropped = std::mem::take(lost);
-                    self.waiting = Some(Batch { pattern: pattern.to_owned(), lines, dropped, tries: 0 });
+                    self.waiting = Some(Batch {
+                        pattern: pattern.to_owned(),
+                        lines,
+                        dropped,
+                        tries: 0,
+                    });
                 }
             }
             Err(error) => tracing::warn!(plugin = self.plugin, pattern, %error, "source not read"),
@@ -259,7 +272,11 @@ impl Runner {
     async fn deliver(&mut self, seat: &Seat<dyn Daemon>, mut batch: Batch) -> Turn {
         let number = self.numbers.get(&batch.pattern).copied().unwrap_or_default();
         let (lines, dropped, now_ms) = (batch.lines.clone(), batch.dropped, now_ms());
-        match call(seat, move |daemon| daemon.on_lines(number, &lines, dropped, now_ms)).await {
+        match call(seat, move |daemon| {
+            daemon.on_lines(number, &lines, dropped, now_ms)
+        })
+        .await
+        {
             Ok(findings) => {
                 self.take(findings);
                 Turn::More
@@ -279,10 +296,16 @@ impl Runner {
 
     fn take(&mut self, findings: Vec<Finding>) {
         let node = self.own.get(None, &self.node.name);
-        let on_node = node.as_ref().and_then(|node| node.status.as_ref()?.conditions.as_deref()).unwrap_or(&[]);
+        let on_node = node
+            .as_ref()
+            .and_then(|node| node.status.as_ref()?.conditions.as_deref())
+            .unwrap_or(&[]);
         for finding in findings {
             match finding {
-                Finding::Event(event) => self.node.recorder.node(event.warning, &event.reason, event.message),
+                Finding::Event(event) => self
+                    .node
+                    .recorder
+                    .node(event.warning, &event.reason, event.message),
                 Finding::Condition(found) => {
                     let known = on_node.iter().find(|known| known.type_ == found.type_name);
                     if let Err(message) = self.ledger.record(&found, known, Timestamp::now()) {
@@ -296,7 +319,10 @@ impl Runner {
 
     async fn write(&self, patch: Value) -> kube::Result<()> {
         let nodes: Api<core::Node> = Api::all(self.node.client.clone());
-        nodes.patch_status(&self.node.name, &PatchParams::default(), &Patch::Strategic(patch)).await.map(drop)
+        nodes
+            .patch_status(&self.node.name, &PatchParams::default(), &Patch::Strategic(patch))
+            .await
+            .map(drop)
     }
 }
 
@@ -314,7 +340,9 @@ enum Turn {
 fn beat(before: &[(Beat, Duration, Instant)], kind: Beat, interval_ms: u64) -> (Beat, Duration, Instant) {
     let interval = Duration::from_millis(interval_ms).max(INTERVAL_MIN);
     // The first is at once; a swap does not move the next one.
-    let same = before.iter().find(|(known, length, _)| (*known, *length) == (kind, interval));
+    let same = before
+        .iter()
+        .find(|(known, length, _)| (*known, *length) == (kind, interval));
     same.copied().unwrap_or((kind, interval, Instant::now()))
 }
 

@@ -14,7 +14,12 @@ const RUNTIME_MAX: Duration = Duration::from_secs(5);
 /// Reads them all; what cannot be read is left out.
 pub(crate) async fn read(cri: &dyn Cri, root: &Path) -> Vec<Sample> {
     let mut samples = Vec::new();
-    let mut add = |name: &str, value: f64| samples.push(Sample { name: name.to_owned(), value });
+    let mut add = |name: &str, value: f64| {
+        samples.push(Sample {
+            name: name.to_owned(),
+            value,
+        })
+    };
     let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     if let Some(memory) = machine::memory(&text("/proc/meminfo")) {
         add("memory.total-bytes", memory.total_bytes as f64);

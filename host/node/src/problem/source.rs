@@ -24,7 +24,10 @@ const LAG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const LOOKBACK_BYTES_MAX: u64 = 1024 * 1024;
 
 enum Kind {
-    Files { followers: BTreeMap<PathBuf, Follower>, changes: Vec<Changes> },
+    Files {
+        followers: BTreeMap<PathBuf, Follower>,
+        changes: Vec<Changes>,
+    },
     Kernel(Kmsg),
 }
 
@@ -42,19 +45,34 @@ impl LineSource {
         } else {
             let start = |path: &Path| begin(path, lookback_ms);
             let paths = paths(pattern);
-            let followers =
-                paths.into_iter().map(|path| (path.clone(), Follower::new(path.clone(), start(&path), LINE_BYTES_MAX)));
-            Kind::Files { followers: followers.collect(), changes: vec![notify.folder(&glob::literal_folder(pattern))] }
+            let followers = paths.into_iter().map(|path| {
+                (
+                    path.clone(),
+                    Follower::new(path.clone(), start(&path), LINE_BYTES_MAX),
+                )
+            });
+            Kind::Files {
+                followers: followers.collect(),
+                changes: vec![notify.folder(&glob::literal_folder(pattern))],
+            }
         };
-        let mut source = Self { pattern: pattern.to_owned(), kind };
+        let mut source = Self {
+            pattern: pattern.to_owned(),
+            kind,
+        };
         source.listen(notify);
         Ok(source)
     }
 
     /// Listens in every folder that has one of the files.
     fn listen(&mut self, notify: &Notify) {
-        let Kind::Files { followers, changes } = &mut self.kind else { return };
-        let mut folders: Vec<PathBuf> = followers.keys().filter_map(|path| Some(path.parent()?.to_owned())).collect();
+        let Kind::Files { followers, changes } = &mut self.kind else {
+            return;
+        };
+        let mut folders: Vec<PathBuf> = followers
+            .keys()
+            .filter_map(|path| Some(path.parent()?.to_owned()))
+            .collect();
         folders.push(glob::literal_folder(&self.pattern));
         folders.sort();
         folders.dedup();
@@ -64,7 +82,9 @@ impl LineSource {
     /// Up to so many lines that are there now, and how many were lost before them. Blocking, but briefly.
     pub(crate) fn read(&mut self, lines_max: usize, notify: &Notify) -> io::Result<(Vec<Line>, u64)> {
         let Kind::Files { followers, .. } = &mut self.kind else {
-            let Kind::Kernel(kmsg) = &mut self.kind else { return Ok((Vec::new(), 0)) };
+            let Kind::Kernel(kmsg) = &mut self.kind else {
+                return Ok((Vec::new(), 0));
+            };
             return kmsg.read(lines_max);
         };
         let mut fresh = false;
@@ -83,7 +103,10 @@ impl LineSource {
             }
             dropped += skip_backlog(follower)?;
             for text in follower.read(lines_max - lines.len())? {
-                lines.push(Line { time_ms, text: String::from_utf8_lossy(&text).into_owned() });
+                lines.push(Line {
+                    time_ms,
+                    text: String::from_utf8_lossy(&text).into_owned(),
+                });
             }
         }
         if fresh {
@@ -105,12 +128,18 @@ impl LineSource {
 }
 
 fn paths(pattern: &str) -> Vec<PathBuf> {
-    if glob::is_pattern(pattern) { glob::expand(pattern) } else { vec![PathBuf::from(pattern)] }
+    if glob::is_pattern(pattern) {
+        glob::expand(pattern)
+    } else {
+        vec![PathBuf::from(pattern)]
+    }
 }
 
 /// Where to begin in a file that is there already.
 fn begin(path: &Path, lookback_ms: u64) -> Start {
-    let Ok(meta) = std::fs::metadata(path) else { return Start::Beginning };
+    let Ok(meta) = std::fs::metadata(path) else {
+        return Start::Beginning;
+    };
     let modified = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
     let age = SystemTime::now().duration_since(modified).unwrap_or_default();
     if lookback_ms == 0 || age > Duration::from_millis(lookback_ms) {

@@ -23,7 +23,12 @@ pub(crate) struct Machine {
 impl Machine {
     /// Reads them; `root` is on the file system that pods use.
     pub(crate) fn read(root: &Path) -> Result<Self> {
-        let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let text = |path: &str| {
+            std::fs::read_to_string(path)
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
+        };
         let memory = memory(&text("/proc/meminfo")).ok_or_else(|| Error::Machine {
             what: "MemTotal of /proc/meminfo",
             source: std::io::ErrorKind::InvalidData.into(),
@@ -68,10 +73,15 @@ pub(crate) struct MemoryUse {
 /// From the text of `/proc/meminfo`.
 pub(crate) fn memory(text: &str) -> Option<MemoryUse> {
     let value = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
     };
-    Some(MemoryUse { total_bytes: value("MemTotal")?, available_bytes: value("MemAvailable")? })
+    Some(MemoryUse {
+        total_bytes: value("MemTotal")?,
+        available_bytes: value("MemAvailable")?,
+    })
 }
 
 /// The file system under a folder.
@@ -86,8 +96,10 @@ pub(crate) struct Disk {
 impl Disk {
     /// Asks the kernel.
     pub(crate) fn of(folder: &Path) -> Result<Self> {
-        let stat = statvfs(folder)
-            .map_err(|errno| Error::Machine { what: "the data folder's file system", source: errno.into() })?;
+        let stat = statvfs(folder).map_err(|errno| Error::Machine {
+            what: "the data folder's file system",
+            source: errno.into(),
+        })?;
         let block = stat.fragment_size();
         Ok(Self {
             total_bytes: stat.blocks() * block,
@@ -112,7 +124,11 @@ pub(crate) fn tasks(loadavg: &str, pid_max: &str) -> Option<Tasks> {
     let mut fields = loadavg.split_whitespace();
     let load_1m = fields.next()?.parse().ok()?;
     let (_, used) = fields.nth(2)?.split_once('/')?;
-    Some(Tasks { used: used.parse().ok()?, maximum: pid_max.trim().parse().ok()?, load_1m })
+    Some(Tasks {
+        used: used.parse().ok()?,
+        maximum: pid_max.trim().parse().ok()?,
+        load_1m,
+    })
 }
 
 #[cfg(test)]
@@ -122,11 +138,21 @@ mod tests {
     #[test]
     fn the_kernels_files_are_understood() {
         let text = "MemTotal:        8039916 kB\nMemFree:  1 kB\nMemAvailable:    5120000 kB\n";
-        let expected = MemoryUse { total_bytes: 8_039_916 * 1024, available_bytes: 5_120_000 * 1024 };
+        let expected = MemoryUse {
+            total_bytes: 8_039_916 * 1024,
+            available_bytes: 5_120_000 * 1024,
+        };
         assert_eq!(memory(text), Some(expected));
         assert_eq!(memory("MemTotal: x kB"), None);
-        let expected = Tasks { used: 321, maximum: 32768, load_1m: 0.5 };
+        let expected = Tasks {
+            used: 321,
+            maximum: 32768,
+            load_1m: 0.5,
+        };
         assert_eq!(tasks("0.50 0.40 0.30 2/321 4242\n", "32768\n"), Some(expected));
-        assert_eq!(os_image("NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 12\"\n"), "Debian GNU/Linux 12");
+        assert_eq!(
+            os_image("NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 12\"\n"),
+            "Debian GNU/Linux 12"
+        );
     }
 }

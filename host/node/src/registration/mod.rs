@@ -50,7 +50,13 @@ impl Registration {
     /// Creates the Node, or takes up the one that is there. Waits for an API server that is coming up.
     pub(crate) async fn register(&self) -> Result<Node> {
         let nodes: Api<Node> = Api::all(self.client.clone());
-        let status = object::status(&self.identity, &self.machine, &self.read().await, &[], Timestamp::now());
+        let status = object::status(
+            &self.identity,
+            &self.machine,
+            &self.read().await,
+            &[],
+            Timestamp::now(),
+        );
         let wanted = object::registration(&self.identity, status);
         let mut tries = 0;
         loop {
@@ -61,7 +67,10 @@ impl Registration {
             };
             let refused = matches!(&failed, kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429);
             if refused || tries >= REGISTER_TRIES {
-                return Err(Error::Register { node: self.identity.name.clone(), source: Box::new(failed) });
+                return Err(Error::Register {
+                    node: self.identity.name.clone(),
+                    source: Box::new(failed),
+                });
             }
             tokio::time::sleep(REGISTER_PAUSE).await;
         }
@@ -71,7 +80,9 @@ impl Registration {
         let name = &self.identity.name;
         if nodes.get_opt(name).await?.is_some() {
             let labels = json!({ "metadata": { "labels": object::labels(&self.identity) } });
-            return nodes.patch(name, &PatchParams::default(), &Patch::Strategic(labels)).await;
+            return nodes
+                .patch(name, &PatchParams::default(), &Patch::Strategic(labels))
+                .await;
         }
         match nodes.create(&PostParams::default(), wanted).await {
             Err(kube::Error::Api(status)) if status.code == 409 => nodes.get(name).await,
@@ -125,12 +136,21 @@ impl Registration {
     }
 
     /// Writes the status where that is due.
-    async fn write_status(&self, written: &Option<(NodeStatus, Instant)>) -> kube::Result<Option<(NodeStatus, Node)>> {
+    async fn write_status(
+        &self,
+        written: &Option<(NodeStatus, Instant)>,
+    ) -> kube::Result<Option<(NodeStatus, Node)>> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let reading = self.read().await;
         let make = |before: &NodeStatus| {
             let conditions = before.conditions.as_deref().unwrap_or(&[]);
-            object::status(&self.identity, &self.machine, &reading, conditions, Timestamp::now())
+            object::status(
+                &self.identity,
+                &self.machine,
+                &reading,
+                conditions,
+                Timestamp::now(),
+            )
         };
         if let Some((before, at)) = written
             && at.elapsed() < STATUS_MAX

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use capstan_runtime::{Image, RuntimeStatus};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec, NodeStatus,
-    NodeSystemInfo, Taint,
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec,
+    NodeStatus, NodeSystemInfo, Taint,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -74,10 +74,19 @@ pub(crate) fn registration(identity: &Identity, status: NodeStatus) -> Node {
         metadata: ObjectMeta {
             name: Some(identity.name.clone()),
             labels: Some(labels(identity)),
-            annotations: Some([("volumes.kubernetes.io/controller-managed-attach-detach".into(), "true".into())].into()),
+            annotations: Some(
+                [(
+                    "volumes.kubernetes.io/controller-managed-attach-detach".into(),
+                    "true".into(),
+                )]
+                .into(),
+            ),
             ..Default::default()
         },
-        spec: Some(NodeSpec { taints: (!taints.is_empty()).then_some(taints), ..Default::default() }),
+        spec: Some(NodeSpec {
+            taints: (!taints.is_empty()).then_some(taints),
+            ..Default::default()
+        }),
         status: Some(status),
     }
 }
@@ -107,15 +116,18 @@ pub(crate) fn status(
     before: &[NodeCondition],
     now: Timestamp,
 ) -> NodeStatus {
-    let amounts: BTreeMap<String, Quantity> =
-        capacity(identity, machine).into_iter().map(|(name, amount)| (name, Quantity(amount))).collect();
+    let amounts: BTreeMap<String, Quantity> = capacity(identity, machine)
+        .into_iter()
+        .map(|(name, amount)| (name, Quantity(amount)))
+        .collect();
     let mut conditions = conditions(reading);
     for condition in &mut conditions {
         let known = before.iter().find(|known| known.type_ == condition.type_);
         let since = known.filter(|known| known.status == condition.status);
         condition.last_heartbeat_time = Some(Time(now));
-        condition.last_transition_time =
-            since.and_then(|known| known.last_transition_time.clone()).or(Some(Time(now)));
+        condition.last_transition_time = since
+            .and_then(|known| known.last_transition_time.clone())
+            .or(Some(Time(now)));
     }
     NodeStatus {
         addresses: Some(addresses(identity)),
@@ -123,7 +135,9 @@ pub(crate) fn status(
         allocatable: Some(amounts),
         conditions: Some(conditions),
         daemon_endpoints: (identity.kubelet_port != 0).then(|| NodeDaemonEndpoints {
-            kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(identity.kubelet_port) }),
+            kubelet_endpoint: Some(DaemonEndpoint {
+                port: i32::from(identity.kubelet_port),
+            }),
         }),
         node_info: Some(node_info(machine, reading)),
         images: Some(images(&reading.images)),
@@ -135,10 +149,16 @@ fn addresses(identity: &Identity) -> Vec<NodeAddress> {
     let mut all: Vec<NodeAddress> = identity
         .addresses
         .iter()
-        .map(|(type_, address)| NodeAddress { type_: type_.clone(), address: address.clone() })
+        .map(|(type_, address)| NodeAddress {
+            type_: type_.clone(),
+            address: address.clone(),
+        })
         .collect();
     if all.iter().all(|address| address.type_ != "Hostname") {
-        all.push(NodeAddress { type_: "Hostname".into(), address: identity.name.clone() });
+        all.push(NodeAddress {
+            type_: "Hostname".into(),
+            address: identity.name.clone(),
+        });
     }
     all
 }
@@ -149,8 +169,10 @@ fn node_info(machine: &Machine, reading: &Reading) -> NodeSystemInfo {
     NodeSystemInfo {
         architecture: architecture().into(),
         boot_id: machine.boot_id.clone(),
-        container_runtime_version: version
-            .map_or_else(|| "capstan://0.1.0".to_owned(), |runtime| format!("{}://{}", runtime.name, runtime.version)),
+        container_runtime_version: version.map_or_else(
+            || "capstan://0.1.0".to_owned(),
+            |runtime| format!("{}://{}", runtime.name, runtime.version),
+        ),
         kernel_version: machine.kernel_version.clone(),
         kube_proxy_version: String::new(),
         kubelet_version: KUBELET_VERSION.into(),
@@ -165,7 +187,14 @@ fn node_info(machine: &Machine, reading: &Reading) -> NodeSystemInfo {
 fn images(images: &[Image]) -> Vec<ContainerImage> {
     let mut sorted: Vec<&Image> = images.iter().collect();
     sorted.sort_by_key(|image| (std::cmp::Reverse(image.size_bytes), image.id.clone()));
-    let names = |image: &Image| image.repo_digests.iter().chain(&image.repo_tags).cloned().collect();
+    let names = |image: &Image| {
+        image
+            .repo_digests
+            .iter()
+            .chain(&image.repo_tags)
+            .cloned()
+            .collect()
+    };
     let shown = |image: &&Image| ContainerImage {
         names: Some(names(image)),
         size_bytes: i64::try_from(image.size_bytes).ok(),
@@ -180,21 +209,34 @@ fn conditions(reading: &Reading) -> Vec<NodeCondition> {
             type_: type_.into(),
             status: if pressed { "True" } else { "False" }.into(),
             reason: Some(format!("KubeletHas{}", if pressed { name } else { fine })),
-            message: Some(format!("kubelet has {what}{}", if pressed { " pressure" } else { " available" })),
+            message: Some(format!(
+                "kubelet has {what}{}",
+                if pressed { " pressure" } else { " available" }
+            )),
             ..Default::default()
         }
     };
-    let memory = reading.memory.map(|memory| memory.available_bytes < MEMORY_AVAILABLE_MIN);
+    let memory = reading
+        .memory
+        .map(|memory| memory.available_bytes < MEMORY_AVAILABLE_MIN);
     let disk = reading.disk.map(|disk| {
         disk.available_bytes < DISK_AVAILABLE_MIN.min(disk.total_bytes / 20)
             || disk.available_inodes * 100 < disk.total_inodes * INODES_AVAILABLE_PERCENT_MIN
     });
-    let tasks = reading.tasks.map(|tasks| tasks.used * 100 > tasks.maximum * TASKS_USED_PERCENT_MAX);
+    let tasks = reading
+        .tasks
+        .map(|tasks| tasks.used * 100 > tasks.maximum * TASKS_USED_PERCENT_MAX);
     let mut disk = pressure("DiskPressure", disk, "DiskPressure", "NoDiskPressure", "disk");
     if disk.status == "False" {
         disk.message = Some("kubelet has no disk pressure".into());
     }
-    let mut memory = pressure("MemoryPressure", memory, "InsufficientMemory", "SufficientMemory", "memory");
+    let mut memory = pressure(
+        "MemoryPressure",
+        memory,
+        "InsufficientMemory",
+        "SufficientMemory",
+        "memory",
+    );
     memory.message = Some(if memory.status == "True" {
         "kubelet has insufficient memory available".into()
     } else {
@@ -212,14 +254,25 @@ fn conditions(reading: &Reading) -> Vec<NodeCondition> {
 fn ready(reading: &Reading) -> NodeCondition {
     let fault = match &reading.runtime {
         Err(error) => Some(format!("container runtime is down: {error}")),
-        Ok(status) if !status.runtime_ready => Some(format!("container runtime not ready: {}", status.message)),
-        Ok(status) if !status.network_ready => Some(format!("container runtime network not ready: {}", status.message)),
+        Ok(status) if !status.runtime_ready => {
+            Some(format!("container runtime not ready: {}", status.message))
+        }
+        Ok(status) if !status.network_ready => {
+            Some(format!("container runtime network not ready: {}", status.message))
+        }
         Ok(_) => None,
     };
     NodeCondition {
         type_: "Ready".into(),
         status: if fault.is_none() { "True" } else { "False" }.into(),
-        reason: Some(if fault.is_none() { "KubeletReady" } else { "KubeletNotReady" }.into()),
+        reason: Some(
+            if fault.is_none() {
+                "KubeletReady"
+            } else {
+                "KubeletNotReady"
+            }
+            .into(),
+        ),
         message: Some(fault.unwrap_or_else(|| "kubelet is posting ready status".into())),
         ..Default::default()
     }
@@ -242,12 +295,27 @@ mod tests {
     use super::*;
 
     fn reading() -> Reading {
-        let runtime = RuntimeStatus { runtime_ready: true, network_ready: true, ..Default::default() };
-        Reading { runtime: Ok(runtime), images: Vec::new(), memory: None, disk: None, tasks: None }
+        let runtime = RuntimeStatus {
+            runtime_ready: true,
+            network_ready: true,
+            ..Default::default()
+        };
+        Reading {
+            runtime: Ok(runtime),
+            images: Vec::new(),
+            memory: None,
+            disk: None,
+            tasks: None,
+        }
     }
 
     fn condition<'a>(status: &'a NodeStatus, type_: &str) -> &'a NodeCondition {
-        status.conditions.iter().flatten().find(|condition| condition.type_ == type_).unwrap()
+        status
+            .conditions
+            .iter()
+            .flatten()
+            .find(|condition| condition.type_ == type_)
+            .unwrap()
     }
 
     #[test]
@@ -259,23 +327,51 @@ mod tests {
         let conditions = first.conditions.clone().unwrap();
         let second = status(&identity, &machine, &reading(), &conditions, at(200));
         assert!(!differs(&first, &second), "heartbeats alone are no difference");
-        let down = Reading { runtime: Err("gone".into()), ..reading() };
+        let down = Reading {
+            runtime: Err("gone".into()),
+            ..reading()
+        };
         let third = status(&identity, &machine, &down, &conditions, at(300));
         assert!(differs(&second, &third));
-        assert_eq!(condition(&third, "Ready").last_transition_time, Some(Time(at(300))));
-        assert_eq!(condition(&third, "MemoryPressure").last_transition_time, Some(Time(at(100))));
+        assert_eq!(
+            condition(&third, "Ready").last_transition_time,
+            Some(Time(at(300)))
+        );
+        assert_eq!(
+            condition(&third, "MemoryPressure").last_transition_time,
+            Some(Time(at(100)))
+        );
     }
 
     #[test]
     fn pressure_shows() {
         let pressed = Reading {
-            memory: Some(MemoryUse { total_bytes: 1 << 33, available_bytes: 1 << 20 }),
-            tasks: Some(Tasks { used: 99, maximum: 100, load_1m: 0.0 }),
+            memory: Some(MemoryUse {
+                total_bytes: 1 << 33,
+                available_bytes: 1 << 20,
+            }),
+            tasks: Some(Tasks {
+                used: 99,
+                maximum: 100,
+                load_1m: 0.0,
+            }),
             ..reading()
         };
-        let status = status(&Identity::default(), &Machine::default(), &pressed, &[], Timestamp::UNIX_EPOCH);
-        assert_eq!(condition(&status, "MemoryPressure").reason.as_deref(), Some("KubeletHasInsufficientMemory"));
+        let status = status(
+            &Identity::default(),
+            &Machine::default(),
+            &pressed,
+            &[],
+            Timestamp::UNIX_EPOCH,
+        );
+        assert_eq!(
+            condition(&status, "MemoryPressure").reason.as_deref(),
+            Some("KubeletHasInsufficientMemory")
+        );
         assert_eq!(condition(&status, "PIDPressure").status, "True");
-        assert_eq!(condition(&status, "DiskPressure").reason.as_deref(), Some("KubeletHasNoDiskPressure"));
+        assert_eq!(
+            condition(&status, "DiskPressure").reason.as_deref(),
+            Some("KubeletHasNoDiskPressure")
+        );
     }
 }

@@ -41,7 +41,11 @@ struct Target {
 
 fn target(path: &str) -> Target {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    let (prefix, mut rest) = if parts[0] == "api" { parts.split_at(2) } else { parts.split_at(3) };
+    let (prefix, mut rest) = if parts[0] == "api" {
+        parts.split_at(2)
+    } else {
+        parts.split_at(3)
+    };
     let mut namespace = String::new();
     if rest.len() > 2 && rest[0] == "namespaces" {
         namespace = rest[1].to_owned();
@@ -65,7 +69,10 @@ fn selected(object: &Value, selector: &str) -> bool {
 
 impl FakeApi {
     pub(crate) fn new() -> Self {
-        Self { state: Arc::default(), events: broadcast::channel(4096).0 }
+        Self {
+            state: Arc::default(),
+            events: broadcast::channel(4096).0,
+        }
     }
 
     pub(crate) fn client(&self) -> kube::Client {
@@ -96,15 +103,29 @@ impl FakeApi {
 
     pub(crate) fn list(&self, collection: &str) -> Vec<Value> {
         let state = self.state.lock().unwrap();
-        state.objects.iter().filter(|((known, ..), _)| known == collection).map(|(_, object)| object.clone()).collect()
+        state
+            .objects
+            .iter()
+            .filter(|((known, ..), _)| known == collection)
+            .map(|(_, object)| object.clone())
+            .collect()
     }
 
     /// Reasons of the events recorded about a pod or node.
     pub(crate) fn event_reasons(&self, name: &str) -> Vec<String> {
         let about = |event: &Value| event["involvedObject"]["name"] == name;
         let mut events: Vec<Value> = self.list("api/v1/events").into_iter().filter(about).collect();
-        events.sort_by_key(|event| event["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap());
-        events.iter().map(|event| event["reason"].as_str().unwrap_or_default().to_owned()).collect()
+        events.sort_by_key(|event| {
+            event["metadata"]["resourceVersion"]
+                .as_str()
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
+        });
+        events
+            .iter()
+            .map(|event| event["reason"].as_str().unwrap_or_default().to_owned())
+            .collect()
     }
 
     pub(crate) fn status_patches(&self, name: &str) -> usize {
@@ -117,7 +138,9 @@ impl FakeApi {
         let mut gone = state.objects.remove(&key)?;
         state.revision += 1;
         gone["metadata"]["resourceVersion"] = json!(state.revision.to_string());
-        let _ = self.events.send((collection.to_owned(), "DELETED".to_owned(), gone.clone()));
+        let _ = self
+            .events
+            .send((collection.to_owned(), "DELETED".to_owned(), gone.clone()));
         Some(gone)
     }
 
@@ -126,12 +149,19 @@ impl FakeApi {
         let body = body.collect().await.unwrap().to_bytes();
         let target = target(head.uri.path());
         let query: BTreeMap<String, String> =
-            form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+            form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes())
+                .into_owned()
+                .collect();
         let selector = query.get("fieldSelector").cloned().unwrap_or_default();
         match (&head.method, &target.name) {
-            (&Method::GET, None) if query.get("watch").is_some_and(|value| value == "true") => {
-                self.watch(target, selector, query.get("resourceVersion").and_then(|text| text.parse().ok()).unwrap_or(0))
-            }
+            (&Method::GET, None) if query.get("watch").is_some_and(|value| value == "true") => self.watch(
+                target,
+                selector,
+                query
+                    .get("resourceVersion")
+                    .and_then(|text| text.parse().ok())
+                    .unwrap_or(0),
+            ),
             (&Method::GET, None) => {
                 let state = self.state.lock().unwrap();
                 let items: Vec<&Value> = state
@@ -145,7 +175,10 @@ impl FakeApi {
                     .map(|(_, object)| object)
                     .collect();
                 let revision = state.revision.to_string();
-                send(200, &json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": revision }, "items": items }))
+                send(
+                    200,
+                    &json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": revision }, "items": items }),
+                )
             }
             (&Method::GET, Some(name)) => match self.get(&target.collection, &target.namespace, name) {
                 Some(object) => send(200, &object),
@@ -169,26 +202,47 @@ impl FakeApi {
     }
 
     fn patch(&self, head: &http::request::Parts, target: &Target, name: &str, body: &[u8]) -> Answer {
-        let Some(mut object) = self.get(&target.collection, &target.namespace, name) else { return missing() };
+        let Some(mut object) = self.get(&target.collection, &target.namespace, name) else {
+            return missing();
+        };
         let patch: Value = serde_json::from_slice(body).unwrap();
         let media = head.headers[http::header::CONTENT_TYPE].to_str().unwrap();
         if media.contains("strategic") {
-            let kind = if target.collection.ends_with("nodes") { "Node" } else { "Pod" };
+            let kind = if target.collection.ends_with("nodes") {
+                "Node"
+            } else {
+                "Pod"
+            };
             let schema = capstan_kinds::schema::of("v1", kind);
             capstan_kinds::patch::strategic(schema, &mut object, &patch).unwrap();
         } else {
             capstan_kinds::patch::merge(&mut object, &patch);
         }
         if target.subresource.as_deref() == Some("status") {
-            *self.state.lock().unwrap().patches.entry(name.to_owned()).or_default() += 1;
+            *self
+                .state
+                .lock()
+                .unwrap()
+                .patches
+                .entry(name.to_owned())
+                .or_default() += 1;
         }
         self.put(&target.collection, object);
-        send(200, &self.get(&target.collection, &target.namespace, name).unwrap())
+        send(
+            200,
+            &self.get(&target.collection, &target.namespace, name).unwrap(),
+        )
     }
 
     fn watch(&self, target: Target, selector: String, from: u64) -> Answer {
         let events = self.events.subscribe();
-        let version = |object: &Value| object["metadata"]["resourceVersion"].as_str().unwrap_or("0").parse::<u64>().unwrap();
+        let version = |object: &Value| {
+            object["metadata"]["resourceVersion"]
+                .as_str()
+                .unwrap_or("0")
+                .parse::<u64>()
+                .unwrap()
+        };
         // What came between the list and this watch.
         let missed: Vec<Value> = self
             .list(&target.collection)
@@ -196,30 +250,40 @@ impl FakeApi {
             .filter(|object| version(object) > from && selected(object, &selector))
             .map(|object| json!({ "type": "ADDED", "object": object }))
             .collect();
-        let stream = futures::stream::unfold((events, missed, target, selector), |(mut events, mut missed, target, selector)| async move {
-            loop {
-                let event = if missed.is_empty() {
-                    let (collection, kind, object) = events.recv().await.ok()?;
-                    let home = object["metadata"]["namespace"].as_str().unwrap_or_default();
-                    let ours = target.namespace.is_empty() || home == target.namespace;
-                    if collection != target.collection || !ours || !selected(&object, &selector) {
-                        continue;
-                    }
-                    json!({ "type": kind, "object": object })
-                } else {
-                    missed.remove(0)
-                };
-                let line = Bytes::from(format!("{event}\n"));
-                return Some((Ok::<_, Infallible>(Frame::data(line)), (events, missed, target, selector)));
-            }
-        });
+        let stream = futures::stream::unfold(
+            (events, missed, target, selector),
+            |(mut events, mut missed, target, selector)| async move {
+                loop {
+                    let event = if missed.is_empty() {
+                        let (collection, kind, object) = events.recv().await.ok()?;
+                        let home = object["metadata"]["namespace"].as_str().unwrap_or_default();
+                        let ours = target.namespace.is_empty() || home == target.namespace;
+                        if collection != target.collection || !ours || !selected(&object, &selector) {
+                            continue;
+                        }
+                        json!({ "type": kind, "object": object })
+                    } else {
+                        missed.remove(0)
+                    };
+                    let line = Bytes::from(format!("{event}\n"));
+                    return Some((
+                        Ok::<_, Infallible>(Frame::data(line)),
+                        (events, missed, target, selector),
+                    ));
+                }
+            },
+        );
         Response::new(BodyExt::boxed_unsync(StreamBody::new(stream)))
     }
 }
 
 fn send(code: u16, value: &Value) -> Answer {
     let body = Full::new(Bytes::from(value.to_string())).boxed_unsync();
-    Response::builder().status(code).header("content-type", "application/json").body(body).unwrap()
+    Response::builder()
+        .status(code)
+        .header("content-type", "application/json")
+        .body(body)
+        .unwrap()
 }
 
 fn missing() -> Answer {

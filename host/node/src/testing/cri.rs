@@ -7,8 +7,8 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use capstan_runtime::{
-    AuthConfig, ContainerConfig, ContainerState, ContainerStats, ContainerStatus, Cri, Error, ExecSyncResponse, Id,
-    Image, PodSandboxConfig, PodSandboxStatus, Result, RuntimeStatus, SandboxState,
+    AuthConfig, ContainerConfig, ContainerState, ContainerStats, ContainerStatus, Cri, Error,
+    ExecSyncResponse, Id, Image, PodSandboxConfig, PodSandboxStatus, Result, RuntimeStatus, SandboxState,
 };
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -37,7 +37,10 @@ fn now() -> i64 {
 
 impl FakeCri {
     pub(crate) fn new() -> Self {
-        Self { state: Mutex::default(), changed: watch::Sender::new(0) }
+        Self {
+            state: Mutex::default(),
+            changed: watch::Sender::new(0),
+        }
     }
 
     /// Calls so far: `run`, `create NAME`, `start NAME`, `stop NAME`, `pull IMAGE`, ...
@@ -48,7 +51,11 @@ impl FakeCri {
     /// From now on such calls fail, or no longer.
     pub(crate) fn fail(&self, call: &str, fails: bool) {
         let mut state = self.state.lock().unwrap();
-        if fails { state.faults.insert(call.to_owned()) } else { state.faults.remove(call) };
+        if fails {
+            state.faults.insert(call.to_owned())
+        } else {
+            state.faults.remove(call)
+        };
     }
 
     /// Exit code of every command from now on.
@@ -59,7 +66,10 @@ impl FakeCri {
     /// The newest container of that name.
     pub(crate) fn container(&self, name: &str) -> Option<(ContainerStatus, ContainerConfig)> {
         let state = self.state.lock().unwrap();
-        let named = state.containers.values().filter(|(status, _)| status.metadata.name == name);
+        let named = state
+            .containers
+            .values()
+            .filter(|(status, _)| status.metadata.name == name);
         named.max_by_key(|(status, _)| status.metadata.attempt).cloned()
     }
 
@@ -84,7 +94,11 @@ impl FakeCri {
     pub(crate) fn log(&self, name: &str, text: &str) {
         let path = self.container(name).unwrap().0.log_path;
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap();
         writeln!(file, "{} stdout F {text}", Timestamp::now()).unwrap();
     }
 
@@ -96,7 +110,10 @@ impl FakeCri {
             return Ok(());
         }
         Err(if call.starts_with("pull") {
-            Error::Image { reason: "ErrImagePull", message: "no such image".into() }
+            Error::Image {
+                reason: "ErrImagePull",
+                message: "no such image".into(),
+            }
         } else {
             Error::Container(format!("scripted fault of {call}"))
         })
@@ -104,7 +121,10 @@ impl FakeCri {
 
     fn name_of(&self, id: &str) -> String {
         let state = self.state.lock().unwrap();
-        state.containers.get(id).map_or(id.to_owned(), |(status, _)| status.metadata.name.clone())
+        state
+            .containers
+            .get(id)
+            .map_or(id.to_owned(), |(status, _)| status.metadata.name.clone())
     }
 }
 
@@ -147,7 +167,10 @@ impl Cri for FakeCri {
         }
         let inside: Vec<Id> = {
             let state = self.state.lock().unwrap();
-            let of = state.containers.values().filter(|(status, _)| status.sandbox_id == id);
+            let of = state
+                .containers
+                .values()
+                .filter(|(status, _)| status.sandbox_id == id);
             of.map(|(status, _)| status.id.clone()).collect()
         };
         inside.iter().for_each(|id| self.end(id, 137));
@@ -164,7 +187,14 @@ impl Cri for FakeCri {
     }
 
     async fn list_pod_sandbox(&self) -> Result<Vec<PodSandboxStatus>> {
-        Ok(self.state.lock().unwrap().sandboxes.values().map(|(status, _)| status.clone()).collect())
+        Ok(self
+            .state
+            .lock()
+            .unwrap()
+            .sandboxes
+            .values()
+            .map(|(status, _)| status.clone())
+            .collect())
     }
 
     async fn create_container(&self, sandbox: &str, config: ContainerConfig) -> Result<Id> {
@@ -210,21 +240,44 @@ impl Cri for FakeCri {
     }
 
     async fn list_containers(&self) -> Result<Vec<ContainerStatus>> {
-        Ok(self.state.lock().unwrap().containers.values().map(|(status, _)| status.clone()).collect())
+        Ok(self
+            .state
+            .lock()
+            .unwrap()
+            .containers
+            .values()
+            .map(|(status, _)| status.clone())
+            .collect())
     }
 
     async fn container_status(&self, id: &str) -> Result<ContainerStatus> {
         let state = self.state.lock().unwrap();
-        state.containers.get(id).map(|(status, _)| status.clone()).ok_or_else(|| Error::NotFound(id.to_owned()))
+        state
+            .containers
+            .get(id)
+            .map(|(status, _)| status.clone())
+            .ok_or_else(|| Error::NotFound(id.to_owned()))
     }
 
-    async fn exec_sync(&self, _id: &str, command: &[String], _timeout_seconds: i64) -> Result<ExecSyncResponse> {
+    async fn exec_sync(
+        &self,
+        _id: &str,
+        command: &[String],
+        _timeout_seconds: i64,
+    ) -> Result<ExecSyncResponse> {
         self.call(format!("exec {}", command.join(" ")))?;
-        Ok(ExecSyncResponse { exit_code: self.state.lock().unwrap().exec_exit_code, ..Default::default() })
+        Ok(ExecSyncResponse {
+            exit_code: self.state.lock().unwrap().exec_exit_code,
+            ..Default::default()
+        })
     }
 
     async fn container_stats(&self, id: &str) -> Result<ContainerStats> {
-        Ok(ContainerStats { id: id.to_owned(), cpu_usage_ns: 0, memory_bytes: 0 })
+        Ok(ContainerStats {
+            id: id.to_owned(),
+            cpu_usage_ns: 0,
+            memory_bytes: 0,
+        })
     }
 
     async fn changed(&self) {

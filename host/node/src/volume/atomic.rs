@@ -60,7 +60,10 @@ pub(crate) fn write(folder: &Path, files: &BTreeMap<PathBuf, File>) -> io::Resul
 
 fn check(path: &Path) -> io::Result<()> {
     let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
-    let hidden = path.components().next().is_some_and(|part| part.as_os_str().to_string_lossy().starts_with(".."));
+    let hidden = path
+        .components()
+        .next()
+        .is_some_and(|part| part.as_os_str().to_string_lossy().starts_with(".."));
     if plain && !hidden && !path.as_os_str().is_empty() {
         return Ok(());
     }
@@ -71,7 +74,9 @@ fn check(path: &Path) -> io::Result<()> {
 }
 
 fn top(path: &Path) -> Option<PathBuf> {
-    path.components().next().map(|part| PathBuf::from(part.as_os_str()))
+    path.components()
+        .next()
+        .map(|part| PathBuf::from(part.as_os_str()))
 }
 
 /// Whether the folder already has these files and no others.
@@ -79,7 +84,8 @@ fn shows(data: &Path, files: &BTreeMap<PathBuf, File>) -> bool {
     let same = files.iter().all(|(path, file)| {
         let path = data.join(path);
         let mode = fs::metadata(&path).map(|meta| meta.permissions().mode() & 0o7777);
-        mode.is_ok_and(|mode| mode == file.mode) && fs::read(&path).is_ok_and(|content| content == file.content)
+        mode.is_ok_and(|mode| mode == file.mode)
+            && fs::read(&path).is_ok_and(|content| content == file.content)
     });
     same && count(data).is_ok_and(|count| count == files.len())
 }
@@ -88,7 +94,11 @@ fn count(folder: &Path) -> io::Result<usize> {
     let mut files = 0;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        files += if entry.file_type()?.is_dir() { count(&entry.path())? } else { 1 };
+        files += if entry.file_type()?.is_dir() {
+            count(&entry.path())?
+        } else {
+            1
+        };
     }
     Ok(files)
 }
@@ -116,8 +126,13 @@ mod tests {
     use super::*;
 
     fn files(list: &[(&str, &str)]) -> BTreeMap<PathBuf, File> {
-        let file = |text: &str| File { content: text.as_bytes().to_vec(), mode: 0o644 };
-        list.iter().map(|(path, text)| (PathBuf::from(path), file(text))).collect()
+        let file = |text: &str| File {
+            content: text.as_bytes().to_vec(),
+            mode: 0o644,
+        };
+        list.iter()
+            .map(|(path, text)| (PathBuf::from(path), file(text)))
+            .collect()
     }
 
     #[test]

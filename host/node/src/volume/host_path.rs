@@ -32,8 +32,14 @@ pub(crate) fn prepare(path: &str, kind: Option<&str>) -> Result<PathBuf, String>
         "Directory" => is("a directory", meta.map(|meta| meta.is_dir()))?,
         "File" => is("a file", meta.map(|meta| meta.is_file()))?,
         "Socket" => is("a socket file", meta.map(|meta| meta.file_type().is_socket()))?,
-        "CharDevice" => is("a character device", meta.map(|meta| meta.file_type().is_char_device()))?,
-        "BlockDevice" => is("a block device", meta.map(|meta| meta.file_type().is_block_device()))?,
+        "CharDevice" => is(
+            "a character device",
+            meta.map(|meta| meta.file_type().is_char_device()),
+        )?,
+        "BlockDevice" => is(
+            "a block device",
+            meta.map(|meta| meta.file_type().is_block_device()),
+        )?,
         other => {
             return Err(format!(
                 "hostPath type {other:?}: use DirectoryOrCreate, Directory, FileOrCreate, File, Socket, CharDevice, \

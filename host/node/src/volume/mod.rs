@@ -37,8 +37,17 @@ pub(crate) fn references(pod: &Pod) -> (Vec<String>, Vec<String>) {
     let (mut maps, mut secrets) = (Vec::new(), Vec::new());
     for volume in spec::spec(pod).volumes.iter().flatten() {
         maps.extend(volume.config_map.iter().map(|source| source.name.clone()));
-        secrets.extend(volume.secret.iter().filter_map(|source| source.secret_name.clone()));
-        for source in volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten()) {
+        secrets.extend(
+            volume
+                .secret
+                .iter()
+                .filter_map(|source| source.secret_name.clone()),
+        );
+        for source in volume
+            .projected
+            .iter()
+            .flat_map(|projected| projected.sources.iter().flatten())
+        {
             maps.extend(source.config_map.iter().map(|source| source.name.clone()));
             secrets.extend(source.secret.iter().map(|source| source.name.clone()));
         }
@@ -63,7 +72,10 @@ pub(crate) async fn make(
             .map_err(|error| failed(&volume.name, &error))?;
         let path = folder.join(work.folder()).join(&volume.name);
         let done = tokio::task::spawn_blocking(move || work.perform(&path)).await;
-        let path = done.map_err(|error| error.to_string()).flatten().map_err(|error| failed(&volume.name, &error))?;
+        let path = done
+            .map_err(|error| error.to_string())
+            .flatten()
+            .map_err(|error| failed(&volume.name, &error))?;
         made.paths.insert(volume.name.clone(), path);
     }
     Ok(made)
@@ -105,12 +117,21 @@ impl Work {
     }
 }
 
-fn work(pod: &Pod, facts: &Facts, referred: &Referred, volume: &Volume, tokens: &Tokens) -> Result<Work, String> {
+fn work(
+    pod: &Pod,
+    facts: &Facts,
+    referred: &Referred,
+    volume: &Volume,
+    tokens: &Tokens,
+) -> Result<Work, String> {
     if volume.empty_dir.is_some() {
         return Ok(Work::Empty);
     }
     if let Some(source) = &volume.host_path {
-        return Ok(Work::Host { path: source.path.clone(), kind: source.type_.clone() });
+        return Ok(Work::Host {
+            path: source.path.clone(),
+            kind: source.type_.clone(),
+        });
     }
     let show = |kind, files| Ok(Work::Show { kind, files });
     if let Some(source) = &volume.config_map {
@@ -124,7 +145,13 @@ fn work(pod: &Pod, facts: &Facts, referred: &Referred, volume: &Volume, tokens: 
         let name = source.secret_name.as_deref().unwrap_or_default();
         let found = referred.secrets.get(name).and_then(Option::as_deref);
         let mode = source.default_mode.unwrap_or(MODE_DEFAULT);
-        let files = payload::secret(name, found, source.items.as_deref(), mode, source.optional == Some(true))?;
+        let files = payload::secret(
+            name,
+            found,
+            source.items.as_deref(),
+            mode,
+            source.optional == Some(true),
+        )?;
         return show("kubernetes.io~secret", files);
     }
     if let Some(source) = &volume.downward_api {
@@ -144,7 +171,12 @@ fn work(pod: &Pod, facts: &Facts, referred: &Referred, volume: &Volume, tokens: 
 /// Names the kind that was asked for.
 fn unsupported(volume: &Volume) -> String {
     let document = serde_json::to_value(volume).unwrap_or_default();
-    let kind = document.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).find(|key| *key != "name");
+    let kind = document
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, _)| key.as_str())
+        .find(|key| *key != "name");
     format!(
         "this kubelet has no volumes of kind {:?}: use emptyDir, hostPath, configMap, secret, downwardAPI or projected",
         kind.unwrap_or("none")

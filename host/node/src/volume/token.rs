@@ -30,7 +30,10 @@ pub(crate) struct Obtained {
 /// Gets all tokens that a volume shows.
 pub(crate) async fn of_volume(client: &kube::Client, pod: &Pod, volume: &Volume, folder: &Path) -> Obtained {
     let mut obtained = Obtained::default();
-    let sources = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
+    let sources = volume
+        .projected
+        .iter()
+        .flat_map(|projected| projected.sources.iter().flatten());
     for source in sources.filter_map(|source| source.service_account_token.as_ref()) {
         let now = Timestamp::now();
         let (token, life_seconds) = match request(client, pod, source).await {
@@ -41,21 +44,30 @@ pub(crate) async fn of_volume(client: &kube::Client, pod: &Pod, volume: &Volume,
                     account(pod),
                     volume.name
                 ));
-                let before = folder.join("kubernetes.io~projected").join(&volume.name).join(&source.path);
+                let before = folder
+                    .join("kubernetes.io~projected")
+                    .join(&volume.name)
+                    .join(&source.path);
                 (tokio::fs::read_to_string(before).await.ok(), RETRY_SECONDS)
             }
         };
         if let Some(token) = token {
             obtained.by_path.insert(source.path.clone(), token);
         }
-        let due = now.saturating_add(SignedDuration::from_secs(life_seconds.max(RETRY_SECONDS))).ok();
+        let due = now
+            .saturating_add(SignedDuration::from_secs(life_seconds.max(RETRY_SECONDS)))
+            .ok();
         obtained.refresh_at = obtained.refresh_at.into_iter().chain(due).min();
     }
     obtained
 }
 
 fn account(pod: &Pod) -> &str {
-    spec::spec(pod).service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default")
+    spec::spec(pod)
+        .service_account_name
+        .as_deref()
+        .filter(|name| !name.is_empty())
+        .unwrap_or("default")
 }
 
 async fn request(
@@ -66,7 +78,14 @@ async fn request(
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), spec::namespace(pod));
     let wanted = TokenRequest {
         spec: Some(TokenRequestSpec {
-            audiences: Some(source.audience.iter().filter(|audience| !audience.is_empty()).cloned().collect()),
+            audiences: Some(
+                source
+                    .audience
+                    .iter()
+                    .filter(|audience| !audience.is_empty())
+                    .cloned()
+                    .collect(),
+            ),
             expiration_seconds: Some(source.expiration_seconds.unwrap_or(LIFE_SECONDS_DEFAULT)),
             bound_object_ref: Some(BoundObjectReference {
                 api_version: Some("v1".into()),
@@ -77,10 +96,27 @@ async fn request(
         }),
         ..Default::default()
     };
-    let given = accounts.create_token_request(account(pod), &PostParams::default(), &wanted).await;
-    let status = given.map_err(|error| error.to_string())?.status.ok_or("the API server sent no token")?;
-    let token = status.token.filter(|token| !token.is_empty()).ok_or("the API server sent no token")?;
+    let given = accounts
+        .create_token_request(account(pod), &PostParams::default(), &wanted)
+        .await;
+    let status = given
+        .map_err(|error| error.to_string())?
+        .status
+        .ok_or("the API server sent no token")?;
+    let token = status
+        .token
+        .filter(|token| !token.is_empty())
+        .ok_or("the API server sent no token")?;
     let expires = status.expiration_timestamp.map(|time| time.0);
-    let fallback = || Timestamp::now().saturating_add(SignedDuration::from_secs(LIFE_SECONDS_DEFAULT)).ok();
-    Ok((token, expires.or_else(fallback).ok_or("the token's end is out of range")?))
+    let fallback = || {
+        Timestamp::now()
+            .saturating_add(SignedDuration::from_secs(LIFE_SECONDS_DEFAULT))
+            .ok()
+    };
+    Ok((
+        token,
+        expires
+            .or_else(fallback)
+            .ok_or("the token's end is out of range")?,
+    ))
 }
