@@ -243,7 +243,14 @@ mod tests {
 
     /// A field of bytes.
     fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-        [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat()
+        let mut head = vec![number << 3 | 2];
+        let mut length = bytes.len();
+        while length >= 0x80 {
+            head.push((length & 0x7f) as u8 | 0x80);
+            length >>= 7;
+        }
+        head.push(length as u8);
+        [&head, bytes].concat()
     }
 
     fn body(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
@@ -283,5 +290,17 @@ mod tests {
             decode(&body("v1", "ConfigMap", &[8, 1])),
             Err(Problem::Malformed(_))
         ));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..400)) {
+            let _ = decode(&[MAGIC, &bytes].concat());
+            for kind in ["Pod", "Service", "Event", "DeleteOptions"] {
+                if let Ok(document) = decode(&body("v1", kind, &bytes)) {
+                    assert_eq!(document["kind"], kind);
+                }
+            }
+        }
     }
 }

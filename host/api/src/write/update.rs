@@ -178,7 +178,11 @@ async fn attempt(
         .services
         .assign(server, &resource, &mut new, Some(&old))
         .await?;
-    let validated = if update.subresource.is_empty() { validate::update_main } else { validate::update };
+    let validated = if update.subresource.is_empty() {
+        validate::update_main
+    } else {
+        validate::update
+    };
     let errors = validated(&resource, &new, &old);
     if !errors.is_empty() {
         return Err(Status::invalid(&resource, &name, errors).into());
