@@ -11,7 +11,7 @@ mod restricted;
 mod violation;
 
 use capstan_sdk::{
-    Fault, Plugin,
+    Fault, Plugin, SelfTest,
     admission::{Denial, Object, Operation, Request, Validate, Verdict, allow, pod_spec_path},
 };
 use level::{Defaults, Level, Standard};
@@ -145,4 +145,39 @@ impl std::fmt::Display for Standard {
     }
 }
 
-capstan_sdk::export!(admission: validate => PodSecurity);
+/// A pod's spec as its users write it, and the first reason that the restricted standard has against it.
+const CHECKED: [(&str, &str); 3] = [
+    (
+        r#"{"containers":[{"name":"a","image":"i"}]}"#,
+        "allowPrivilegeEscalation != false",
+    ),
+    (r#"{"hostNetwork":true,"containers":[]}"#, "host namespaces"),
+    (
+        r#"{"volumes":[{"name":"v","hostPath":{"path":"/"}}]}"#,
+        "restricted volume types",
+    ),
+];
+
+impl SelfTest for PodSecurity {
+    fn run() -> Result<u32, Fault> {
+        for (spec, reason) in CHECKED {
+            let spec = capstan_sdk::json::from_str(spec).map_err(|e| Fault::permanent(e.to_string()))?;
+            let found = violations(
+                Level::Restricted,
+                &pod::Pod {
+                    spec,
+                    annotations: Default::default(),
+                },
+            );
+            if found.first().map(|violation| violation.reason.as_str()) != Some(reason) {
+                return Err(Fault::permanent(format!(
+                    "{reason:?} was expected, found: {}",
+                    describe(&found)
+                )));
+            }
+        }
+        Ok(CHECKED.len() as u32)
+    }
+}
+
+capstan_sdk::export!(admission: validate, self_test => PodSecurity);

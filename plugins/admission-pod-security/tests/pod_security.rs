@@ -136,3 +136,8 @@ fn a_label_that_names_no_level_is_refused_on_the_namespace() {
         (422, Some("metadata.labels[pod-security.kubernetes.io/enforce]"))
     );
 }
+
+#[test]
+fn it_passes_its_own_checks() {
+    assert_eq!(<PodSecurity as capstan_sdk::SelfTest>::run(), Ok(3));
+}

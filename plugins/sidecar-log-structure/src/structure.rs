@@ -20,7 +20,7 @@ pub(crate) fn structured(
     fields: &BTreeMap<String, String>,
 ) -> String {
     let mut own = match text.trim_start().starts_with('{') {
-        true => serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default(),
+        true => capstan_sdk::json::from_str::<Map<String, Value>>(text).unwrap_or_default(),
         false => Map::new(),
     };
     let take = |own: &mut Map<String, Value>, names: &[&str]| names.iter().find_map(|name| own.remove(*name));

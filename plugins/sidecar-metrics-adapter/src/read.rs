@@ -50,7 +50,7 @@ pub(crate) fn samples(format: Format, body: &str) -> Result<Vec<Sample>, Fault> 
     let mut samples = Vec::new();
     match format {
         Format::Json => {
-            let page: Value = serde_json::from_str(body)
+            let page: Value = capstan_sdk::json::from_str(body)
                 .map_err(|e| Fault::permanent(format!("the page is not JSON: {e}")))?;
             flatten(&page, String::new(), 0, &mut samples);
         }

@@ -124,7 +124,7 @@ impl<'a> Object<'a> {
         let Some(json) = self.0.json(path) else {
             return Ok(None);
         };
-        serde_json::from_str(&json)
+        crate::json::from_str(&json)
             .map(Some)
             .map_err(|e| Fault::permanent(format!("cannot read {path}: {e}")))
     }

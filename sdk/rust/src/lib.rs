@@ -9,6 +9,7 @@
 pub mod admission;
 mod duration;
 mod export;
+pub mod json;
 mod plugin;
 pub mod problem;
 pub mod remedy;

@@ -31,7 +31,7 @@ pub trait Config: Sized {
 
 impl<T: DeserializeOwned> Config for T {
     fn read(json: &str) -> Result<Self, Fault> {
-        serde_json::from_str(json).map_err(|e| Fault::permanent(format!("configuration: {e}")))
+        crate::json::from_str(json).map_err(|e| Fault::permanent(format!("configuration: {e}")))
     }
 }
 

@@ -172,8 +172,9 @@ impl Conditions {
 
     /// For [`HandOff::restore`](crate::HandOff::restore).
     pub fn restore(state: &[u8]) -> Result<Self, Fault> {
-        let saved: Saved =
-            serde_json::from_slice(state).map_err(|e| Fault::permanent(format!("state handed over: {e}")))?;
+        let refused = |e: &dyn std::fmt::Display| Fault::permanent(format!("state handed over: {e}"));
+        let text = std::str::from_utf8(state).map_err(|e| refused(&e))?;
+        let saved: Saved = crate::json::from_str(text).map_err(|e| refused(&e))?;
         match saved.format {
             FORMAT => Ok(Self {
                 standing: saved.conditions,

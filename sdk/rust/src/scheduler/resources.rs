@@ -111,18 +111,10 @@ impl Resources {
         self.columns.push(resource);
         if self.columns.len() > self.width {
             let (old, width) = (self.width, (self.width * 2).max(WIDTH_FIRST));
-            let mut rows = vec![
-                Amounts::default();
-                if old == 0 {
-                    0
-                } else {
-                    self.rows.len() / old * width
-                }
-            ];
-            if old > 0 {
-                for (to, from) in rows.chunks_mut(width).zip(self.rows.chunks(old)) {
-                    to[..old].copy_from_slice(from);
-                }
+            let nodes = self.rows.len().checked_div(old).unwrap_or(0);
+            let mut rows = vec![Amounts::default(); nodes * width];
+            for (to, from) in rows.chunks_mut(width).zip(self.rows.chunks(old.max(1))) {
+                to[..old].copy_from_slice(from);
             }
             (self.rows, self.width) = (rows, width);
         }
