@@ -510,3 +510,25 @@ async fn lines_pass_the_sidecar_once_across_a_swap() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_sidecar_that_comes_later_takes_over_a_running_containers_log() {
+    let (problem, sidecars) = (Seating::default(), Seating::default());
+    let bench = with_policies(&problem, &sidecars).await;
+    bench.pod("p", one(json!({})));
+    bench.until("p", "ready", is_ready).await;
+    bench.cri.log("web", "1");
+    let late: Arc<dyn Sidecar> = Arc::new(points::Prefix("a:"));
+    sidecars.replace(vec![points::seat(1, late)]);
+    let splice = bench.folder.path().join("log/pods/n_p_uid-p/web/0.splice");
+    eventually("cut over", async || splice.exists().then_some(())).await;
+    bench.cri.log("web", "2");
+    bench.cri.log("web", "3");
+    let path = "/containerLogs/n/p/web";
+    eventually("old lines stay, new ones are transformed", async || {
+        (bench.logs(path).await.1 == "1\na:2\n").then_some(())
+    })
+    .await;
+    assert_eq!(bench.logs(&format!("{path}?tailLines=1")).await.1, "a:2\n");
+    assert_eq!(bench.logs(&format!("{path}?tailLines=2")).await.1, "1\na:2\n");
+}

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use capstan_client::{Change, Informer};
+use capstan_client::{Change, Changes, Informer};
 use capstan_runtime::{ContainerState, SandboxState};
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinSet};
 
 use crate::context::Node;
@@ -32,7 +32,7 @@ type Digest = Vec<(String, u8)>;
 pub(crate) struct Pods {
     node: Arc<Node>,
     informer: Informer<Pod>,
-    feed: broadcast::Receiver<Change<Pod>>,
+    feed: Changes<Pod>,
     workers: HashMap<String, mpsc::Sender<Event>>,
     ended: HashSet<String>,
     tasks: JoinSet<()>,
@@ -65,6 +65,8 @@ impl Pods {
         let cri = Arc::clone(&self.node.cri);
         let mut changed: BoxFuture<'_, ()> = Box::pin(cri.changed());
         let mut relist = tokio::time::Instant::now();
+        let mut swaps = self.node.sidecars.swaps();
+        let mut row_is_final = false;
         loop {
             tokio::select! {
                 biased;
@@ -90,6 +92,12 @@ impl Pods {
                 }
                 () = tokio::time::sleep_until(relist) => {
                     relist = tokio::time::Instant::now() + self.runtime_changed().await;
+                }
+                swapped = swaps.changed(), if !row_is_final => {
+                    row_is_final = swapped.is_err();
+                    for worker in self.workers.values() {
+                        let _ = worker.send(Event::Runtime).await;
+                    }
                 }
                 Some(_) = self.orphans.join_next() => {}
             }

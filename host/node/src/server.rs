@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 
 use crate::context::Node;
 use crate::log::read::{Reader, Wanted};
+use crate::log::splice;
 use crate::pod::spec;
 
 /// The body of an answer; a log that is followed ends when its container does.
@@ -140,8 +141,8 @@ impl Handler {
             self.node.sidecars.settle(&run.id).await;
         }
         let opened = {
-            let (path, wanted) = (path.clone(), wanted.clone());
-            tokio::task::spawn_blocking(move || Reader::open(&path, &wanted)).await
+            let (path, wanted, is_known) = (path.clone(), wanted.clone(), run.is_some());
+            tokio::task::spawn_blocking(move || open(&path, &wanted, is_known)).await
         };
         let failed = |error: io::Error| {
             let message = format!("reading the log of container \"{container}\": {error}");
@@ -221,6 +222,19 @@ impl Handler {
                 format!("container \"{container}\" in pod \"{name}\" is waiting to start: {reason}")
             },
         ))
+    }
+}
+
+/// Opens a log, also one that was cut over to a sidecar's, or that nothing was written to yet. Blocking.
+fn open(path: &Path, wanted: &Wanted, is_known: bool) -> io::Result<Reader> {
+    if let Some(prefix) = splice::prefix(path) {
+        return Reader::open_spliced(prefix, &splice::successor(path), wanted);
+    }
+    match Reader::open(path, wanted) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_known => {
+            Reader::open_spliced(Vec::new(), path, wanted)
+        }
+        opened => opened,
     }
 }
 

@@ -3,3 +3,4 @@
 pub(crate) mod follow;
 pub(crate) mod format;
 pub(crate) mod read;
+pub(crate) mod splice;

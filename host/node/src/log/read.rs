@@ -72,6 +72,8 @@ impl Formatter {
 /// A log being read. Blocking.
 #[derive(Debug)]
 pub(crate) struct Reader {
+    /// What stands before a splice.
+    prefix: Vec<u8>,
     older: Option<Follower>,
     current: Follower,
     formatter: Formatter,
@@ -96,6 +98,7 @@ impl Reader {
             None => Some(0),
         };
         Ok(Self {
+            prefix: Vec::new(),
             older: older.map(|offset| Follower::new(older_path, Start::At(offset), LINE_BYTES_MAX)),
             current: Follower::new(path.to_owned(), Start::At(current_start), LINE_BYTES_MAX),
             formatter: Formatter {
@@ -107,9 +110,42 @@ impl Reader {
         })
     }
 
+    /// Opens a log that was cut over to another: `prefix` is what came before, `path` what comes after.
+    pub(crate) fn open_spliced(prefix: Vec<u8>, path: &Path, wanted: &Wanted) -> io::Result<Self> {
+        let whole = Wanted {
+            tail_lines: None,
+            ..wanted.clone()
+        };
+        if !path.exists() {
+            std::fs::OpenOptions::new().create(true).append(true).open(path)?;
+        }
+        let Some(lines) = wanted.tail_lines else {
+            return Ok(Self {
+                prefix,
+                ..Self::open(path, &whole)?
+            });
+        };
+        let missing = lines.saturating_sub(tail(path, lines)?.1);
+        let ends = prefix.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        let ends: Vec<usize> = ends.map(|(at, _)| at + 1).collect();
+        let skipped = ends
+            .len()
+            .saturating_sub(usize::try_from(missing).unwrap_or(usize::MAX));
+        let begin = skipped.checked_sub(1).map_or(0, |last| ends[last]);
+        Ok(Self {
+            prefix: prefix[begin..].to_vec(),
+            ..Self::open(path, wanted)?
+        })
+    }
+
     /// What is there now; empty where there is no more yet, `None` where the limit is reached.
     pub(crate) fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut out = Vec::new();
+        for line in std::mem::take(&mut self.prefix).split(|byte| *byte == b'\n') {
+            if let Some(entry) = format::parse(line).filter(|_| !self.formatter.is_full()) {
+                self.formatter.push(&mut out, entry);
+            }
+        }
         loop {
             if self.formatter.is_full() {
                 return Ok((!out.is_empty()).then_some(out));

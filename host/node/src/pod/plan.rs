@@ -15,6 +15,8 @@ use crate::probe::Verdicts;
 
 /// Ended attempts of a container that are kept: the newest, and the one shown as its last state.
 const ATTEMPTS_KEPT: usize = 2;
+/// Longest grace of a container when the kubelet itself stops, in seconds.
+const SHUTDOWN_GRACE_SECONDS_MAX: i64 = 3;
 
 /// Why a pod ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -338,12 +340,17 @@ fn next_attempt(seen: &Seen<'_>, name: &str) -> u32 {
 fn wind_down(seen: &Seen<'_>, ending: Ending, plan: &mut Plan) {
     let grace_seconds = match ending {
         Ending::Deleted | Ending::Removed => spec::grace_seconds(seen.pod).max(1),
+        Ending::Shutdown => spec::grace_seconds(seen.pod).min(SHUTDOWN_GRACE_SECONDS_MAX),
         _ => spec::grace_seconds(seen.pod),
     };
     if seen.memory.busy.iter().any(|key| matches!(key, Key::Sandbox)) {
         return;
     }
     stop_containers(seen, grace_seconds, plan);
+    // A kubelet started again takes the sandbox up as it is.
+    if ending == Ending::Shutdown {
+        return;
+    }
     if seen.runtime.any_alive()
         || seen
             .memory

@@ -5,11 +5,13 @@
 //! events; a status patch is an action too, so at most one is under way and the newest status wins. Started
 //! and fed by `pods.rs`.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod running;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use capstan_runtime::{ContainerState, ContainerStatus as Run};
+use capstan_runtime::ContainerStatus as Run;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::Api;
@@ -24,7 +26,7 @@ use super::seen::{self, PodRuntime};
 use super::{publish, spec, status};
 use crate::context::Node;
 use crate::pod::memory::Memory;
-use crate::probe::{self, Asked, Kind, Report, Verdicts};
+use crate::probe::{Report, Verdicts};
 
 /// Events that wait for one worker.
 const EVENTS_MAX: usize = 256;
@@ -342,53 +344,6 @@ impl Worker {
         false
     }
 
-    /// Tells of containers that begin to wait for their next attempt.
-    fn say_pauses(&self, before: &PodStatus, after: &PodStatus) {
-        let reason = |status: &PodStatus, name: &str| {
-            let all = status
-                .container_statuses
-                .iter()
-                .chain(&status.init_container_statuses)
-                .flatten();
-            let waiting = all
-                .filter(|shown| shown.name == name)
-                .find_map(|shown| shown.state.as_ref()?.waiting.clone());
-            waiting.map(|waiting| {
-                (
-                    waiting.reason.unwrap_or_default(),
-                    waiting.message.unwrap_or_default(),
-                )
-            })
-        };
-        for container in spec::all_containers(&self.pod) {
-            let Some((now, _)) = reason(after, &container.name) else {
-                continue;
-            };
-            if reason(before, &container.name).is_some_and(|(before, _)| before == now) {
-                continue;
-            }
-            let name = &container.name;
-            match now.as_str() {
-                "CrashLoopBackOff" => {
-                    let pod = spec::full_name(&self.pod);
-                    let message = format!("Back-off restarting failed container {name} in pod {pod}");
-                    self.say(Some(name), true, "BackOff", message);
-                }
-                "ImagePullBackOff" => {
-                    let image = container.image.as_deref().unwrap_or_default();
-                    self.say(
-                        Some(name),
-                        false,
-                        "BackOff",
-                        format!("Back-off pulling image \"{image}\""),
-                    );
-                    self.say(Some(name), true, "Failed", "Error: ImagePullBackOff".into());
-                }
-                _ => {}
-            }
-        }
-    }
-
     fn begin(&mut self, action: Action, runtime: &PodRuntime, _now: Timestamp) {
         let (node, pod) = (Arc::clone(&self.node), Arc::clone(&self.pod));
         match action {
@@ -474,96 +429,6 @@ impl Worker {
             // A worker that ended wants no news.
             let _ = sender.send(Event::Done(key, outcome)).await;
         });
-    }
-
-    /// Begins and ends verdicts, probe tasks and sidecar work with the containers that they belong to.
-    fn follow_probes(&mut self, runtime: &PodRuntime) {
-        let pod = Arc::clone(&self.pod);
-        let mut running: BTreeSet<&str> = BTreeSet::new();
-        for container in spec::all_containers(&pod) {
-            let latest = runtime.latest(&container.name);
-            let Some(run) = latest.filter(|run| run.state == ContainerState::Running) else {
-                continue;
-            };
-            running.insert(&container.name);
-            if self.verdicts.id(&container.name) != Some(run.id.as_str()) {
-                self.verdicts.begin(container, &run.id);
-                self.probes.remove(&container.name);
-                let kinds: &[Kind] = if container.startup_probe.is_some() {
-                    &[Kind::Startup]
-                } else {
-                    &[Kind::Liveness, Kind::Readiness]
-                };
-                self.probe(kinds, container, run, runtime);
-            } else if container.startup_probe.is_some()
-                && self.verdicts.started(&container.name)
-                && self
-                    .probes
-                    .get(&container.name)
-                    .is_some_and(|tasks| tasks.len() == 1)
-            {
-                self.probes.remove(&container.name);
-                self.probe(&[Kind::Liveness, Kind::Readiness], container, run, runtime);
-            }
-        }
-        let ended: Vec<String> = spec::all_containers(&pod)
-            .filter(|container| !running.contains(container.name.as_str()))
-            .map(|container| container.name.clone())
-            .collect();
-        for name in ended {
-            self.verdicts.end(&name);
-            self.probes.remove(&name);
-        }
-        let address = runtime.sandbox().map(|sandbox| sandbox.ip.clone());
-        self.node
-            .sidecars
-            .follow(&self.node, &self.pod, runtime.containers(), address.as_deref());
-    }
-
-    fn probe(
-        &mut self,
-        kinds: &[Kind],
-        container: &k8s_openapi::api::core::v1::Container,
-        run: &Run,
-        runtime: &PodRuntime,
-    ) {
-        let host = runtime
-            .sandbox()
-            .map(|sandbox| sandbox.ip.clone())
-            .unwrap_or_default();
-        let pod_ip = if spec::host_network(&self.pod) {
-            self.node.ip.clone()
-        } else {
-            host
-        };
-        let age = seen::timestamp(run.started_at_ns)
-            .and_then(|started| Duration::try_from(Timestamp::now().duration_since(started)).ok())
-            .unwrap_or_default();
-        let mut tasks = JoinSet::new();
-        for kind in kinds {
-            let asked = Asked {
-                pod: Arc::clone(&self.pod),
-                container: container.clone(),
-                id: run.id.clone(),
-                pod_ip: pod_ip.clone(),
-                kind: *kind,
-                age,
-            };
-            let sender = self.sender.clone();
-            let report = move |report| {
-                let sender = sender.clone();
-                async move {
-                    let _ = sender.send(Event::Probe(report)).await;
-                }
-            };
-            tasks.spawn(probe::run(
-                asked,
-                Arc::clone(&self.node.cri),
-                self.node.recorder.clone(),
-                report,
-            ));
-        }
-        self.probes.insert(container.name.clone(), tasks);
     }
 }
 

@@ -3,13 +3,15 @@
 //!
 //! A container that a log transform selects when it starts writes its raw log to `<attempt>.raw`; a pump
 //! carries the lines through the seats' streams into `<attempt>.log`, which is what anybody reads. Seats may
-//! change at any time; a container that no transform selected at its start is left alone until its next one.
+//! change at any time. A container that is selected only while it runs is cut over (`log/splice.rs`): its lines
+//! from then on are transformed, those before stay as they were.
 
 mod adapter;
 mod chain;
 mod pump;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::context::Node;
+use crate::log::splice;
 use crate::pod::spec;
 use pump::{Asked, Pump};
 
@@ -59,13 +62,46 @@ impl Sidecars {
         }
     }
 
-    /// Where the runtime writes a container's log, below the pod's log folder.
-    pub(crate) fn log_path(&self, pod: &Pod, container: &str, attempt: u32) -> String {
+    fn transforms(&self, pod: &Pod) -> bool {
         let row = Arc::clone(&self.seats.borrow());
         let labels = labels(pod);
-        let transformed = row
-            .iter()
-            .any(|seat| seat.policy.transforms_logs() && seat.policy.selects(spec::namespace(pod), &labels));
+        row.iter()
+            .any(|seat| seat.policy.transforms_logs() && seat.policy.selects(spec::namespace(pod), &labels))
+    }
+
+    /// The raw log of a run that needs a pump, the log that readers see, and where in the raw one to begin.
+    fn places(&self, node: &Node, pod: &Pod, run: &ContainerStatus) -> Option<(PathBuf, PathBuf, u64)> {
+        let folder = node.folders.pod_logs(pod).join(&run.metadata.name);
+        let attempt = run.metadata.attempt;
+        let log = folder.join(format!("{attempt}.log"));
+        if run
+            .log_path
+            .extension()
+            .is_some_and(|extension| extension == "raw")
+        {
+            return Some((folder.join(format!("{attempt}.raw")), log, 0));
+        }
+        let cut_before = splice::prefix(&log).is_some();
+        if !cut_before && (run.state != ContainerState::Running || !self.transforms(pod)) {
+            return None;
+        }
+        match splice::cut(&log) {
+            Ok(begin) => Some((log.clone(), splice::successor(&log), begin)),
+            Err(error) => {
+                tracing::warn!(%error, log = %log.display(), "log not cut over to its sidecar");
+                None
+            }
+        }
+    }
+
+    /// Changes when a plugin took or left a seat.
+    pub(crate) fn swaps(&self) -> Seats<dyn Sidecar> {
+        self.seats.clone()
+    }
+
+    /// Where the runtime writes a container's log, below the pod's log folder.
+    pub(crate) fn log_path(&self, pod: &Pod, container: &str, attempt: u32) -> String {
+        let transformed = self.transforms(pod);
         format!(
             "{container}/{attempt}.{}",
             if transformed { "raw" } else { "log" }
@@ -89,19 +125,15 @@ impl Sidecars {
                     .send_if_modified(|asked| !std::mem::replace(&mut asked.ended, ended) && ended);
                 continue;
             }
-            let name = format!("{}/{}", run.metadata.name, run.metadata.attempt);
-            let raw = node.folders.pod_logs(pod).join(format!("{name}.raw"));
-            if run
-                .log_path
-                .extension()
-                .is_none_or(|extension| extension != "raw")
-            {
+            let Some((raw, sink, begin)) = self.places(node, pod, run) else {
                 continue;
-            }
+            };
             let (asked, asking) = watch::channel(Asked { count: 0, ended });
             let (settled, settling) = watch::channel(0);
             let pump = Pump {
                 raw,
+                sink,
+                begin,
                 context: context(pod, &run.metadata.name),
                 labels: labels(pod),
                 seats: self.seats.clone(),

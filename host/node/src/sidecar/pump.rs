@@ -40,6 +40,10 @@ pub(crate) struct Asked {
 /// One container's pump.
 pub(crate) struct Pump {
     pub(crate) raw: PathBuf,
+    /// The log that readers see.
+    pub(crate) sink: PathBuf,
+    /// Where in the raw log to begin.
+    pub(crate) begin: u64,
     pub(crate) context: StreamContext,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) seats: Seats<dyn Sidecar>,
@@ -67,11 +71,8 @@ enum Step {
 impl Pump {
     /// Runs until the container has ended and all its lines have passed.
     pub(crate) async fn run(mut self) {
-        let sink = Sink::new(
-            self.raw.with_extension("log"),
-            self.raw.with_extension("position"),
-        );
-        let start = Start::At(sink.position());
+        let sink = Sink::new(self.sink.clone(), self.raw.with_extension("position"));
+        let start = Start::At(sink.position().max(self.begin));
         let mut work = Some(Work {
             follower: Follower::new(self.raw.clone(), start, LINE_BYTES_MAX),
             chain: Chain::default(),
