@@ -25,6 +25,9 @@ pub(crate) enum Command {
     /// Work with a node's image store
     #[command(subcommand)]
     Image(Image),
+    /// Compile the embedded plugins into a folder; part of the build, not for people
+    #[command(hide = true)]
+    Precompile { folder: PathBuf },
     /// Runs one OCI container; started by the node, not by people
     #[command(hide = true)]
     Shim {

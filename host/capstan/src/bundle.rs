@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use anyhow::Context;
 use capstan_kinds::plugin::Plugin;
+use capstan_plugin::Precompiled;
 
 include!(concat!(env!("OUT_DIR"), "/bundle.rs"));
 
@@ -19,6 +20,19 @@ pub(crate) fn plugins() -> Vec<(String, Cow<'static, [u8]>)> {
     plugins
         .map(|&(name, bytes)| (name.to_owned(), Cow::Borrowed(bytes)))
         .collect()
+}
+
+/// The plugins in compiled form, where the build had them.
+pub(crate) fn precompiled() -> Precompiled {
+    PRECOMPILED.iter().map(|&(name, bytes)| (name.to_owned(), Cow::Borrowed(bytes))).collect()
+}
+
+/// Leaves the embedded plugins in compiled form in the folder, for the next build to embed.
+///
+/// # Errors
+/// When one does not compile, or the folder cannot be written.
+pub(crate) fn precompile(folder: &std::path::Path) -> anyhow::Result<()> {
+    Ok(capstan_plugin::precompile(folder, &plugins().into_iter().collect())?)
 }
 
 /// Components of workloads, by image reference.

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     let ended = match Arguments::parse().command {
         Command::Up(options) => up::run(options),
         Command::Image(command) => image::run(command),
+        Command::Precompile { folder } => bundle::precompile(&folder),
         Command::Shim { arguments } => {
             return ExitCode::from(u8::try_from(capstan_runtime::shim_main(arguments)).unwrap_or(1));
         }

@@ -115,6 +115,7 @@ impl Cluster {
         let host = Host::open(capstan_plugin::Options {
             cache_dir: data.folder("plugins")?,
             bundled: bundle::plugins().into_iter().collect(),
+            precompiled: bundle::precompiled(),
             name: Kubelets::name(0),
         })?;
         let known = plugins::Known::read(data.path())?;

@@ -5,6 +5,8 @@
 //! that code which never runs costs no memory. The folder is the host's alone (0700): loading compiled code
 //! trusts it. Called by `revision`.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
@@ -25,10 +27,15 @@ const FILES_MAX: usize = 512;
 pub(crate) struct Cache {
     folder: PathBuf,
     engine_key: u64,
+    precompiled: Precompiled,
 }
 
+/// Files of a cache that are known beforehand, by name: they spare a fresh cluster the compiler. They are as
+/// trusted as the binary that they are embedded in.
+pub type Precompiled = BTreeMap<String, Cow<'static, [u8]>>;
+
 impl Cache {
-    pub(crate) fn open(folder: &Path, engine: &Engine) -> Result<Self, HostError> {
+    pub(crate) fn open(folder: &Path, engine: &Engine, precompiled: Precompiled) -> Result<Self, HostError> {
         let failed = |error| HostError::Cache {
             path: folder.to_owned(),
             error,
@@ -44,6 +51,7 @@ impl Cache {
         Ok(Self {
             folder: folder.to_owned(),
             engine_key: hasher.finish(),
+            precompiled,
         })
     }
 
@@ -54,17 +62,17 @@ impl Cache {
         digest: &str,
         bytes: &[u8],
     ) -> Result<Component, LoadError> {
-        let path = self.folder.join(format!(
-            "{}-{:016x}.cwasm",
-            digest.replace(':', "-"),
-            self.engine_key
-        ));
+        let name = self.file_name(digest);
+        let path = self.folder.join(&name);
         if let Some(component) = load(engine, &path) {
             return Ok(component);
         }
-        let compiled = engine
-            .precompile_component(bytes)
-            .map_err(|error| LoadError::Compile(chain(&error)))?;
+        let compiled = match self.precompiled.get(&name) {
+            Some(compiled) => Cow::Borrowed(&**compiled),
+            None => Cow::Owned(
+                engine.precompile_component(bytes).map_err(|error| LoadError::Compile(chain(&error)))?,
+            ),
+        };
         match self.store(&path, &compiled) {
             Ok(()) => {
                 if let Some(component) = load(engine, &path) {
@@ -74,6 +82,11 @@ impl Cache {
             Err(error) => tracing::warn!(%error, path = %path.display(), "cannot keep a compiled plugin"),
         }
         deserialize(engine, &compiled).map_err(|error| LoadError::Compile(chain(&error)))
+    }
+
+    /// The name of a component's file: its digest, and the engine's version and settings.
+    pub(crate) fn file_name(&self, digest: &str) -> String {
+        format!("{}-{:016x}.cwasm", digest.replace(':', "-"), self.engine_key)
     }
 
     fn store(&self, path: &Path, compiled: &[u8]) -> std::io::Result<()> {
@@ -186,7 +199,7 @@ mod tests {
     fn a_second_compile_comes_from_disk_and_damage_is_noticed() {
         let engine = crate::engine::open().expect("engine");
         let folder = tempfile::tempdir().expect("folder");
-        let cache = Cache::open(&folder.path().join("cache"), &engine).expect("cache");
+        let cache = Cache::open(&folder.path().join("cache"), &engine, Precompiled::new()).expect("cache");
         let bytes = b"\0asm\x0d\0\x01\0";
         cache.compile(&engine, "sha256:aa", bytes).expect("compiles");
         let mut files = fs::read_dir(&cache.folder)

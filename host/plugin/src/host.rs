@@ -13,7 +13,7 @@ use capstan_kinds::plugin::Plugin;
 use capstan_points::scheduler::Cluster;
 use capstan_points::{Seat, Seating, Seats, admission, problem, remedy, scheduler, sidecar};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Precompiled};
 use crate::error::{HostError, LoadError};
 use crate::lock::lock;
 use crate::report::{self, Report};
@@ -35,6 +35,8 @@ pub struct Options {
     pub cache_dir: PathBuf,
     /// Components that `source: {bundled: NAME}` finds.
     pub bundled: Bundled,
+    /// Bundled components in compiled form, as [`crate::precompile`] left them.
+    pub precompiled: Precompiled,
     /// The name of this process in `status.hosts`, usually the node's.
     pub name: String,
 }
@@ -86,7 +88,7 @@ impl Host {
     pub fn open(options: Options) -> Result<Arc<Self>, HostError> {
         let engine = crate::engine::open().map_err(|e| HostError::Engine(crate::cache::chain(&e)))?;
         let ticker = Arc::new(Ticker::start(engine.clone()).map_err(HostError::Thread)?);
-        let cache = Cache::open(&options.cache_dir, &engine)?;
+        let cache = Cache::open(&options.cache_dir, &engine, options.precompiled)?;
         Ok(Arc::new_cyclic(|this| Self {
             name: options.name,
             engine,

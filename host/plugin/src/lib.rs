@@ -23,6 +23,7 @@ mod inspect;
 mod limits;
 mod live;
 mod lock;
+mod precompile;
 mod program;
 mod reconcile;
 mod report;
@@ -36,8 +37,10 @@ mod stats;
 mod status;
 mod ticker;
 
+pub use cache::Precompiled;
 pub use error::{HostError, LoadError, Step};
 pub use host::{Host, Loaded, Options};
+pub use precompile::precompile;
 pub use reconcile::run;
 pub use report::{Report, Said};
 pub use source::Bundled;

@@ -39,7 +39,18 @@ pub(crate) fn succeed(command: &mut Command) -> anyhow::Result<()> {
 pub(crate) fn build() -> anyhow::Result<()> {
     components::build()?;
     say("building target/release/capstan (the first time takes some minutes)");
-    succeed(cargo().args(["build", "--release", "--package", "capstan"]))
+    build_capstan(&["--release"], "release")
+}
+
+/// Builds the binary, has it compile its plugins, and builds it again with these inside: a fresh cluster then
+/// starts without a compiler's work. The second build only links.
+fn build_capstan(arguments: &[&str], profile: &str) -> anyhow::Result<()> {
+    let mut build = cargo();
+    build.arg("build").args(arguments).args(["--package", "capstan"]);
+    succeed(&mut build)?;
+    let precompiled = root().join("target/precompiled");
+    succeed(Command::new(root().join("target").join(profile).join("capstan")).arg("precompile").arg(precompiled))?;
+    succeed(&mut build)
 }
 
 pub(crate) fn up(arguments: &[String]) -> anyhow::Result<()> {
@@ -54,7 +65,7 @@ pub(crate) fn test(arguments: &[String]) -> anyhow::Result<()> {
     components::build()?;
     let kubectl = tools::kubectl()?;
     say("building the host for tests");
-    succeed(cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
+    build_capstan(&[], "debug")?;
     say("running every test");
     let mut test = cargo();
     test.args(["test", "--workspace"])
