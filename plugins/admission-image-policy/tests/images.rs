@@ -1,5 +1,5 @@
 //! Which images the policy lets through.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use admission_image_policy::ImagePolicy;
 use capstan_sdk::{

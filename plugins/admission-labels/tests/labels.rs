@@ -1,5 +1,5 @@
 //! Defaults are set, requirements checked, and both leave alone what they should.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use admission_labels::Labels;
 use capstan_sdk::{

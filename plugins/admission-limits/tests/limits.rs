@@ -1,5 +1,5 @@
 //! What containers must state, and within which bounds.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use admission_limits::Limits;
 use capstan_sdk::{

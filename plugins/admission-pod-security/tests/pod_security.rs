@@ -1,5 +1,5 @@
 //! Verdicts and texts of the standards on whole pods and workloads.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use admission_pod_security::PodSecurity;
 use capstan_sdk::{

@@ -2,6 +2,7 @@
 //!
 //! A `temporary` rule makes an event, a `permanent` rule sets a condition. Conditions are also cleared,
 //! which the original leaves to a restart: by a rule's `clearPattern`, or `clearAfter` its last match.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod config;
 mod pattern;

@@ -1,5 +1,5 @@
 //! A rule file in node-problem-detector's form, on lines as the kernel writes them.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use capstan_sdk::{
     Config, HandOff, Plugin,

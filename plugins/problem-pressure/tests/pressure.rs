@@ -1,5 +1,5 @@
 //! Conditions follow the samples with hysteresis, and survive a swap.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use capstan_sdk::{
     Config, HandOff, Plugin,

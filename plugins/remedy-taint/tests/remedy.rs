@@ -1,5 +1,5 @@
 //! When the remedy acts, when it lifts, and what it leaves alone.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use capstan_sdk::{
     Config, Plugin,

@@ -1,5 +1,5 @@
 //! Nodes that have the image, and how much that counts.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use capstan_sdk::scheduler::testing::Bench;
 use scheduler_image_locality::ImageLocality;

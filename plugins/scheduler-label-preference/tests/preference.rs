@@ -1,5 +1,5 @@
 //! The label decides, and another configuration decides otherwise.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use capstan_sdk::scheduler::testing::Bench;
 use scheduler_label_preference::LabelPreference;

@@ -1,5 +1,5 @@
 //! Selectors and terms against nodes.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use capstan_sdk::scheduler::testing::Bench;
 use scheduler_node_affinity::NodeAffinity;

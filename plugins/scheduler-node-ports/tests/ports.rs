@@ -1,5 +1,5 @@
 //! Host ports and named nodes.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use capstan_sdk::scheduler::testing::Bench;
 use scheduler_node_ports::NodePorts;

@@ -1,5 +1,5 @@
 //! Pods near to and apart from others, in both directions.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use capstan_sdk::scheduler::testing::Bench;
 use scheduler_pod_affinity::PodAffinity;

@@ -1,5 +1,5 @@
 //! What fits where, and which node is emptier or more even.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use capstan_sdk::scheduler::testing::Bench;
 use scheduler_resources::Resources;

@@ -1,5 +1,5 @@
 //! Taints and cordons against tolerations, and the score of taints that are preferences.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use capstan_sdk::scheduler::testing::Bench;
 use scheduler_taints::Taints;

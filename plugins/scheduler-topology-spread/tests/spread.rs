@@ -1,5 +1,5 @@
 //! Skews by zone and by node, hard and soft.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use capstan_sdk::scheduler::testing::Bench;
 use scheduler_topology_spread::TopologySpread;

@@ -1,5 +1,5 @@
 //! What lines become.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use capstan_sdk::{
     Config, Plugin,

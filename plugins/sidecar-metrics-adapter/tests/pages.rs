@@ -1,5 +1,5 @@
 //! Pages in each form, and what they become.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use capstan_sdk::{
     Config, Fault, Plugin,
