@@ -532,3 +532,42 @@ async fn a_sidecar_that_comes_later_takes_over_a_running_containers_log() {
     assert_eq!(bench.logs(&format!("{path}?tailLines=1")).await.1, "a:2\n");
     assert_eq!(bench.logs(&format!("{path}?tailLines=2")).await.1, "1\na:2\n");
 }
+
+/// With the real runtime; the workload is built by `cargo xtask components`.
+#[tokio::test(flavor = "multi_thread")]
+async fn wasm_servers_run_by_the_embedded_runtime() {
+    let component =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/components/capstan-hello-http.wasm");
+    assert!(
+        component.exists(),
+        "{} is missing: run `cargo xtask components` first",
+        component.display()
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let runtime =
+        capstan_runtime::Embedded::open(capstan_runtime::Options::new(&folder.path().join("runtime")))
+            .await
+            .unwrap();
+    runtime.load(&component, Some("hello:1")).await.unwrap();
+    let api = FakeApi::new();
+    let options = Options::new("node", folder.path().join("kubelet"));
+    let kubelet = Kubelet::start(api.client(), Arc::new(runtime), options)
+        .await
+        .unwrap();
+    let names = ["a", "b", "c"];
+    let began = std::time::Instant::now();
+    for name in names {
+        let spec = json!({ "containers": [{ "name": "web", "image": "hello:1", "ports": [{ "containerPort": 8080 }],
+            "readinessProbe": { "httpGet": { "path": "/", "port": 8080 } } }] });
+        api.put("api/v1/pods", pod(name, spec));
+    }
+    for name in names {
+        eventually("ready", async || {
+            let status = api.get("api/v1/pods", "n", name)?["status"].clone();
+            is_ready(&status).then_some(())
+        })
+        .await;
+    }
+    println!("three servers ready after {:?}", began.elapsed());
+    kubelet.shutdown().await;
+}
