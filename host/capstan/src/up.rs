@@ -10,16 +10,14 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use capstan_api::{ApiServer, UserInfo};
-use capstan_client::Informer;
+use capstan_client::{Informer, Shared};
 use capstan_cluster::{DataDir, Pki};
 use capstan_controllers::Controllers;
 use capstan_network::{Dns, DnsOptions, Proxy, ProxyOptions};
 use capstan_plugin::Host;
 use capstan_scheduler::Scheduler;
 use capstan_store::LocalStore;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
-use kube::Api;
-use kube::runtime::watcher;
+use k8s_openapi::api::core::v1::Node;
 
 use crate::arguments::Up;
 use crate::bundle;
@@ -143,22 +141,21 @@ impl Cluster {
         api.serve();
         screen.done("plugins");
 
-        let system = client("system:kube-scheduler");
-        let pods = Informer::<Pod>::start(Api::all(system.clone()), watcher::Config::default());
-        let nodes = Informer::<Node>::start(Api::all(system.clone()), watcher::Config::default());
-        let namespaces = Informer::<Namespace>::start(Api::all(system.clone()), watcher::Config::default());
+        let shared = Shared::start(&client("system:informers"));
+        let nodes = shared.nodes.clone();
         let seats = plugins.host().scheduler_seats();
         let scheduler_options = capstan_scheduler::Options {
-            pods,
-            nodes: nodes.clone(),
-            namespaces,
+            pods: shared.pods.clone(),
+            nodes: shared.nodes.clone(),
+            namespaces: shared.namespaces.clone(),
             seats,
         };
-        let scheduler = Scheduler::start(system, scheduler_options).await?;
+        let scheduler = Scheduler::start(client("system:kube-scheduler"), scheduler_options).await?;
         plugins.host().set_cluster(scheduler.cluster());
         let controllers = Controllers::start(
             client("system:kube-controller-manager"),
             capstan_controllers::Options {
+                shared: Some(shared.clone()),
                 root_ca_pem: pki.ca().to_owned(),
                 ..Default::default()
             },
@@ -167,8 +164,8 @@ impl Cluster {
         screen.done("scheduler and controllers");
 
         let kubelets = Kubelets::start(options, &data, &client, plugins.host(), &proxied).await?;
-        let proxy = Proxy::start(client("system:kube-proxy"), ProxyOptions::new(Kubelets::name(0)));
-        let dns = Dns::start(client("system:kube-dns"), dns_options(options)).await?;
+        let proxy = Proxy::start(client("system:kube-proxy"), &shared, ProxyOptions::new(Kubelets::name(0)));
+        let dns = Dns::start(&shared, dns_options(options)).await?;
         await_nodes(&nodes, options.nodes).await?;
         screen.done(if options.nodes == 1 { "node" } else { "nodes" });
         Ok(Self {

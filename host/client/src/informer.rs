@@ -1,22 +1,21 @@
 //! A kind's objects, listed once and watched from there, shared by all readers in the process.
 //!
-//! Invariants: readers see a consistent set after [`Informer::synced`]; every change wakes every subscriber,
-//! several changes may wake it once. Level-triggered readers use [`Informer::changes`]; the scheduler, which
-//! feeds deltas on, uses [`Informer::subscribe`].
+//! Invariants: readers see a consistent set after [`Informer::synced`], and one that holds at least what was
+//! told to them; every change wakes every subscriber, several changes may wake it once. Level-triggered readers
+//! use [`Informer::changes`]; those that feed deltas on use [`Informer::subscribe`].
 
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use futures::StreamExt;
-use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 
-/// Changes that a slow subscriber may lag behind before it is told to reread everything.
-const SUBSCRIBER_LAG_MAX: usize = 2048;
+use crate::feed::{Changes, Feed};
+use crate::objects::{Index, Objects};
 
 /// Wait before a failed list or watch is tried again, at first and at most.
 const RETRY_MIN: Duration = Duration::from_millis(50);
@@ -53,16 +52,17 @@ pub struct NotSynced {
 
 /// A shared, cheap to clone view of all objects of a kind.
 pub struct Informer<K: Resource<DynamicType = ()> + Clone + 'static> {
-    store: Store<K>,
+    objects: Arc<RwLock<Objects<K>>>,
+    /// How many changes there were; none before the first list.
     changes: watch::Receiver<u64>,
-    feed: broadcast::Sender<Change<K>>,
+    feed: Feed<K>,
     _task: Arc<AbortOnDrop>,
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Informer<K> {
     fn clone(&self) -> Self {
         Self {
-            store: self.store.clone(),
+            objects: Arc::clone(&self.objects),
             changes: self.changes.clone(),
             feed: self.feed.clone(),
             _task: Arc::clone(&self._task),
@@ -84,12 +84,27 @@ where
 {
     /// Starts listing and watching. The task ends with the last clone.
     pub fn start(api: Api<K>, config: watcher::Config) -> Self {
-        let (store, writer) = reflector::store();
+        Self::begin(api, config, None)
+    }
+
+    /// As [`Informer::start`], with an index for [`Informer::indexed`].
+    pub fn start_indexed(api: Api<K>, config: watcher::Config, index: fn(&K) -> Option<String>) -> Self {
+        Self::begin(api, config, Some(index))
+    }
+
+    fn begin(api: Api<K>, config: watcher::Config, index: Option<Index<K>>) -> Self {
         let (tick, changes) = watch::channel(0);
-        let (feed, _) = broadcast::channel(SUBSCRIBER_LAG_MAX);
-        let task = tokio::spawn(follow(api, config, writer, tick, feed.clone()));
+        let follower = Follower {
+            objects: Arc::new(RwLock::new(Objects::new(index))),
+            index,
+            listed: None,
+            tick,
+            feed: Feed::default(),
+        };
+        let (objects, feed) = (Arc::clone(&follower.objects), follower.feed.clone());
+        let task = tokio::spawn(follower.follow(api, config));
         Self {
-            store,
+            objects,
             changes,
             feed,
             _task: Arc::new(AbortOnDrop(task.abort_handle())),
@@ -97,34 +112,59 @@ where
     }
 
     /// Waits for the first complete list.
+    ///
+    /// # Errors
+    /// When it is not there within `bound`.
     pub async fn synced(&self, bound: Duration) -> Result<(), NotSynced> {
         let failed = || NotSynced {
             kind: K::kind(&()).into_owned(),
             waited: bound,
         };
-        tokio::time::timeout(bound, self.store.wait_until_ready())
-            .await
-            .map_err(|_| failed())?
-            .map_err(|_| failed())
+        let mut changes = self.changes.clone();
+        let first = changes.wait_for(|count| *count > 0);
+        match tokio::time::timeout(bound, first).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(failed()),
+        }
     }
 
     /// All objects, in no order.
     pub fn list(&self) -> Vec<Arc<K>> {
-        self.store.state()
+        self.read().all().cloned().collect()
+    }
+
+    /// All objects of a namespace, in no order; costs as much as there are.
+    pub fn list_in(&self, namespace: &str) -> Vec<Arc<K>> {
+        self.read().of_namespace(namespace).cloned().collect()
+    }
+
+    /// All objects whose controller has this uid, in no order; costs as much as there are.
+    pub fn controlled_by(&self, uid: &str) -> Vec<Arc<K>> {
+        self.read().of_controller(uid).cloned().collect()
+    }
+
+    /// All objects of a namespace that nobody controls, in no order; costs as much as there are.
+    pub fn uncontrolled_in(&self, namespace: &str) -> Vec<Arc<K>> {
+        self.read().uncontrolled(namespace).cloned().collect()
+    }
+
+    /// All objects under this key of the index that the informer was started with, in no order.
+    pub fn indexed(&self, under: &str) -> Vec<Arc<K>> {
+        self.read().indexed(under).cloned().collect()
+    }
+
+    /// The objects that `wanted` agrees to, in no order; looks at all of them.
+    pub fn filter(&self, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        self.read()
+            .all()
+            .filter(|object| wanted(object))
+            .cloned()
+            .collect()
     }
 
     /// One object; `namespace` is `None` for cluster-scoped kinds.
     pub fn get(&self, namespace: Option<&str>, name: &str) -> Option<Arc<K>> {
-        let key = ObjectRef::<K>::new(name);
-        self.store.get(&match namespace {
-            Some(namespace) => key.within(namespace),
-            None => key,
-        })
-    }
-
-    /// The store below, for more.
-    pub fn store(&self) -> &Store<K> {
-        &self.store
+        self.read().get(namespace.unwrap_or_default(), name)
     }
 
     /// Changes its value with every change of the set.
@@ -135,42 +175,78 @@ where
     }
 
     /// Every change from now on, in order. A subscriber that lags too far gets `Lagged` and must reread.
-    pub fn subscribe(&self) -> broadcast::Receiver<Change<K>> {
+    pub fn subscribe(&self) -> Changes<K> {
         self.feed.subscribe()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Objects<K>> {
+        self.objects.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn follow<K>(
-    api: Api<K>,
-    config: watcher::Config,
-    mut writer: reflector::store::Writer<K>,
+/// The one who writes.
+struct Follower<K> {
+    objects: Arc<RwLock<Objects<K>>>,
+    index: Option<Index<K>>,
+    /// A list under way.
+    listed: Option<Objects<K>>,
     tick: watch::Sender<u64>,
-    feed: broadcast::Sender<Change<K>>,
-) where
+    feed: Feed<K>,
+}
+
+impl<K> Follower<K>
+where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    let mut events = watcher::watcher(api, config).boxed();
-    let mut pause = RETRY_MIN;
-    while let Some(event) = events.next().await {
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => {
-                tracing::debug!(kind = %K::kind(&()), %error, "watch failed, trying again");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(RETRY_MAX);
-                continue;
+    async fn follow(mut self, api: Api<K>, config: watcher::Config) {
+        let mut events = watcher::watcher(api, config).boxed();
+        let mut pause = RETRY_MIN;
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
+                    pause = RETRY_MIN;
+                    self.take(event);
+                }
+                Err(error) => {
+                    tracing::debug!(kind = %K::kind(&()), %error, "watch failed, trying again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(RETRY_MAX);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event<K>) {
+        let change = match event {
+            Event::Init => {
+                self.listed = Some(Objects::new(self.index));
+                return;
+            }
+            Event::InitApply(object) => {
+                let index = self.index;
+                let listed = self.listed.get_or_insert_with(|| Objects::new(index));
+                listed.insert(Arc::new(object));
+                return;
+            }
+            Event::InitDone => {
+                *self.write() = self.listed.take().unwrap_or_else(|| Objects::new(self.index));
+                Change::Relisted
+            }
+            Event::Apply(object) => {
+                let object = Arc::new(object);
+                self.write().insert(Arc::clone(&object));
+                Change::Upserted(object)
+            }
+            Event::Delete(object) => {
+                self.write().remove(&object);
+                Change::Deleted(Arc::new(object))
             }
         };
-        pause = RETRY_MIN;
-        writer.apply_watcher_event(&event);
-        let change = match event {
-            Event::Apply(object) => Change::Upserted(Arc::new(object)),
-            Event::Delete(object) => Change::Deleted(Arc::new(object)),
-            Event::InitDone => Change::Relisted,
-            Event::Init | Event::InitApply(_) => continue,
-        };
-        // Nobody subscribing is no fault.
-        let _ = feed.send(change);
-        tick.send_modify(|count| *count += 1);
+        self.feed.send(&change);
+        self.tick.send_modify(|count| *count += 1);
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Objects<K>> {
+        self.objects.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

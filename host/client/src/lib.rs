@@ -5,10 +5,15 @@
 //! server. Not here: what any of them does with what they see.
 
 mod elect;
+mod feed;
 mod informer;
+mod objects;
+mod shared;
 
 pub use elect::{Election, ElectionError, Leadership};
+pub use feed::Changes;
 pub use informer::{Change, Informer, NotSynced};
+pub use shared::Shared;
 
 /// The error of a client that could not be made.
 #[derive(Debug, thiserror::Error)]

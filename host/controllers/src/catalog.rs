@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use capstan_client::Informer;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Client;
 use kube::core::PartialObjectMeta;
 use kube::discovery::{ApiCapabilities, ApiResource, Discovery, Scope, verbs};
-use kube::runtime::watcher::Config;
-use kube::{Api, Client};
 use tokio::sync::watch;
 
 /// Pause before discovery is tried again.
@@ -48,24 +47,25 @@ impl Entry {
     }
 }
 
+/// What is kept of a CustomResourceDefinition: that it is there.
+pub(crate) type Definition = PartialObjectMeta<CustomResourceDefinition>;
+
 /// What discovery said last; `None` until it answered once.
 pub(crate) type Catalog = watch::Receiver<Option<Arc<[Entry]>>>;
 
 /// Starts keeping a catalog; it ends when nobody holds it.
-pub(crate) fn start(client: Client) -> Catalog {
+pub(crate) fn start(client: Client, definitions: Informer<Definition>) -> Catalog {
     let (tell, catalog) = watch::channel(None);
     tokio::spawn(async move {
         tokio::select! {
-            () = keep(client, &tell) => {}
+            () = keep(client, definitions, &tell) => {}
             () = tell.closed() => {}
         }
     });
     catalog
 }
 
-async fn keep(client: Client, tell: &watch::Sender<Option<Arc<[Entry]>>>) {
-    let definitions: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client.clone());
-    let definitions = Informer::start(definitions, Config::default());
+async fn keep(client: Client, definitions: Informer<Definition>, tell: &watch::Sender<Option<Arc<[Entry]>>>) {
     let mut changes = definitions.changes();
     loop {
         changes.borrow_and_update();

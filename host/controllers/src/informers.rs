@@ -1,10 +1,10 @@
 //! One informer a kind, shared by all controllers of the process.
 //!
-//! Not here: metadata of arbitrary kinds, which the garbage collector watches for itself.
+//! Not here: metadata of other kinds, which the garbage collector watches for itself.
 
 use std::time::Duration;
 
-use capstan_client::Informer;
+use capstan_client::{Informer, Shared};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -14,6 +14,7 @@ use kube::runtime::watcher::Config;
 use kube::{Api, Client};
 
 use crate::Error;
+use crate::catalog::Definition;
 
 /// Longest wait for the first lists.
 const SYNC_MAX: Duration = Duration::from_secs(60);
@@ -23,6 +24,7 @@ const SYNC_MAX: Duration = Duration::from_secs(60);
 pub(crate) struct Informers {
     pub(crate) config_maps: Informer<ConfigMap>,
     pub(crate) daemon_sets: Informer<DaemonSet>,
+    pub(crate) definitions: Informer<Definition>,
     pub(crate) deployments: Informer<Deployment>,
     pub(crate) endpoint_slices: Informer<EndpointSlice>,
     pub(crate) endpoints: Informer<Endpoints>,
@@ -37,8 +39,8 @@ pub(crate) struct Informers {
 }
 
 impl Informers {
-    /// Starts them all.
-    pub(crate) fn start(client: &Client) -> Self {
+    /// Starts those that are not shared with other parts of the process.
+    pub(crate) fn start(client: &Client, shared: Shared) -> Self {
         macro_rules! all {
             () => {
                 Informer::start(Api::all(client.clone()), Config::default())
@@ -48,20 +50,21 @@ impl Informers {
         Self {
             config_maps: Informer::start(Api::all(client.clone()), root_ca),
             daemon_sets: all!(),
+            definitions: all!(),
             deployments: all!(),
-            endpoint_slices: all!(),
+            endpoint_slices: shared.endpoint_slices,
             endpoints: all!(),
             jobs: all!(),
             leases: Informer::start(
                 Api::namespaced(client.clone(), "kube-node-lease"),
                 Config::default(),
             ),
-            namespaces: all!(),
-            nodes: all!(),
-            pods: all!(),
+            namespaces: shared.namespaces,
+            nodes: shared.nodes,
+            pods: shared.pods,
             replica_sets: all!(),
             service_accounts: all!(),
-            services: all!(),
+            services: shared.services,
         }
     }
 
@@ -70,6 +73,7 @@ impl Informers {
         let Self {
             config_maps,
             daemon_sets,
+            definitions,
             deployments,
             endpoint_slices,
             endpoints,
@@ -85,6 +89,7 @@ impl Informers {
         futures::try_join!(
             config_maps.synced(SYNC_MAX),
             daemon_sets.synced(SYNC_MAX),
+            definitions.synced(SYNC_MAX),
             deployments.synced(SYNC_MAX),
             endpoint_slices.synced(SYNC_MAX),
             endpoints.synced(SYNC_MAX),

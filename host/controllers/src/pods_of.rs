@@ -77,12 +77,10 @@ impl Pods {
         let deleting = owner.meta().deletion_timestamp.is_some();
         let mut owned = Vec::new();
         let mut verified = false;
-        for pod in self
-            .informers
-            .pods
-            .store()
-            .state_filter(|pod| pod.metadata.namespace.as_deref() == Some(&namespace))
-        {
+        let mut owned_now = self.informers.pods.controlled_by(&uid);
+        owned_now.retain(|pod| pod.metadata.namespace.as_deref() == Some(&namespace));
+        let candidates = owned_now.into_iter();
+        for pod in candidates.chain(self.informers.pods.uncontrolled_in(&namespace)) {
             match claim(&uid, deleting, selector, &pod.metadata) {
                 Claim::Owned => owned.push(pod),
                 Claim::Ignore => {}

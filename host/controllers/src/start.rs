@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use capstan_client::Election;
+use capstan_client::{Election, Shared};
 use capstan_points::Seats;
 use capstan_points::remedy::Remedy;
 use kube::Client;
@@ -29,8 +29,10 @@ use crate::work::run;
 const RETRY: Duration = Duration::from_millis(500);
 
 /// What the composition root decides.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
+    /// What other parts of this process watch, too; `None` where the controllers are alone.
+    pub shared: Option<Shared>,
     /// Stand for election first; `None` where there can be only one of us.
     pub election: Option<Election>,
     /// Published to every namespace as `kube-root-ca.crt`; empty publishes nothing.
@@ -44,6 +46,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            shared: None,
             election: None,
             root_ca_pem: String::new(),
             node_monitor_grace: Duration::from_secs(40),
@@ -115,8 +118,9 @@ async fn keep_running(client: Client, options: Options, remedies: Seats<dyn Reme
 
 /// Runs until dropped, or until one of them ends, which none should.
 async fn run_all(client: Client, options: &Options, remedies: Seats<dyn Remedy>) -> Result<(), Error> {
-    let informers = Informers::start(&client);
-    let catalog = crate::catalog::start(client.clone());
+    let shared = options.shared.clone().unwrap_or_else(|| Shared::start(&client));
+    let informers = Informers::start(&client, shared);
+    let catalog = crate::catalog::start(client.clone(), informers.definitions.clone());
     let events = Recorder::start(client.clone());
     informers.synced().await?;
 
@@ -151,7 +155,7 @@ async fn run_all(client: Client, options: &Options, remedies: Seats<dyn Remedy>)
         options.terminated_pods_max
     ));
     start!(Remedies::new(client.clone(), &informers, &events, remedies));
-    start!(Garbage::new(client.clone(), catalog.clone()));
+    start!(Garbage::new(client.clone(), &informers, catalog.clone()));
     tasks.join_next().await;
     Ok(())
 }

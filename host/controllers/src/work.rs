@@ -12,11 +12,11 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use capstan_client::{Change, Informer};
+use capstan_client::{Change, Changes, Informer};
 use futures::stream::{self, BoxStream, FuturesUnordered, SelectAll, StreamExt};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::Error;
 use crate::queue::{Outcome, Queue};
@@ -137,7 +137,7 @@ where
     Q: Send + 'static,
 {
     struct State<K, F, A, Q> {
-        changes: Receiver<Change<K>>,
+        changes: Changes<K>,
         of_change: F,
         all: A,
         pending: VecDeque<Q>,

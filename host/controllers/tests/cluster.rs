@@ -2,18 +2,18 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod rig;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use capstan_api::{ApiServer, Config, Store, UserInfo};
+use capstan_api::UserInfo;
 use capstan_client::{Change, Informer};
 use capstan_controllers::{Controllers, Options};
-use capstan_points::admission::Policy;
 use capstan_points::remedy::{Action, Case, ConditionStatus, Decision, Remedy, Taint, TaintEffect};
 use capstan_points::{FailurePolicy, Fault, Seat, Seating};
-use capstan_store::LocalStore;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
@@ -25,33 +25,22 @@ use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, from_value, json};
 
+use rig::Rig;
+
 const SOON: Duration = Duration::from_secs(20);
 
 struct Cluster {
     client: Client,
     controllers: Controllers,
     remedies: Seating<dyn Remedy>,
-    api: ApiServer,
-    store: Arc<LocalStore>,
+    rig: Rig,
     kubelet: tokio::task::JoinHandle<()>,
-    _folder: tempfile::TempDir,
 }
 
 impl Cluster {
     async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let options = capstan_store::Options {
-            space_reserve_bytes: 0,
-            ..capstan_store::Options::new(folder.path())
-        };
-        let store = Arc::new(LocalStore::open(options).await.unwrap());
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let admission: Seating<dyn Policy> = Seating::default();
-        let shared: Arc<dyn Store> = store.clone();
-        let api = ApiServer::start(shared, admission.seats(), Config::new(listener, Arc::new(tls())))
-            .await
-            .unwrap();
-        let client = capstan_client::over(api.service(UserInfo::new("controllers", &["system:masters"])));
+        let rig = Rig::start().await;
+        let client = capstan_client::over(rig.api.service(UserInfo::new("controllers", &["system:masters"])));
         let remedies: Seating<dyn Remedy> = Seating::default();
         let options = Options {
             root_ca_pem: "the ca".into(),
@@ -63,10 +52,8 @@ impl Cluster {
             client,
             controllers,
             remedies,
-            api,
-            store,
+            rig,
             kubelet,
-            _folder: folder,
         };
         cluster
             .eventually("the default service account", |client| async move {
@@ -85,8 +72,7 @@ impl Cluster {
     async fn stop(self) {
         self.kubelet.abort();
         self.controllers.shutdown().await;
-        self.api.shutdown().await;
-        self.store.shutdown().await;
+        self.rig.stop().await;
     }
 
     fn api<K>(&self) -> Api<K>
@@ -160,18 +146,6 @@ impl Cluster {
         })
         .await;
     }
-}
-
-fn tls() -> rustls::ServerConfig {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
-    let key = rustls_pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key.into())
-        .unwrap()
 }
 
 /// Says that every pod runs and is ready, and lets deleted ones go.

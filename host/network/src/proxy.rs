@@ -9,11 +9,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use capstan_client::Informer;
+use capstan_client::Shared;
 use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::watcher::Config;
-use kube::{Api, Client};
+use kube::Client;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -61,10 +59,10 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts it. Needs a tokio runtime.
-    pub fn start(client: Client, options: ProxyOptions) -> Self {
+    /// Starts it; `client` records what cannot be opened. Needs a tokio runtime.
+    pub fn start(client: Client, shared: &Shared, options: ProxyOptions) -> Self {
         Self {
-            task: tokio::spawn(keep_running(client, options)),
+            task: tokio::spawn(keep_running(client, shared.clone(), options)),
         }
     }
 
@@ -82,18 +80,17 @@ impl Drop for Proxy {
     }
 }
 
-async fn keep_running(client: Client, options: ProxyOptions) {
+async fn keep_running(client: Client, shared: Shared, options: ProxyOptions) {
     loop {
-        if let Err(error) = run(&client, &options).await {
+        if let Err(error) = run(&client, &shared, &options).await {
             tracing::warn!(%error, "service proxy could not start, trying again");
         }
         tokio::time::sleep(RETRY).await;
     }
 }
 
-async fn run(client: &Client, options: &ProxyOptions) -> Result<(), Error> {
-    let services: Informer<Service> = Informer::start(Api::all(client.clone()), Config::default());
-    let slices: Informer<EndpointSlice> = Informer::start(Api::all(client.clone()), Config::default());
+async fn run(client: &Client, shared: &Shared, options: &ProxyOptions) -> Result<(), Error> {
+    let (services, slices) = (&shared.services, &shared.endpoint_slices);
     services.synced(SYNC_MAX).await?;
     slices.synced(SYNC_MAX).await?;
     let (mut services_changed, mut slices_changed) = (services.changes(), slices.changes());

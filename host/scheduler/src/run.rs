@@ -6,14 +6,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use capstan_client::{Change, Informer};
+use capstan_client::{Change, Changes, Informer};
 use capstan_points::scheduler::{Cluster, Delta, Epoch, Policy, Readiness};
 use capstan_points::{Seat, Seats};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::Client;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 
 use crate::bind::{Note, Writer};
 use crate::cycle::{self, Outcome};
@@ -126,7 +126,7 @@ fn lock(view: &Mutex<View>) -> MutexGuard<'_, View> {
 }
 
 fn forward<K: Send + Sync + 'static>(
-    mut changes: broadcast::Receiver<Change<K>>,
+    mut changes: Changes<K>,
     news: mpsc::Sender<News>,
     wrap: fn(Change<K>) -> News,
 ) {

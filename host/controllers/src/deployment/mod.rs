@@ -51,8 +51,7 @@ impl Deployments {
             }
             Some(_) => Vec::new(),
             None => deployments
-                .store()
-                .state_filter(|deployment| deployment.metadata.namespace == set.metadata.namespace)
+                .list_in(set.metadata.namespace.as_deref().unwrap_or_default())
                 .iter()
                 .map(|deployment| Key::of(deployment.as_ref()))
                 .collect(),
@@ -90,9 +89,9 @@ impl Deployments {
         };
         let uid = deployment.uid().unwrap_or_default();
         let deleting = deployment.metadata.deletion_timestamp.is_some();
-        let in_namespace = |set: &ReplicaSet| set.metadata.namespace.as_deref() == Some(&key.namespace);
         let mut owned = Vec::new();
-        for set in self.informers.replica_sets.store().state_filter(in_namespace) {
+        let candidates = self.informers.replica_sets.controlled_by(&uid).into_iter();
+        for set in candidates.chain(self.informers.replica_sets.uncontrolled_in(&key.namespace)) {
             let patch = match claim(&uid, deleting, &selector, &set.metadata) {
                 Claim::Ignore => continue,
                 Claim::Owned => {
@@ -121,14 +120,13 @@ impl Deployments {
         Ok(Some(owned))
     }
 
-    fn running(&self, namespace: &str) -> Vec<String> {
-        let pods = self.informers.pods.store().state_filter(|pod| {
-            pod.metadata.namespace.as_deref() == Some(namespace) && !crate::pod::is_finished(pod)
-        });
-        pods.iter()
-            .filter_map(|pod| controller_of(&pod.metadata))
-            .map(|owner| owner.uid.clone())
-            .collect()
+    /// Uids of those sets that have pods which have not ended.
+    fn running(&self, sets: &[ReplicaSet]) -> Vec<String> {
+        let runs = |uid: &String| {
+            let pods = self.informers.pods.controlled_by(uid);
+            pods.iter().any(|pod| !crate::pod::is_finished(pod))
+        };
+        sets.iter().filter_map(|set| set.uid()).filter(runs).collect()
     }
 
     async fn act(&self, seen: &Snapshot<'_>, changes: Vec<Change>) -> Result<(), Error> {
@@ -261,7 +259,7 @@ impl Reconcile for Deployments {
         let Some(sets) = self.claimed(key, &deployment).await? else {
             return Ok(None);
         };
-        let running = self.running(&key.namespace);
+        let running = self.running(&sets);
         let seen = Snapshot {
             deployment: &deployment,
             sets,

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use capstan_client::Shared;
 use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -65,11 +66,9 @@ impl EndpointSlices {
         let slices = self.informers.endpoint_slices.clone();
         let of_pod = move |pod: &Pod| {
             let mut keys: HashSet<Key> = services
-                .store()
-                .state_filter(|service| {
-                    service.metadata.namespace == pod.metadata.namespace && selected(service, pod)
-                })
+                .list_in(pod.metadata.namespace.as_deref().unwrap_or_default())
                 .iter()
+                .filter(|service| selected(service, pod))
                 .map(|service| Key::of(service.as_ref()))
                 .collect();
             // A pod whose labels changed must leave the slices that it is still in.
@@ -82,14 +81,13 @@ impl EndpointSlices {
                         .and_then(|target| target.uid.as_deref())
                         == uid
                 };
-                slice.metadata.namespace == pod.metadata.namespace
-                    && slice.endpoints.iter().flatten().any(target)
+                slice.endpoints.iter().flatten().any(target)
             };
             keys.extend(
                 slices
-                    .store()
-                    .state_filter(has)
+                    .list_in(pod.metadata.namespace.as_deref().unwrap_or_default())
                     .iter()
+                    .filter(|slice| has(slice))
                     .filter_map(|slice| service_of(slice)),
             );
             keys.into_iter().collect()
@@ -206,9 +204,10 @@ impl EndpointSlices {
     }
 
     fn slices(&self, key: &Key) -> Vec<std::sync::Arc<EndpointSlice>> {
-        self.informers.endpoint_slices.store().state_filter(|slice| {
-            slice.metadata.deletion_timestamp.is_none() && service_of(slice).as_ref() == Some(key)
-        })
+        let of_service = Shared::service_key(&key.namespace, &key.name);
+        let mut slices = self.informers.endpoint_slices.indexed(&of_service);
+        slices.retain(|slice| slice.metadata.deletion_timestamp.is_none() && service_of(slice).is_some());
+        slices
     }
 }
 
@@ -228,9 +227,8 @@ impl Reconcile for EndpointSlices {
             return Ok(Some(UNSEEN_MAX));
         }
         let slices = self.slices(key);
-        let pods = self.informers.pods.store().state_filter(|pod| {
-            pod.metadata.namespace.as_deref() == Some(&key.namespace) && selected(&service, pod)
-        });
+        let mut pods = self.informers.pods.list_in(&key.namespace);
+        pods.retain(|pod| selected(&service, pod));
         let nodes = self.informers.nodes.list();
         let seen = Snapshot {
             service: &service,

@@ -1,12 +1,13 @@
 //! Collects what has lost its owners, and carries out foreground and orphan deletion.
 //!
-//! Watches the metadata of every resource of the catalog, custom ones included. Invariants: nothing is deleted
+//! Sees the metadata of every resource of the catalog, custom ones included. Invariants: nothing is deleted
 //! before a live read of it and of its owners; every delete is bound to the uid that was read. Keyed by uid.
-//! The decisions are in `graph`.
+//! The decisions are in `graph`, what feeds it in `watch`.
 
 mod graph;
+mod watch;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,35 +15,35 @@ use futures::stream::{self, BoxStream, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::{self, Config, Event};
 use kube::{Api, Client};
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 
 use self::graph::{Change, Graph, Node, Owner, Propagation};
+use self::watch::Sink;
 use crate::catalog::{Catalog, Entry};
 use crate::error::{Error, Tolerate};
+use crate::informers::Informers;
 use crate::owner::{owners_patch, release_patch};
 use crate::work::Reconcile;
 
 /// Uids that wait to be taken into the work queue.
 const WAKES_MAX: usize = 4096;
 
-/// Pause after a failed watch.
-const WATCH_RETRY: Duration = Duration::from_millis(500);
-
 type Metadata = PartialObjectMeta<DynamicObject>;
 
 pub(crate) struct Garbage {
     client: Client,
+    informers: Informers,
     graph: Arc<Mutex<Graph>>,
     catalog: Catalog,
 }
 
 impl Garbage {
-    pub(crate) fn new(client: Client, catalog: Catalog) -> Self {
+    pub(crate) fn new(client: Client, informers: &Informers, catalog: Catalog) -> Self {
         Self {
             client,
+            informers: informers.clone(),
             graph: Arc::default(),
             catalog,
         }
@@ -51,11 +52,15 @@ impl Garbage {
     /// Starts watching; the watches end with the stream.
     pub(crate) fn wakes(&self) -> Vec<BoxStream<'static, String>> {
         let (tell, wakes) = mpsc::channel(WAKES_MAX);
-        let watching = follow(
-            self.client.clone(),
-            self.catalog.clone(),
-            Arc::clone(&self.graph),
+        let sink = Sink {
+            graph: Arc::clone(&self.graph),
             tell,
+        };
+        let watching = watch::follow(
+            self.client.clone(),
+            self.informers.clone(),
+            self.catalog.clone(),
+            sink,
         );
         let mut tasks = JoinSet::new();
         tasks.spawn(watching);
@@ -272,100 +277,4 @@ where
         }
         _ => Api::all_with(client.clone(), &entry.resource),
     }
-}
-
-/// Watches what the catalog lists, and follows the catalog.
-async fn follow(client: Client, mut catalog: Catalog, graph: Arc<Mutex<Graph>>, tell: mpsc::Sender<String>) {
-    let mut tasks = JoinSet::new();
-    let mut watched: HashMap<(String, String), (Arc<Entry>, AbortHandle)> = HashMap::new();
-    loop {
-        let entries = catalog.borrow_and_update().clone();
-        let entries: Vec<_> = entries
-            .iter()
-            .flat_map(|all| all.iter())
-            .filter(|entry| entry.watchable && !entry.is_event())
-            .collect();
-        let key = |entry: &Entry| (entry.resource.group.clone(), entry.resource.plural.clone());
-        let wanted: HashMap<_, _> = entries.into_iter().map(|entry| (key(entry), entry)).collect();
-        watched.retain(|key, (entry, task)| {
-            let keep = wanted
-                .get(key)
-                .is_some_and(|wanted| wanted.resource == entry.resource);
-            if !keep {
-                task.abort();
-                let mut graph = lock(&graph);
-                for uid in graph.uids_of(entry) {
-                    graph.remove(&uid);
-                }
-            }
-            keep
-        });
-        for (key, entry) in wanted {
-            watched.entry(key).or_insert_with(|| {
-                let entry = Arc::new(entry.clone());
-                let task = tasks.spawn(watch(
-                    client.clone(),
-                    Arc::clone(&entry),
-                    Arc::clone(&graph),
-                    tell.clone(),
-                ));
-                (entry, task)
-            });
-        }
-        while tasks.try_join_next().is_some() {}
-        if catalog.changed().await.is_err() || tell.is_closed() {
-            return;
-        }
-    }
-}
-
-/// Feeds one resource into the graph.
-async fn watch(client: Client, entry: Arc<Entry>, graph: Arc<Mutex<Graph>>, tell: mpsc::Sender<String>) {
-    let api: Api<Metadata> = Api::all_with(client, &entry.resource);
-    let mut events = watcher::watcher(api, Config::default()).boxed();
-    let mut listed: HashSet<String> = HashSet::new();
-    while let Some(event) = events.next().await {
-        let look = match event {
-            Err(error) => {
-                tracing::debug!(resource = entry.resource.plural, %error, "metadata watch failed, trying again");
-                tokio::time::sleep(WATCH_RETRY).await;
-                continue;
-            }
-            Ok(Event::Init) => {
-                listed.clear();
-                Vec::new()
-            }
-            Ok(Event::InitApply(object)) => {
-                listed.extend(object.metadata.uid.clone());
-                upsert(&graph, &entry, &object.metadata)
-            }
-            Ok(Event::InitDone) => {
-                let mut graph = lock(&graph);
-                let gone: Vec<_> = graph
-                    .uids_of(&entry)
-                    .into_iter()
-                    .filter(|uid| !listed.contains(uid))
-                    .collect();
-                listed.clear();
-                gone.iter().flat_map(|uid| graph.remove(uid)).collect()
-            }
-            Ok(Event::Apply(object)) => upsert(&graph, &entry, &object.metadata),
-            Ok(Event::Delete(object)) => object
-                .metadata
-                .uid
-                .map(|uid| lock(&graph).remove(&uid))
-                .unwrap_or_default(),
-        };
-        for uid in look {
-            if tell.send(uid).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-fn upsert(graph: &Mutex<Graph>, entry: &Arc<Entry>, meta: &ObjectMeta) -> Vec<String> {
-    Node::of(entry, meta)
-        .map(|node| lock(graph).upsert(node))
-        .unwrap_or_default()
 }

@@ -18,7 +18,7 @@ use self::plan::{Change, INDEX, Snapshot};
 use crate::error::{Error, Tolerate};
 use crate::event::Recorder;
 use crate::informers::Informers;
-use crate::owner::{is_controlled_by, reference};
+use crate::owner::reference;
 use crate::pods_of::Pods;
 use crate::replica_set::expect;
 use crate::work::{Key, Reconcile, keys_of, wakes};
@@ -167,9 +167,7 @@ impl Reconcile for Jobs {
         };
         let settled = self.pods.settled(key);
         let uid = job.uid().unwrap_or_default();
-        let pods = self.informers.pods.store().state_filter(|pod| {
-            pod.metadata.namespace.as_deref() == Some(&key.namespace) && is_controlled_by(&pod.metadata, &uid)
-        });
+        let pods = self.informers.pods.controlled_by(&uid);
         let plan = plan::plan(&Snapshot {
             job: &job,
             pods: &pods,

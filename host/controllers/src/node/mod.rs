@@ -290,11 +290,7 @@ impl Reconcile for Nodes {
             return Ok(None);
         };
         let patience = self.patience(&key.name);
-        let pods = self
-            .informers
-            .pods
-            .store()
-            .state_filter(|pod| pod::node(pod) == Some(&key.name));
+        let pods = self.informers.pods.indexed(&key.name);
         let all_silent = !self
             .informers
             .nodes

@@ -14,7 +14,7 @@ use std::time::Duration;
 use capstan_points::remedy::{Case, Decision, PastAction, Remedy};
 use capstan_points::{Fault, FaultKind, Seat, Seats};
 use futures::stream::{self, BoxStream, StreamExt};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use kube::{Client, ResourceExt};
 use tokio::sync::{Mutex, watch};
 
@@ -23,7 +23,6 @@ use self::plan::{Verdict, case, judge, milliseconds, words};
 use crate::error::Error;
 use crate::event::Recorder;
 use crate::informers::Informers;
-use crate::pod;
 use crate::work::{Key, Reconcile, keys_of, wakes};
 
 /// How often a remedy is asked about a node that does not change.
@@ -144,11 +143,8 @@ impl Remedies {
         decision: &Decision,
     ) -> Result<(), Error> {
         let name = node.name_any();
-        let pods = self
-            .informers
-            .pods
-            .store()
-            .state_filter(|pod: &Pod| pod::node(pod) == Some(&name) && act::drainable(pod));
+        let mut pods = self.informers.pods.indexed(&name);
+        pods.retain(|pod| act::drainable(pod));
         let (event, done) = words(&decision.action);
         let say = |what: &str| format!("{}: {what}: {}", seat.plugin, decision.reason);
         match judge(case, history, decision, !pods.is_empty()) {

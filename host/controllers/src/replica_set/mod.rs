@@ -20,7 +20,7 @@ use self::plan::{Change, Snapshot};
 use crate::error::{Error, Tolerate};
 use crate::event::Recorder;
 use crate::informers::Informers;
-use crate::owner::{controller_of, is_controlled_by, reference, selector};
+use crate::owner::{controller_of, reference, selector};
 use crate::pods_of::{Pods, said};
 use crate::work::{Key, Reconcile, keys_of, wakes};
 
@@ -47,19 +47,15 @@ impl ReplicaSets {
         let of_pod = move |pod: &Pod| match controller_of(&pod.metadata) {
             Some(_) => pods.owner_key("ReplicaSet", pod).into_iter().collect(),
             None => sets
-                .store()
-                .state_filter(|set| {
-                    set.metadata.namespace == pod.metadata.namespace
-                        && set
-                            .spec
-                            .as_ref()
-                            .and_then(|spec| selector(&spec.selector))
-                            .is_some_and(|selector| {
-                                use kube::core::SelectorExt;
-                                selector.matches(pod.metadata.labels.as_ref().unwrap_or(&Default::default()))
-                            })
-                })
+                .list_in(pod.metadata.namespace.as_deref().unwrap_or_default())
                 .iter()
+                .filter(|set| {
+                    let selector = set.spec.as_ref().and_then(|spec| selector(&spec.selector));
+                    selector.is_some_and(|selector| {
+                        use kube::core::SelectorExt;
+                        selector.matches(pod.metadata.labels.as_ref().unwrap_or(&Default::default()))
+                    })
+                })
                 .map(|set| Key::of(set.as_ref()))
                 .collect(),
         };
@@ -77,14 +73,14 @@ impl ReplicaSets {
         let siblings: Vec<String> = self
             .informers
             .replica_sets
-            .store()
-            .state_filter(|other| is_controlled_by(&other.metadata, &owner.uid))
+            .controlled_by(&owner.uid)
             .iter()
             .filter_map(|other| other.uid())
             .collect();
-        self.informers.pods.store().state_filter(|pod| {
-            controller_of(&pod.metadata).is_some_and(|owner| siblings.contains(&owner.uid))
-        })
+        let pods = siblings
+            .iter()
+            .flat_map(|uid| self.informers.pods.controlled_by(uid));
+        pods.collect()
     }
 
     async fn act(&self, set: &ReplicaSet, change: Change) -> Result<(), (&'static str, Error)> {

@@ -9,14 +9,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use capstan_client::Informer;
+use capstan_client::{Informer, Shared};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::SOA;
 use hickory_proto::rr::{Name, RData, Record};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::watcher::Config;
-use kube::{Api, Client};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -66,11 +64,11 @@ pub struct Dns {
 
 impl Dns {
     /// Opens the first address that it can, and answers from then on.
-    pub async fn start(client: Client, options: DnsOptions) -> Result<Self, Error> {
+    pub async fn start(shared: &Shared, options: DnsOptions) -> Result<Self, Error> {
         let (udp, tcp, address) = open(&options.addresses).await?;
         let source = Source {
-            services: Informer::start(Api::all(client.clone()), Config::default()),
-            slices: Informer::start(Api::all(client), Config::default()),
+            services: shared.services.clone(),
+            slices: shared.endpoint_slices.clone(),
         };
         let source = Arc::new(source);
         let tasks = [
