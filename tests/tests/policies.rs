@@ -162,7 +162,7 @@ kind: Plugin
 metadata: { name: labels }
 spec:
   source: { bundled: admission-labels }
-  config: { defaults: { team: unknown }, required: [app] }
+  config: { defaults: { team: unknown }, required: [{ key: app }] }
   bind:
     admission: { rules: [{ apiGroups: [''], apiVersions: [v1], resources: [pods], operations: [CREATE] }] }
 ";

@@ -11,7 +11,7 @@ kind: Plugin
 metadata: { name: structure }
 spec:
   source: { bundled: sidecar-log-structure }
-  config: { redact: ['token=\\\\S+'] }
+  config: { redact: [{ pattern: 'token=\\S+' }] }
   bind: { pods: { selector: { matchLabels: { logs: structured } } } }
 ";
     cluster.apply(plugin).clean();
@@ -48,7 +48,7 @@ kind: Plugin
 metadata: { name: metrics }
 spec:
   source: { bundled: sidecar-metrics-adapter }
-  config: { listenPort: 9090, upstreamPort: 8080, upstreamPath: /stats, prefix: hello }
+  config: { prefix: hello_, endpoints: [{ listenPort: 9090, upstreamPort: 8080, upstreamPath: /stats }] }
   bind: { pods: { selector: { matchLabels: { metrics: adapted } } } }
 ";
     cluster.apply(plugin).clean();

@@ -83,6 +83,7 @@ fn load(package: &str, cache: &std::path::Path) -> anyhow::Result<Arc<dyn point:
         cache_dir: cache.to_path_buf(),
         bundled: [(package.to_owned(), bytes.into())].into(),
         name: "bench".into(),
+        ..Default::default()
     })?;
     let manifest = serde_json::json!({
         "apiVersion": "plugins.capstan.dev/v1",
