@@ -39,14 +39,14 @@ pub(crate) fn succeed(command: &mut Command) -> anyhow::Result<()> {
 pub(crate) fn build() -> anyhow::Result<()> {
     components::build()?;
     say("building target/release/capstan (the first time takes some minutes)");
-    build_capstan(&["--release"], "release")
+    build_capstan(&["--release", "--package", "capstan"], "release")
 }
 
 /// Builds the binary, has it compile its plugins, and builds it again with these inside: a fresh cluster then
 /// starts without a compiler's work. The second build only links.
 fn build_capstan(arguments: &[&str], profile: &str) -> anyhow::Result<()> {
     let mut build = cargo();
-    build.arg("build").args(arguments).args(["--package", "capstan"]);
+    build.arg("build").args(arguments);
     succeed(&mut build)?;
     let precompiled = root().join("target/precompiled");
     succeed(Command::new(root().join("target").join(profile).join("capstan")).arg("precompile").arg(precompiled))?;
@@ -65,7 +65,8 @@ pub(crate) fn test(arguments: &[String]) -> anyhow::Result<()> {
     components::build()?;
     let kubectl = tools::kubectl()?;
     say("building the host for tests");
-    build_capstan(&[], "debug")?;
+    // The whole workspace at once, as the tests below: what is built for one is built for the other.
+    build_capstan(&["--workspace", "--all-targets"], "debug")?;
     say("running every test");
     let mut test = cargo();
     test.args(["test", "--workspace"])
