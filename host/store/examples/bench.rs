@@ -62,6 +62,8 @@ async fn main() {
         .unwrap();
     let took = start.elapsed().as_secs_f64() * 1e3;
     println!("a list of {} of {keys} keys: {took:.1} ms", list.kvs.len());
+    drop(list);
+    println!("after {keys} writes: {}", usage());
     let size = store.status().await.unwrap().db_size_bytes;
     println!("disk {} MB; {}", size / 1_000_000, usage());
     store.shutdown().await;

@@ -92,7 +92,9 @@ pub struct PercentileStats {
 
 impl fmt::Display for PercentileStats {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { samples, p50, p99, .. } = self;
+        let Self {
+            samples, p50, p99, ..
+        } = self;
         write!(formatter, "{samples} values, p50 {p50}, p99 {p99}")
     }
 }
@@ -108,7 +110,10 @@ impl AsciiChart {
     }
 
     /// Adds a line.
-    #[expect(clippy::should_implement_trait, reason = "named by the crate that this stands in for")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "named by the crate that this stands in for"
+    )]
     #[must_use]
     pub fn add(mut self, name: &str, histogram: Histogram) -> Self {
         self.0.push((name.to_owned(), histogram.percentile_stats()));

@@ -8,9 +8,9 @@ use openraft::entry::RaftEntry;
 use super::types::Entry;
 
 /// Bytes of entries kept beyond those that must be.
-const TAIL_BYTES_MAX: usize = 4 * 1024 * 1024;
+const TAIL_BYTES_MAX: usize = 1024 * 1024;
 /// What an entry costs beside its command.
-const ENTRY_BYTES: usize = 96;
+const ENTRY_BYTES: usize = size_of::<Entry>() + 64;
 
 /// Entries of consecutive indexes, the last of which is the log's last.
 #[derive(Debug, Default)]

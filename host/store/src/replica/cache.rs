@@ -5,9 +5,9 @@ use std::collections::{HashMap, VecDeque};
 use crate::mvcc::{Record, Rev};
 
 /// Bytes of keys and values that are kept.
-const CACHE_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// What an entry costs beside its key and value.
-const ENTRY_BYTES: usize = size_of::<Record>() + 64;
+const CACHE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What an entry costs beside its key and value: its places in map and queue, four pieces of heap.
+const ENTRY_BYTES: usize = 2 * size_of::<Record>() + 160;
 
 /// Records by revision.
 #[derive(Debug, Default)]

@@ -4,6 +4,9 @@ use super::History;
 use crate::mvcc::{Change, Rev, Span};
 use crate::{Event, KeyValue, Revision, WatchMessage};
 
+/// What the pieces of heap of a change cost beside their bytes.
+const CHANGE_HEAP_BYTES: usize = 160;
+
 /// One write.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {
@@ -17,7 +20,7 @@ impl Batch {
             .changes
             .iter()
             .map(|change| change.record.key.len() + change.record.value.len());
-        sizes.sum::<usize>() + self.changes.len() * size_of::<Change>()
+        sizes.sum::<usize>() + self.changes.len() * (size_of::<Change>() + CHANGE_HEAP_BYTES)
     }
 
     /// The message to a watcher of `span`, if any change is in it.

@@ -24,7 +24,7 @@ pub const WATCH_QUEUE_MAX: usize = 256;
 /// Watchers at once.
 const WATCHERS_MAX: usize = 100_000;
 /// Bytes of recent writes kept in memory for those who lag a little.
-const RING_BYTES_MAX: usize = 4 * 1024 * 1024;
+const RING_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Bytes that a catching-up watcher reads from disk at a time (and one revision at least).
 const CATCH_UP_BYTES: usize = 512 * 1024;
 /// How soon after a write of others an idle watcher that asked for it is sent its progress.
