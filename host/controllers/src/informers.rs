@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use capstan_client::{Informer, Shared};
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -23,6 +23,8 @@ const SYNC_MAX: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub(crate) struct Informers {
     pub(crate) config_maps: Informer<ConfigMap>,
+    pub(crate) controller_revisions: Informer<ControllerRevision>,
+    pub(crate) cron_jobs: Informer<CronJob>,
     pub(crate) daemon_sets: Informer<DaemonSet>,
     pub(crate) definitions: Informer<Definition>,
     pub(crate) deployments: Informer<Deployment>,
@@ -36,6 +38,7 @@ pub(crate) struct Informers {
     pub(crate) replica_sets: Informer<ReplicaSet>,
     pub(crate) service_accounts: Informer<ServiceAccount>,
     pub(crate) services: Informer<Service>,
+    pub(crate) stateful_sets: Informer<StatefulSet>,
 }
 
 impl Informers {
@@ -49,6 +52,8 @@ impl Informers {
         let root_ca = Config::default().fields("metadata.name=kube-root-ca.crt");
         Self {
             config_maps: Informer::start(Api::all(client.clone()), root_ca),
+            controller_revisions: all!(),
+            cron_jobs: all!(),
             daemon_sets: all!(),
             definitions: all!(),
             deployments: all!(),
@@ -65,6 +70,7 @@ impl Informers {
             replica_sets: all!(),
             service_accounts: all!(),
             services: shared.services,
+            stateful_sets: all!(),
         }
     }
 
@@ -72,6 +78,8 @@ impl Informers {
     pub(crate) async fn synced(&self) -> Result<(), Error> {
         let Self {
             config_maps,
+            controller_revisions,
+            cron_jobs,
             daemon_sets,
             definitions,
             deployments,
@@ -85,9 +93,12 @@ impl Informers {
             replica_sets,
             service_accounts,
             services,
+            stateful_sets,
         } = self;
         futures::try_join!(
             config_maps.synced(SYNC_MAX),
+            controller_revisions.synced(SYNC_MAX),
+            cron_jobs.synced(SYNC_MAX),
             daemon_sets.synced(SYNC_MAX),
             definitions.synced(SYNC_MAX),
             deployments.synced(SYNC_MAX),
@@ -101,6 +112,7 @@ impl Informers {
             replica_sets.synced(SYNC_MAX),
             service_accounts.synced(SYNC_MAX),
             services.synced(SYNC_MAX),
+            stateful_sets.synced(SYNC_MAX),
         )?;
         Ok(())
     }

@@ -6,6 +6,7 @@
 //! that [`remedy`] asks.
 
 mod catalog;
+mod cron_job;
 mod daemon_set;
 mod deployment;
 mod endpoint_slice;
@@ -25,6 +26,7 @@ mod remedy;
 mod replica_set;
 mod service_account;
 mod start;
+mod stateful_set;
 mod work;
 
 pub use error::Error;

@@ -9,6 +9,7 @@ use capstan_points::remedy::Remedy;
 use kube::Client;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::cron_job::CronJobs;
 use crate::daemon_set::DaemonSets;
 use crate::deployment::Deployments;
 use crate::endpoint_slice::EndpointSlices;
@@ -23,6 +24,7 @@ use crate::pod_gc::PodGc;
 use crate::remedy::Remedies;
 use crate::replica_set::ReplicaSets;
 use crate::service_account::ServiceAccounts;
+use crate::stateful_set::StatefulSets;
 use crate::work::run;
 
 /// Pause before the start is tried again.
@@ -141,6 +143,8 @@ async fn run_all(client: Client, options: &Options, remedies: Seats<dyn Remedy>)
     start!(Deployments::new(client.clone(), &informers, &events));
     start!(ReplicaSets::new(client.clone(), &informers, &events));
     start!(DaemonSets::new(client.clone(), &informers, &events));
+    start!(StatefulSets::new(client.clone(), &informers, &events));
+    start!(CronJobs::new(client.clone(), &informers, &events));
     start!(Jobs::new(client.clone(), &informers, &events));
     start!(EndpointSlices::new(client.clone(), &informers));
     start!(Nodes::new(
