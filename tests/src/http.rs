@@ -10,11 +10,23 @@ const BOUND: Duration = Duration::from_secs(10);
 /// # Errors
 /// When there is no answer, or another status than 200.
 pub fn get(address: &str, path: &str) -> Result<String, String> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    send(address, "GET", path, "text/plain", "")
+}
+
+/// The body of the answer to such a request with this body.
+///
+/// # Errors
+/// When there is no answer, or another status than 200 or 201.
+pub fn send(address: &str, method: &str, path: &str, content_type: &str, body: &str) -> Result<String, String> {
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: {content_type}\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    );
     let said = exchange(address, &request).map_err(|error| format!("{address}: {error}"))?;
     let (head, body) = said.split_once("\r\n\r\n").ok_or_else(|| format!("no HTTP: {said:?}"))?;
-    if !head.starts_with("HTTP/1.1 200") {
-        return Err(head.lines().next().unwrap_or_default().to_owned());
+    if !(head.starts_with("HTTP/1.1 200") || head.starts_with("HTTP/1.1 201")) {
+        return Err(format!("{}: {body}", head.lines().next().unwrap_or_default()));
     }
     let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
     Ok(if chunked { join_chunks(body) } else { body.to_owned() })

@@ -11,6 +11,6 @@ mod wait;
 
 pub use cluster::{Cluster, ClusterOptions};
 pub use component::{component, componentize};
-pub use http::get;
+pub use http::{get, send};
 pub use kubectl::Answer;
 pub use wait::{until, until_within};

@@ -70,7 +70,9 @@ impl Cache {
         let compiled = match self.precompiled.get(&name) {
             Some(compiled) => Cow::Borrowed(&**compiled),
             None => Cow::Owned(
-                engine.precompile_component(bytes).map_err(|error| LoadError::Compile(chain(&error)))?,
+                engine
+                    .precompile_component(bytes)
+                    .map_err(|error| LoadError::Compile(chain(&error)))?,
             ),
         };
         match self.store(&path, &compiled) {

@@ -185,8 +185,10 @@ impl Host {
                 Ok(loaded)
             }
             Err(error) => {
-                tracing::warn!(plugin = %name, %error, "plugin refused");
-                slot.refuse(&error, generation);
+                // A loose source is read again and again; the same refusal is told once.
+                if slot.refuse(&error, generation) {
+                    tracing::warn!(plugin = %name, %error, "plugin refused");
+                }
                 Err(error)
             }
         }

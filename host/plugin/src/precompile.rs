@@ -42,13 +42,18 @@ pub fn precompile(folder: &Path, bundled: &Bundled) -> Result<(), PrecompileErro
         let digest = format!("sha256:{}", hex(&Sha256::digest(bytes)));
         cache
             .compile(&engine, &digest, bytes)
-            .map_err(|source| PrecompileError::Compile { name: name.clone(), source })?;
+            .map_err(|source| PrecompileError::Compile {
+                name: name.clone(),
+                source,
+            })?;
         wanted.insert(cache.file_name(&digest));
     }
     for entry in fs::read_dir(folder).map_err(PrecompileError::Tidy)? {
         let entry = entry.map_err(PrecompileError::Tidy)?;
         let file = entry.path().with_extension("cwasm");
-        let known = file.file_name().is_some_and(|name| wanted.contains(&*name.to_string_lossy()));
+        let known = file
+            .file_name()
+            .is_some_and(|name| wanted.contains(&*name.to_string_lossy()));
         if !known {
             fs::remove_file(entry.path()).map_err(PrecompileError::Tidy)?;
         }

@@ -85,16 +85,24 @@ impl Slot {
         }
     }
 
-    /// A load failed; whoever serves goes on.
-    pub(crate) fn refuse(&self, error: &LoadError, generation: Option<i64>) {
+    /// A load failed; whoever serves goes on. Whether this is news: another failure than the last, or of
+    /// another generation.
+    pub(crate) fn refuse(&self, error: &LoadError, generation: Option<i64>) -> bool {
         let mut tenure = lock(&self.tenure);
+        let message = error.to_string();
+        let known = tenure
+            .failure
+            .as_ref()
+            .is_some_and(|failure| failure.message == message);
+        let news = !known || tenure.generation != generation;
         tenure.generation = generation;
         tenure.failure = Some(Failure {
             step: error.step(),
             reason: error.reason(),
-            message: error.to_string(),
+            message,
             transient: error.is_transient(),
         });
+        news
     }
 
     /// Gives the seat back to the revision before `number`; none when there is none, or `number` does not

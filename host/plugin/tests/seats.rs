@@ -155,12 +155,7 @@ fn a_bad_revision_is_refused_and_the_old_one_serves() {
             "NotAComponent",
             "not a WebAssembly component",
         ),
-        (
-            bundled("absent"),
-            "Fetched",
-            "FetchFailed",
-            "there are: cordons",
-        ),
+        (bundled("absent"), "Fetched", "FetchFailed", "there are: cordons"),
         (
             json!({"source": {}}),
             "Fetched",

@@ -26,8 +26,9 @@ use crate::context::Node;
 const LINES_MAX: usize = 512;
 /// Sources of one daemon.
 const SOURCES_MAX: usize = 32;
-/// Calls with the same batch before it is given up.
-const TRIES_MAX: u32 = 3;
+/// Calls with the same batch before it is given up: more than the faults after which a plugin is rolled back, so
+/// that the revision before it gets the batch that its successor fell over.
+const TRIES_MAX: u32 = 5;
 /// Pause after a fault of the daemon or of a source, and before an unwritten condition is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Shortest interval of samples and ticks; the WIT package promises it.
