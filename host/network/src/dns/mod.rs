@@ -117,12 +117,20 @@ struct Source {
 }
 
 impl Source {
-    async fn zone(&self) -> Option<Zone> {
+    /// What is known that these questions may need: one Service, or all for a reverse name.
+    async fn zone(&self, question: &Message) -> Option<Zone> {
         self.services.synced(SYNC_MAX).await.ok()?;
         self.slices.synced(SYNC_MAX).await.ok()?;
-        Some(Zone {
-            services: self.services.list(),
-            slices: self.slices.list(),
+        let name = question.queries.first().map(|query| query.name().to_ascii());
+        Some(match zone::service_in(&name.unwrap_or_default()) {
+            Some((namespace, name)) => Zone {
+                services: self.services.get(Some(&namespace), &name).into_iter().collect(),
+                slices: self.slices.indexed(&Shared::service_key(&namespace, &name)),
+            },
+            None => Zone {
+                services: self.services.list(),
+                slices: Vec::new(),
+            },
         })
     }
 
@@ -132,7 +140,7 @@ impl Source {
         if question.metadata.message_type != MessageType::Query {
             return None;
         }
-        let zone = self.zone().await;
+        let zone = self.zone(&question).await;
         let answer = respond(&question, zone.as_ref());
         let bytes = answer.to_vec().ok()?;
         let asked = question.edns.as_ref().map_or(UDP_PLAIN_MAX, Edns::max_payload);

@@ -27,6 +27,15 @@ pub(crate) struct Zone {
     pub(crate) slices: Vec<Arc<EndpointSlice>>,
 }
 
+/// Namespace and name of the Service that a name is about, if it is about one.
+pub(crate) fn service_in(name: &str) -> Option<(String, String)> {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    let rest = name.strip_suffix(ZONE)?.strip_suffix(".svc.")?;
+    let mut labels = rest.rsplit('.');
+    let namespace = labels.next()?.to_owned();
+    Some((namespace, labels.next()?.to_owned()))
+}
+
 /// The answer to one question.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Answer {
@@ -291,6 +300,22 @@ fn of_type(type_: RecordType, addresses: &[IpAddr]) -> Vec<RData> {
 mod tests {
     use super::*;
     use serde_json::{from_value, json};
+
+    #[test]
+    fn which_service_a_name_is_about() {
+        let cases = [
+            ("web.a.svc.cluster.local.", Some(("a", "web"))),
+            ("_http._tcp.WEB.a.svc.cluster.local", Some(("a", "web"))),
+            ("pod.web.a.svc.cluster.local.", Some(("a", "web"))),
+            ("a.svc.cluster.local.", None),
+            ("1-2-3-4.a.pod.cluster.local.", None),
+            ("1.0.0.127.in-addr.arpa.", None),
+        ];
+        for (name, want) in cases {
+            let want = want.map(|(namespace, name)| (namespace.to_owned(), name.to_owned()));
+            assert_eq!(service_in(name), want, "{name}");
+        }
+    }
 
     #[test]
     fn names() {
