@@ -81,6 +81,16 @@ impl PodRuntime {
         self.order();
     }
 
+    /// The newest end of each container, to be recalled once the runtime has removed it.
+    pub(crate) fn ended(&self) -> BTreeMap<String, ContainerStatus> {
+        let newest = |(name, attempts): (&String, &Vec<ContainerStatus>)| {
+            let ended = attempts.iter().find(|status| has_ended(status))?;
+            let sandbox_id = String::new();
+            Some((name.clone(), ContainerStatus { sandbox_id, ..ended.clone() }))
+        };
+        self.containers.iter().filter_map(newest).collect()
+    }
+
     /// The sandbox in which containers may run.
     pub(crate) fn sandbox(&self) -> Option<&PodSandboxStatus> {
         self.sandboxes

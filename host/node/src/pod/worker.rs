@@ -59,6 +59,7 @@ pub(crate) struct Worker {
     node: Arc<Node>,
     pod: Arc<Pod>,
     holds: Arc<Holds>,
+    /// How each container last ended, since the runtime forgets it with the sandbox.
     past: BTreeMap<String, Run>,
     memory: Memory,
     verdicts: Verdicts,
@@ -139,6 +140,7 @@ impl Worker {
             }
         };
         runtime.recall(&self.past);
+        self.past = runtime.ended();
         self.follow_probes(&runtime);
         let ending = self.ending(now);
         let (plan, status) = {

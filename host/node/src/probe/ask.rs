@@ -117,7 +117,17 @@ async fn tcp(action: &TCPSocketAction, container: &Container, pod_ip: &str) -> A
     let connected = TcpStream::connect((host, port)).await;
     connected
         .map(drop)
-        .map_err(|error| format!("dial tcp {host}:{port}: {error}"))
+        .map_err(|error| format!("dial tcp {host}:{port}: {}", dial_failure(&error)))
+}
+
+/// What the original says of a connection that could not be made.
+pub(super) fn dial_failure(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "connect: connection refused".into(),
+        std::io::ErrorKind::HostUnreachable => "connect: no route to host".into(),
+        std::io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".into(),
+        _ => error.to_string(),
+    }
 }
 
 /// The number of a port that is given by number or by name.

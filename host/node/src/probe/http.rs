@@ -14,6 +14,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::ask::dial_failure;
+
 /// What to get.
 #[derive(Debug, Clone)]
 pub(crate) struct Get {
@@ -38,7 +40,7 @@ pub(crate) struct Answer {
 pub(crate) async fn get(get: &Get) -> Result<Answer, String> {
     let stream = TcpStream::connect((get.host.as_str(), get.port))
         .await
-        .map_err(|error| format!("dial tcp {}:{}: {error}", get.host, get.port))?;
+        .map_err(|error| format!("dial tcp {}:{}: {}", get.host, get.port, dial_failure(&error)))?;
     if !get.tls {
         return send(get, stream).await;
     }
