@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::ImageStore;
+use super::{ImageStore, reference};
 use crate::{AuthConfig, Error, Image, Result};
 
 /// A handle on the image store in a folder, the `root_dir` of [`crate::Options`]. Nodes that share the folder
@@ -26,11 +26,16 @@ impl Images {
     }
 
     /// Puts an image from a file into the store: an OCI layout (folder or tar), a docker-archive, or a bare
-    /// component, which needs a name.
+    /// component, which needs a name. A name that was given is the first of the image's names.
     pub async fn load(&self, path: &Path, name: Option<&str>) -> Result<Image> {
         let (store, path, name) = (Arc::clone(&self.store), path.to_owned(), name.map(str::to_owned));
         apart("loading the image", move || {
-            Ok(store.load(&path, name.as_deref())?.to_cri())
+            let mut image = store.load(&path, name.as_deref())?.to_cri();
+            if let Some(name) = name {
+                let given = reference::canonical(&reference::parse(&name)?);
+                image.repo_tags.sort_by_key(|tag| *tag != given);
+            }
+            Ok(image)
         })
         .await
     }
