@@ -64,6 +64,7 @@ pub(crate) fn up(arguments: &[String]) -> anyhow::Result<()> {
 pub(crate) fn test(arguments: &[String]) -> anyhow::Result<()> {
     components::build()?;
     let kubectl = tools::kubectl()?;
+    let newest = tools::newest_kubectl();
     say("building the host for tests");
     // The whole workspace at once, as the tests below: what is built for one is built for the other.
     build_capstan(&["--workspace", "--all-targets"], "debug")?;
@@ -72,6 +73,11 @@ pub(crate) fn test(arguments: &[String]) -> anyhow::Result<()> {
     test.args(["test", "--workspace"])
         .args(arguments)
         .env("CAPSTAN_KUBECTL", kubectl);
+    match newest {
+        Ok(newest) => _ = test.env("CAPSTAN_KUBECTL_NEW", newest),
+        // The tests say what they go without, and fail for it under CI.
+        Err(error) => say(&format!("going on without the newest kubectl: {error:#}")),
+    }
     succeed(&mut test)
 }
 

