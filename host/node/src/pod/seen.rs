@@ -86,7 +86,13 @@ impl PodRuntime {
         let newest = |(name, attempts): (&String, &Vec<ContainerStatus>)| {
             let ended = attempts.iter().find(|status| has_ended(status))?;
             let sandbox_id = String::new();
-            Some((name.clone(), ContainerStatus { sandbox_id, ..ended.clone() }))
+            Some((
+                name.clone(),
+                ContainerStatus {
+                    sandbox_id,
+                    ..ended.clone()
+                },
+            ))
         };
         self.containers.iter().filter_map(newest).collect()
     }
