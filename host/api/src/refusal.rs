@@ -43,6 +43,7 @@ pub(crate) fn of_store(error: &capstan_store::Error) -> Status {
             Status::timeout(format!("Too large resource version, current: {revision}"), 1)
         }
         Error::Unavailable(_) => Status::unavailable(error.to_string()),
+        Error::NoSpace(_) => Status::failure(507, "InsufficientStorage", error.to_string()),
         // The write may have happened: a timeout, never a refusal.
         Error::Unknown(_) => Status::timeout(error.to_string(), 1),
         _ => Status::internal(error),
