@@ -60,7 +60,7 @@ pub(crate) struct Up {
     pub(crate) service_cluster_ip_range: Ipv4Net,
 
     /// What is logged to standard error, as `level` or `part=level,...`
-    #[arg(long, env = "CAPSTAN_LOG", default_value = "warn")]
+    #[arg(long, env = "CAPSTAN_LOG", default_value = "warn,openraft=error")]
     pub(crate) log: String,
 }
 
