@@ -25,9 +25,14 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    /// What a log of an earlier run, of so many bytes on disk, counts for: short runs add up.
+    pub(super) fn resume(&self, log_bytes: u64) {
+        self.since.lock().0 = usize::try_from(log_bytes).unwrap_or(usize::MAX);
+    }
+
     pub(super) fn applied(&self, bytes: usize) {
         let mut since = self.since.lock();
-        since.0 += bytes;
+        since.0 = since.0.saturating_add(bytes);
         since.1 += 1;
         if since.0 >= CHECKPOINT_BYTES || since.1 >= CHECKPOINT_ENTRIES {
             *since = (0, 0);
@@ -51,7 +56,8 @@ impl Progress {
 /// Runs until Raft stops.
 pub(super) async fn run(raft: Raft, progress: Arc<Progress>) {
     let mut metrics = raft.metrics();
-    let mut previous = None;
+    // All that was applied when this run began; the state has been synced since.
+    let mut previous = metrics.borrow_watched().snapshot.map(|log_id| log_id.index);
     loop {
         tokio::select! {
             () = progress.due.notified() => {}

@@ -68,6 +68,7 @@ impl Consensus {
     /// Starts the only member; returns when it leads and has applied all of its log.
     pub(crate) async fn start(log: Arc<dyn LogEngine>, replica: Arc<Replica>) -> Result<Self> {
         let progress = Arc::new(Progress::default());
+        progress.resume(log.size_bytes());
         let log_store = LogStore::start(log)?;
         let machine = StateMachine::open(replica, progress.clone());
         let machine = machine.map_err(|error| from_io(&error))?;
