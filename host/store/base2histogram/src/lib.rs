@@ -110,10 +110,6 @@ impl AsciiChart {
     }
 
     /// Adds a line.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "named by the crate that this stands in for"
-    )]
     #[must_use]
     pub fn add(mut self, name: &str, histogram: Histogram) -> Self {
         self.0.push((name.to_owned(), histogram.percentile_stats()));
