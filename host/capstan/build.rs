@@ -19,12 +19,17 @@ fn main() {
             .unwrap_or_default();
         let _ = writeln!(generated, "    ({name:?}, include_bytes!({path:?})),");
     }
-    generated.push_str("];\n\n/// The plugins in compiled form, by the name of their file in the compile cache.\n");
+    generated.push_str(
+        "];\n\n/// The plugins in compiled form, by the name of their file in the compile cache.\n",
+    );
     generated.push_str("pub(crate) static PRECOMPILED: &[(&str, &[u8])] = &[\n");
     let precompiled = root.join("target/precompiled");
     println!("cargo::rerun-if-changed={}", precompiled.display());
     for path in files(&precompiled, "cwasm") {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let _ = writeln!(generated, "    ({name:?}, include_bytes!({path:?})),");
     }
     generated.push_str("];\n\n/// Manifests of the Plugin objects of a fresh cluster.\n");

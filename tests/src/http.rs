@@ -17,19 +17,31 @@ pub fn get(address: &str, path: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// When there is no answer, or another status than 200 or 201.
-pub fn send(address: &str, method: &str, path: &str, content_type: &str, body: &str) -> Result<String, String> {
+pub fn send(
+    address: &str,
+    method: &str,
+    path: &str,
+    content_type: &str,
+    body: &str,
+) -> Result<String, String> {
     let length = body.len();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: {content_type}\r\n\
          Content-Length: {length}\r\n\r\n{body}"
     );
     let said = exchange(address, &request).map_err(|error| format!("{address}: {error}"))?;
-    let (head, body) = said.split_once("\r\n\r\n").ok_or_else(|| format!("no HTTP: {said:?}"))?;
+    let (head, body) = said
+        .split_once("\r\n\r\n")
+        .ok_or_else(|| format!("no HTTP: {said:?}"))?;
     if !(head.starts_with("HTTP/1.1 200") || head.starts_with("HTTP/1.1 201")) {
         return Err(format!("{}: {body}", head.lines().next().unwrap_or_default()));
     }
     let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-    Ok(if chunked { join_chunks(body) } else { body.to_owned() })
+    Ok(if chunked {
+        join_chunks(body)
+    } else {
+        body.to_owned()
+    })
 }
 
 fn exchange(address: &str, request: &str) -> std::io::Result<String> {

@@ -35,17 +35,83 @@ struct Mistake {
 }
 
 const MISTAKES: [Mistake; 11] = [
-    mistake("no component at all", |_| b"not wasm".to_vec(), "Verified", "NotAComponent", "not a WebAssembly component"),
-    mistake("code that does not compile", does_not_compile, "Compiled", "CompileFailed", "cannot compile"),
-    mistake("an import that was not granted", wants_clock, "Verified", "ImportNotGranted", "capstan:plugin/clock"),
-    mistake("no world", |_| wrap::fixture("no-world"), "Verified", "WrongWorld", "exports at least one of"),
-    mistake("another seat's world", another_world, "Configured", "InvalidSpec", "spec.bind."),
-    mistake("an unknown version", unknown_version, "Verified", "WrongWorld", "this host speaks capstan:"),
-    mistake("a trap at load", traps_at_load, "Configured", "StartFailed", "unreachable"),
-    mistake("a trap on each call", |p| p.component("(unreachable)"), "Ready", "ReplayFailed", "unreachable"),
-    mistake("no end", |p| p.component(LOOPS), "Ready", "ReplayFailed", "deadline"),
-    mistake("too much memory", |p| p.component(EATS), "Ready", "ReplayFailed", "asked for more than"),
-    mistake("garbage for an answer", garbage, "Ready", "ReplayFailed", "invalid answer: list pointer"),
+    mistake(
+        "no component at all",
+        |_| b"not wasm".to_vec(),
+        "Verified",
+        "NotAComponent",
+        "not a WebAssembly component",
+    ),
+    mistake(
+        "code that does not compile",
+        does_not_compile,
+        "Compiled",
+        "CompileFailed",
+        "cannot compile",
+    ),
+    mistake(
+        "an import that was not granted",
+        wants_clock,
+        "Verified",
+        "ImportNotGranted",
+        "capstan:plugin/clock",
+    ),
+    mistake(
+        "no world",
+        |_| wrap::fixture("no-world"),
+        "Verified",
+        "WrongWorld",
+        "exports at least one of",
+    ),
+    mistake(
+        "another seat's world",
+        another_world,
+        "Configured",
+        "InvalidSpec",
+        "spec.bind.",
+    ),
+    mistake(
+        "an unknown version",
+        unknown_version,
+        "Verified",
+        "WrongWorld",
+        "this host speaks capstan:",
+    ),
+    mistake(
+        "a trap at load",
+        traps_at_load,
+        "Configured",
+        "StartFailed",
+        "unreachable",
+    ),
+    mistake(
+        "a trap on each call",
+        |p| p.component("(unreachable)"),
+        "Ready",
+        "ReplayFailed",
+        "unreachable",
+    ),
+    mistake(
+        "no end",
+        |p| p.component(LOOPS),
+        "Ready",
+        "ReplayFailed",
+        "deadline",
+    ),
+    mistake(
+        "too much memory",
+        |p| p.component(EATS),
+        "Ready",
+        "ReplayFailed",
+        "asked for more than",
+    ),
+    mistake(
+        "garbage for an answer",
+        garbage,
+        "Ready",
+        "ReplayFailed",
+        "invalid answer: list pointer",
+    ),
 ];
 
 const fn mistake(
@@ -55,7 +121,13 @@ const fn mistake(
     reason: &'static str,
     said: &'static str,
 ) -> Mistake {
-    Mistake { what, component, condition, reason, said }
+    Mistake {
+        what,
+        component,
+        condition,
+        reason,
+        said,
+    }
 }
 
 const LOOPS: &str = "(loop $forever (br $forever))";
@@ -101,7 +173,10 @@ fn does_not_compile(point: &Point) -> Vec<u8> {
     let mut bytes = point.component("(drop (f64.const 1234.5))");
     let mut wanted = vec![0x44];
     wanted.extend(1234.5f64.to_le_bytes());
-    let at = bytes.windows(wanted.len()).position(|window| window == wanted).expect("the constant is there");
+    let at = bytes
+        .windows(wanted.len())
+        .position(|window| window == wanted)
+        .expect("the constant is there");
     // In place of `drop` an `i32.eqz`, which does not take an `f64`.
     bytes[at + wanted.len()] = 0x45;
     bytes
@@ -124,14 +199,21 @@ fn garbage(point: &Point) -> Vec<u8> {
 }
 
 fn another_world(point: &Point) -> Vec<u8> {
-    let other = if point.world == "admission" { SCHEDULER } else { ADMISSION };
+    let other = if point.world == "admission" {
+        SCHEDULER
+    } else {
+        ADMISSION
+    };
     build(&format!("{PRELUDE}{other}"), "")
 }
 
 fn unknown_version(point: &Point) -> Vec<u8> {
     let mut bytes = point.component("");
-    let at: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(b"@0.1.0")).collect();
-    at.into_iter().for_each(|at| bytes[at..at + 6].copy_from_slice(b"@0.9.0"));
+    let at: Vec<usize> = (0..bytes.len())
+        .filter(|at| bytes[*at..].starts_with(b"@0.1.0"))
+        .collect();
+    at.into_iter()
+        .for_each(|at| bytes[at..at + 6].copy_from_slice(b"@0.9.0"));
     bytes
 }
 
@@ -140,7 +222,13 @@ fn build(module: &str, body: &str) -> Vec<u8> {
     let prelude = std::fs::read_to_string(prelude).expect("the prelude is there");
     // Only `on-lines` sees lines; what a picky body reads there is not in its other calls.
     let rest = if body.contains("$call") { "" } else { body };
-    wrap::component(&prelude, &module.replace("BODY", body).replace("REST", rest).replace("ANSWER", "64"))
+    wrap::component(
+        &prelude,
+        &module
+            .replace("BODY", body)
+            .replace("REST", rest)
+            .replace("ANSWER", "64"),
+    )
 }
 
 impl Point {
@@ -161,9 +249,13 @@ impl Point {
 
     /// Applies a component from a file; the plugin's object once the host has looked at it and `seen` holds.
     fn replace(&self, cluster: &Cluster, what: &str, bytes: &[u8], seen: impl Fn(&Value) -> bool) -> Value {
-        let path = cluster.scratch().join(format!("{}-{}.wasm", self.plugin, what.replace(' ', "-")));
+        let path = cluster
+            .scratch()
+            .join(format!("{}-{}.wasm", self.plugin, what.replace(' ', "-")));
         std::fs::write(&path, bytes).expect("a file in a temporary folder");
-        cluster.apply(&self.manifest(&json!({ "source": { "file": path } }))).clean();
+        cluster
+            .apply(&self.manifest(&json!({ "source": { "file": path } })))
+            .clean();
         self.settled(cluster, what, seen)
     }
 
@@ -171,7 +263,11 @@ impl Point {
         until(&format!("{} with {what}", self.plugin), || {
             let plugin = cluster.get(&["plugin", self.plugin])?;
             let level = plugin["metadata"]["generation"] == plugin["status"]["observedGeneration"];
-            if level && seen(&plugin) { Ok(plugin) } else { Err(plugin["status"].to_string()) }
+            if level && seen(&plugin) {
+                Ok(plugin)
+            } else {
+                Err(plugin["status"].to_string())
+            }
         })
     }
 
@@ -180,12 +276,20 @@ impl Point {
         match self.world {
             "scheduler" => {
                 cluster.apply(&pod(name, "")).clean();
-                assert_eq!(node_of(cluster, name), "capstan-2", "{name}: the good scorer's choice");
+                assert_eq!(
+                    node_of(cluster, name),
+                    "capstan-2",
+                    "{name}: the good scorer's choice"
+                );
             }
             "admission" => {
                 let manifest = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{ name: {name} }}\n");
                 let label = ["create", "-f", "-", "-o", "jsonpath={.metadata.labels.turn}"];
-                assert_eq!(cluster.run(&label, &manifest).clean(), "good", "{name}: the good policy's label");
+                assert_eq!(
+                    cluster.run(&label, &manifest).clean(),
+                    "good",
+                    "{name}: the good policy's label"
+                );
             }
             _ => {
                 log(cluster, &format!("fault {name}"));
@@ -206,7 +310,9 @@ impl Point {
                 }
             }
             "admission" => {
-                let first = cluster.kubectl(&["label", "configmap", "first", "new=yes"]).refused();
+                let first = cluster
+                    .kubectl(&["label", "configmap", "first", "new=yes"])
+                    .refused();
                 assert!(first.contains(self.plugin), "{first}");
                 until("the good policy to take over", || {
                     let answer = cluster.kubectl(&["label", "configmap", "first", "new=yes", "--overwrite"]);
@@ -235,26 +341,44 @@ spec: { containers: [{ name: main, image: 'example.org/none:1', imagePullPolicy:
 fn node_of(cluster: &Cluster, pod: &str) -> String {
     until("the pod to be placed", || {
         let pod = cluster.get(&["pod", pod])?;
-        pod["spec"]["nodeName"].as_str().map(str::to_owned).ok_or_else(|| pod["status"].to_string())
+        pod["spec"]["nodeName"]
+            .as_str()
+            .map(str::to_owned)
+            .ok_or_else(|| pod["status"].to_string())
     })
 }
 
 fn log(cluster: &Cluster, line: &str) {
     let path = cluster.scratch().join("watched.log");
-    let mut file = std::fs::OpenOptions::new().append(true).open(path).expect("the log is there");
+    let mut file = std::fs::OpenOptions::new()
+        .append(true)
+        .open(path)
+        .expect("the log is there");
     writeln!(file, "{line}").expect("a line");
 }
 
 fn heard(cluster: &Cluster, message: &str) {
     until("the daemon's event", || {
-        let events = cluster.kubectl(&["get", "events", "--field-selector", "reason=CountedFault"]).out;
-        if events.contains(message) { Ok(()) } else { Err(events) }
+        let events = cluster
+            .kubectl(&["get", "events", "--field-selector", "reason=CountedFault"])
+            .out;
+        if events.contains(message) {
+            Ok(())
+        } else {
+            Err(events)
+        }
     });
 }
 
 fn condition(plugin: &Value, kind: &str) -> Value {
-    let conditions = plugin["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    conditions.into_iter().find(|one| one["type"] == kind).unwrap_or_default()
+    let conditions = plugin["status"]["conditions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    conditions
+        .into_iter()
+        .find(|one| one["type"] == kind)
+        .unwrap_or_default()
 }
 
 fn is_ready(plugin: &Value) -> bool {
@@ -264,7 +388,9 @@ fn is_ready(plugin: &Value) -> bool {
 fn points(cluster: &Cluster) -> [Point; 3] {
     let path = cluster.file("watched.log", "");
     let path = path.to_str().expect("a plain path");
-    let problem = PROBLEM.replace("PATH", path).replace("LENGTH", &format!("{:02x}", path.len()));
+    let problem = PROBLEM
+        .replace("PATH", path)
+        .replace("LENGTH", &format!("{:02x}", path.len()));
     let rule = json!({ "type": "temporary", "reason": "CountedFault", "pattern": "fault \\S+" });
     let rules = json!({
         "plugin": "filelog", "logPath": path, "lookback": "5m", "bufferSize": 10, "source": "test",
@@ -318,18 +444,36 @@ fn try_every_mistake(cluster: &Cluster, point: &Point) {
         assert!(as_expected, "{} with {}: {told}", point.plugin, mistake.what);
         assert!(message.ends_with("keeps serving"), "{message}");
         assert_eq!(plugin["status"]["revision"], title, "{}", mistake.what);
-        assert!(plugin["status"]["lastError"].as_str().is_some_and(|said| message.starts_with(said)), "{plugin}");
+        assert!(
+            plugin["status"]["lastError"]
+                .as_str()
+                .is_some_and(|said| message.starts_with(said)),
+            "{plugin}"
+        );
         point.good_one_serves(cluster, &format!("turn-{turn}"));
     }
     // This one answers all that was recorded, takes the seat, and fails on what nobody had asked before.
-    point.replace(cluster, "a trap after the swap", &point.component(point.picky), is_ready);
+    point.replace(
+        cluster,
+        "a trap after the swap",
+        &point.component(point.picky),
+        is_ready,
+    );
     point.something_new(cluster);
     let plugin = point.settled(cluster, "its good component back", |plugin| {
         condition(plugin, "Degraded")["reason"] == "RolledBack"
     });
     assert_eq!(plugin["status"]["revision"], title);
-    assert!(plugin["status"]["lastError"].to_string().contains("unreachable"), "{}", plugin["status"]);
-    assert!(plugin["status"]["traps"].as_i64().is_some_and(|traps| traps >= 3), "{}", plugin["status"]);
+    assert!(
+        plugin["status"]["lastError"].to_string().contains("unreachable"),
+        "{}",
+        plugin["status"]
+    );
+    assert!(
+        plugin["status"]["traps"].as_i64().is_some_and(|traps| traps >= 3),
+        "{}",
+        plugin["status"]
+    );
     point.good_one_serves(cluster, "last");
     // And a good one after all that is a plain swap again.
     cluster.apply(&point.manifest(&point.good)).clean();
@@ -339,9 +483,14 @@ fn try_every_mistake(cluster: &Cluster, point: &Point) {
 
 #[test]
 fn whatever_is_wrong_with_a_component_the_one_before_it_keeps_serving() {
-    let cluster = Cluster::with(ClusterOptions { nodes: 2, ..ClusterOptions::default() });
+    let cluster = Cluster::with(ClusterOptions {
+        nodes: 2,
+        ..ClusterOptions::default()
+    });
     let process = cluster.pid();
-    cluster.kubectl(&["label", "node", "capstan-2", "disk=ssd"]).clean();
+    cluster
+        .kubectl(&["label", "node", "capstan-2", "disk=ssd"])
+        .clean();
     let points = points(&cluster);
     std::thread::scope(|scope| {
         for point in &points {
@@ -352,7 +501,10 @@ fn whatever_is_wrong_with_a_component_the_one_before_it_keeps_serving() {
     assert_eq!(cluster.pid(), process);
     let log = cluster.log();
     assert!(!log.contains("panicked"), "{log}");
-    for plugin in cluster.get(&["plugins"]).expect("the API serves")["items"].as_array().expect("a list") {
+    for plugin in cluster.get(&["plugins"]).expect("the API serves")["items"]
+        .as_array()
+        .expect("a list")
+    {
         assert!(is_ready(plugin), "{plugin}");
     }
 }

@@ -88,7 +88,9 @@ impl Proxy {
         let mut process = command.stdout(Stdio::piped()).spawn().expect("kubectl starts");
         let mut line = String::new();
         let output = process.stdout.take().expect("its output is piped");
-        BufReader::new(output).read_line(&mut line).expect("it says where it serves");
+        BufReader::new(output)
+            .read_line(&mut line)
+            .expect("it says where it serves");
         let address = line.trim().rsplit(' ').next().unwrap_or_default().to_owned();
         Self { process, address }
     }
@@ -131,7 +133,8 @@ impl Seen {
 
 fn plugin(name: &str, spec: Value) -> String {
     let metadata = json!({ "name": name });
-    json!({ "apiVersion": "plugins.capstan.dev/v1", "kind": "Plugin", "metadata": metadata, "spec": spec }).to_string()
+    json!({ "apiVersion": "plugins.capstan.dev/v1", "kind": "Plugin", "metadata": metadata, "spec": spec })
+        .to_string()
 }
 
 fn rules(path: &str, turn: u64) -> Value {
@@ -142,7 +145,9 @@ fn rules(path: &str, turn: u64) -> Value {
 }
 
 fn plugins(cluster: &Cluster, path: &str) -> String {
-    let counts = COUNTS.replace("PATH", path).replace("LENGTH", &format!("{:02x}", path.len()));
+    let counts = COUNTS
+        .replace("PATH", path)
+        .replace("LENGTH", &format!("{:02x}", path.len()));
     let prelude = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/bad-plugins/prelude.wat");
     let prelude = std::fs::read_to_string(prelude).expect("the prelude is there");
     let component = cluster.scratch().join("counts.wasm");
@@ -151,27 +156,46 @@ fn plugins(cluster: &Cluster, path: &str) -> String {
     let node = json!({ "nodes": { "selector": { "matchLabels": { "kubernetes.io/hostname": "capstan" } } } });
     let reads = json!([{ "name": "node-logs", "paths": [path] }]);
     let specs = [
-        plugin("swapped-scorer", json!({
-            "source": { "bundled": "scheduler-label-preference" }, "config": { "key": "disk", "value": "ssd" },
-            "bind": { "scheduler": { "profiles": ["default-scheduler"], "weight": 100 } },
-        })),
-        plugin("swapped-policy", json!({
-            "source": { "bundled": "admission-labels" }, "config": { "defaults": { "turn": "t0" } },
-            "bind": { "admission": { "rules": [covered] } },
-        })),
-        plugin("swapped-monitor", json!({
-            "source": { "bundled": "problem-log-monitor" }, "config": rules(path, 0), "bind": node, "capabilities": reads,
-        })),
-        plugin("swapped-counter", json!({ "source": { "file": component }, "bind": node, "capabilities": reads })),
+        plugin(
+            "swapped-scorer",
+            json!({
+                "source": { "bundled": "scheduler-label-preference" }, "config": { "key": "disk", "value": "ssd" },
+                "bind": { "scheduler": { "profiles": ["default-scheduler"], "weight": 100 } },
+            }),
+        ),
+        plugin(
+            "swapped-policy",
+            json!({
+                "source": { "bundled": "admission-labels" }, "config": { "defaults": { "turn": "t0" } },
+                "bind": { "admission": { "rules": [covered] } },
+            }),
+        ),
+        plugin(
+            "swapped-monitor",
+            json!({
+                "source": { "bundled": "problem-log-monitor" }, "config": rules(path, 0), "bind": node, "capabilities": reads,
+            }),
+        ),
+        plugin(
+            "swapped-counter",
+            json!({ "source": { "file": component }, "bind": node, "capabilities": reads }),
+        ),
     ];
     specs.join("\n")
 }
 
-const SWAPPED: [&str; 4] = ["swapped-scorer", "swapped-policy", "swapped-monitor", "swapped-counter"];
+const SWAPPED: [&str; 4] = [
+    "swapped-scorer",
+    "swapped-policy",
+    "swapped-monitor",
+    "swapped-counter",
+];
 
 fn config(name: &str, path: &str, turn: u64) -> Value {
     match name {
-        "swapped-scorer" => json!({ "key": "disk", "value": if turn.is_multiple_of(2) { "ssd" } else { "nvme" } }),
+        "swapped-scorer" => {
+            json!({ "key": "disk", "value": if turn.is_multiple_of(2) { "ssd" } else { "nvme" } })
+        }
         "swapped-policy" => json!({ "defaults": { "turn": format!("t{turn}") } }),
         "swapped-monitor" => rules(path, turn),
         _ => json!({ "weight": turn + 1 }),
@@ -184,8 +208,14 @@ fn ready(proxy: &Proxy, name: &str) {
         let status = &plugin["status"];
         let level = plugin["metadata"]["generation"] == status["observedGeneration"];
         let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
-        let ready = conditions.iter().any(|one| one["type"] == "Ready" && one["status"] == "True");
-        if level && ready { Ok(()) } else { Err(status.to_string()) }
+        let ready = conditions
+            .iter()
+            .any(|one| one["type"] == "Ready" && one["status"] == "True");
+        if level && ready {
+            Ok(())
+        } else {
+            Err(status.to_string())
+        }
     });
 }
 
@@ -193,7 +223,9 @@ fn swap_again_and_again(proxy: &Proxy, path: &str) {
     for turn in 1..=SWAPS {
         for name in SWAPPED {
             let patch = json!({ "spec": { "config": config(name, path, turn) } });
-            proxy.send("PATCH", &format!("{PLUGINS}/{name}"), &patch).expect("the plugin is replaced");
+            proxy
+                .send("PATCH", &format!("{PLUGINS}/{name}"), &patch)
+                .expect("the plugin is replaced");
         }
         SWAPPED.iter().for_each(|name| ready(proxy, name));
     }
@@ -207,7 +239,11 @@ fn create_config_maps(proxy: &Proxy, client: usize, done: &AtomicBool) -> Seen {
         let created = proxy.send("POST", CONFIG_MAPS, &object).expect("no create fails");
         seen.note(started.elapsed());
         let label = created["metadata"]["labels"]["turn"].as_str().unwrap_or_default();
-        assert!(label.starts_with('t'), "no revision saw {}", created["metadata"]["name"]);
+        assert!(
+            label.starts_with('t'),
+            "no revision saw {}",
+            created["metadata"]["name"]
+        );
     }
     seen
 }
@@ -223,7 +259,11 @@ fn create_pods(proxy: &Proxy, done: &AtomicBool) -> Seen {
         proxy.send("POST", PODS, &pod).expect("no create fails");
         until_within(Duration::from_secs(20), "the pod to be placed", || {
             let pod = proxy.get(&format!("{PODS}/{name}"))?;
-            if pod["spec"]["nodeName"].is_string() { Ok(()) } else { Err(pod["status"].to_string()) }
+            if pod["spec"]["nodeName"].is_string() {
+                Ok(())
+            } else {
+                Err(pod["status"].to_string())
+            }
         });
         seen.note(started.elapsed());
         std::thread::sleep(POD_INTERVAL.saturating_sub(started.elapsed()));
@@ -233,7 +273,10 @@ fn create_pods(proxy: &Proxy, done: &AtomicBool) -> Seen {
 
 /// Appends lines at a steady pace: how many, and how many of them tell a fault.
 fn append_lines(path: &str, done: &AtomicBool) -> (u64, u64) {
-    let mut file = std::fs::OpenOptions::new().append(true).open(path).expect("the log is there");
+    let mut file = std::fs::OpenOptions::new()
+        .append(true)
+        .open(path)
+        .expect("the log is there");
     let (mut lines, mut faults) = (0, 0);
     while !done.load(Ordering::SeqCst) {
         let mut text = String::new();
@@ -254,7 +297,10 @@ fn append_lines(path: &str, done: &AtomicBool) -> (u64, u64) {
 
 fn counted(proxy: &Proxy) -> Result<u64, String> {
     let node = proxy.get("/api/v1/nodes/capstan")?;
-    let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let conditions = node["status"]["conditions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     let found = conditions.iter().find(|one| one["type"] == "LinesCounted");
     let message = found.and_then(|one| one["message"].as_str()).unwrap_or_default();
     message.parse().map_err(|_| format!("{conditions:?}"))
@@ -265,12 +311,25 @@ fn every_fault_was_told_once(proxy: &Proxy, faults: u64) {
     let path = "/api/v1/namespaces/default/events?fieldSelector=reason%3DSwappedFault";
     let mut told = until("all events", || {
         let events = proxy.get(path)?["items"].as_array().cloned().unwrap_or_default();
-        if events.len() as u64 >= faults { Ok(events) } else { Err(format!("{} of {faults}", events.len())) }
+        if events.len() as u64 >= faults {
+            Ok(events)
+        } else {
+            Err(format!("{} of {faults}", events.len()))
+        }
     });
-    told.sort_by_key(|event| event["message"].as_str().and_then(|said| said[6..].parse::<u64>().ok()));
+    told.sort_by_key(|event| {
+        event["message"]
+            .as_str()
+            .and_then(|said| said[6..].parse::<u64>().ok())
+    });
     let said: Vec<(String, i64)> = told
         .iter()
-        .map(|event| (event["message"].as_str().unwrap_or_default().to_owned(), event["count"].as_i64().unwrap_or(0)))
+        .map(|event| {
+            (
+                event["message"].as_str().unwrap_or_default().to_owned(),
+                event["count"].as_i64().unwrap_or(0),
+            )
+        })
         .collect();
     let wanted: Vec<(String, i64)> = (1..=faults).map(|fault| (format!("fault {fault}"), 1)).collect();
     assert_eq!(said, wanted);
@@ -278,9 +337,16 @@ fn every_fault_was_told_once(proxy: &Proxy, faults: u64) {
 
 #[test]
 fn no_call_is_lost_while_plugins_are_replaced() {
-    let cluster = Cluster::with(ClusterOptions { nodes: 2, ..ClusterOptions::default() });
-    cluster.kubectl(&["label", "node", "capstan-2", "disk=ssd"]).clean();
-    cluster.kubectl(&["label", "node", "capstan", "disk=nvme"]).clean();
+    let cluster = Cluster::with(ClusterOptions {
+        nodes: 2,
+        ..ClusterOptions::default()
+    });
+    cluster
+        .kubectl(&["label", "node", "capstan-2", "disk=ssd"])
+        .clean();
+    cluster
+        .kubectl(&["label", "node", "capstan", "disk=nvme"])
+        .clean();
     let path = cluster.file("watched.log", "");
     let path = path.to_str().expect("a plain path");
     cluster.apply(&plugins(&cluster, path)).clean();
@@ -291,15 +357,23 @@ fn no_call_is_lost_while_plugins_are_replaced() {
     let started = Instant::now();
     let (creates, pods, (lines, faults)) = std::thread::scope(|scope| {
         let (proxy, done) = (&proxy, &done);
-        let creates: Vec<_> =
-            (0..CLIENTS).map(|client| scope.spawn(move || create_config_maps(proxy, client, done))).collect();
+        let creates: Vec<_> = (0..CLIENTS)
+            .map(|client| scope.spawn(move || create_config_maps(proxy, client, done)))
+            .collect();
         let pods = scope.spawn(|| create_pods(proxy, done));
         let lines = scope.spawn(|| append_lines(path, done));
         let swaps = scope.spawn(|| swap_again_and_again(proxy, path)).join();
         done.store(true, Ordering::SeqCst);
         swaps.expect("the swaps go through");
-        let creates: Vec<Seen> = creates.into_iter().map(|one| one.join().expect("no create is lost")).collect();
-        (creates, pods.join().expect("no pod is lost"), lines.join().expect("lines are written"))
+        let creates: Vec<Seen> = creates
+            .into_iter()
+            .map(|one| one.join().expect("no create is lost"))
+            .collect();
+        (
+            creates,
+            pods.join().expect("no pod is lost"),
+            lines.join().expect("lines are written"),
+        )
     });
     let took = started.elapsed();
     until("every line to be counted", || match counted(&proxy)? {
@@ -307,16 +381,24 @@ fn no_call_is_lost_while_plugins_are_replaced() {
         counted => Err(format!("{counted} of {lines}")),
     });
     every_fault_was_told_once(&proxy, faults);
-    let nodes = proxy.get(PODS).expect("pods")["items"].as_array().cloned().unwrap_or_default();
+    let nodes = proxy.get(PODS).expect("pods")["items"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     for node in ["capstan", "capstan-2"] {
-        assert!(nodes.iter().any(|pod| pod["spec"]["nodeName"] == node), "no revision of the scorer chose {node}");
+        assert!(
+            nodes.iter().any(|pod| pod["spec"]["nodeName"] == node),
+            "no revision of the scorer chose {node}"
+        );
     }
     let count: usize = creates.iter().map(|seen| seen.count).sum();
     let longest = creates.iter().map(|seen| seen.longest).max().unwrap_or_default();
     println!(
         "{} swaps in {took:.1?}: {count} ConfigMaps, longest create {longest:.1?}; {} pods, longest to a node {:.1?}; \
          {lines} lines, {faults} events; nothing lost",
-        SWAPS * SWAPPED.len() as u64, pods.count, pods.longest
+        SWAPS * SWAPPED.len() as u64,
+        pods.count,
+        pods.longest
     );
     for name in SWAPPED {
         let status = &proxy.get(&format!("{PLUGINS}/{name}")).expect("the plugin")["status"];

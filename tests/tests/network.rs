@@ -16,27 +16,37 @@ const TYPE_A: u16 = 1;
 fn hello() -> Cluster {
     let cluster = Cluster::start();
     cluster.apply(HELLO).clean();
-    cluster.kubectl(&["rollout", "status", "deployment/hello", "--timeout=60s"]).clean();
+    cluster
+        .kubectl(&["rollout", "status", "deployment/hello", "--timeout=60s"])
+        .clean();
     cluster
 }
 
 fn cluster_ip(cluster: &Cluster, service: &str) -> String {
     let service = cluster.get(&["service", service]).unwrap();
-    service["spec"]["clusterIP"].as_str().expect("a cluster IP").to_owned()
+    service["spec"]["clusterIP"]
+        .as_str()
+        .expect("a cluster IP")
+        .to_owned()
 }
 
 /// The addresses of the pods that this selects.
 fn pod_ips(cluster: &Cluster, selector: &str) -> Vec<Ipv4Addr> {
     let pods = cluster.get(&["pods", "-l", selector]).unwrap();
     let pods = pods["items"].as_array().expect("a list");
-    let mut ips: Vec<_> = pods.iter().filter_map(|pod| pod["status"]["podIP"].as_str()?.parse().ok()).collect();
+    let mut ips: Vec<_> = pods
+        .iter()
+        .filter_map(|pod| pod["status"]["podIP"].as_str()?.parse().ok())
+        .collect();
     ips.sort();
     ips
 }
 
 /// Asks the cluster's DNS server over UDP: the response code and the addresses.
 fn lookup(cluster: &Cluster, name: &str) -> Result<(u8, Vec<Ipv4Addr>), String> {
-    let first: Ipv4Addr = cluster_ip(cluster, "kubernetes").parse().expect("an IPv4 address");
+    let first: Ipv4Addr = cluster_ip(cluster, "kubernetes")
+        .parse()
+        .expect("an IPv4 address");
     let server = Ipv4Addr::from(u32::from(first) + 9);
     let mut query = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
@@ -47,7 +57,9 @@ fn lookup(cluster: &Cluster, name: &str) -> Result<(u8, Vec<Ipv4Addr>), String> 
     let mut last = String::new();
     for port in [53, 10_053] {
         match exchange(server, port, &query) {
-            Ok(answer) => return read_answer(&answer, query.len()).ok_or(format!("makes no sense: {answer:?}")),
+            Ok(answer) => {
+                return read_answer(&answer, query.len()).ok_or(format!("makes no sense: {answer:?}"));
+            }
             Err(error) => last = format!("{server}:{port}: {error}"),
         }
     }
@@ -97,7 +109,10 @@ fn read_answer(answer: &[u8], question_end: usize) -> Option<(u8, Vec<Ipv4Addr>)
 /// A node port that nobody on this machine uses now.
 fn free_node_port() -> u16 {
     let ports = (30_000..32_768).cycle().skip(usize::from(fastrand::u16(..2768)));
-    ports.take(2768).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free node port")
+    ports
+        .take(2768)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free node port")
 }
 
 #[test]
@@ -113,20 +128,33 @@ spec:
   selector: { app: hello }
   ports: [{ port: 8080, targetPort: http, nodePort: PORT }]
 ";
-    cluster.apply(&outside.replace("PORT", &node_port.to_string())).clean();
-    for address in [format!("{}:8080", cluster_ip(&cluster, "hello")), format!("127.0.0.1:{node_port}")] {
+    cluster
+        .apply(&outside.replace("PORT", &node_port.to_string()))
+        .clean();
+    for address in [
+        format!("{}:8080", cluster_ip(&cluster, "hello")),
+        format!("127.0.0.1:{node_port}"),
+    ] {
         until("the service to answer", || get(&address, "/"));
         let mut turns: BTreeMap<String, usize> = BTreeMap::new();
         for _ in 0..6 {
             let said = get(&address, "/").unwrap();
-            *turns.entry(said.lines().next().unwrap_or_default().to_owned()).or_default() += 1;
+            *turns
+                .entry(said.lines().next().unwrap_or_default().to_owned())
+                .or_default() += 1;
         }
-        assert_eq!(turns.values().copied().collect::<Vec<_>>(), [2, 2, 2], "{address}: {turns:?}");
+        assert_eq!(
+            turns.values().copied().collect::<Vec<_>>(),
+            [2, 2, 2],
+            "{address}: {turns:?}"
+        );
     }
     cluster.kubectl(&["delete", "service", "outside"]).clean();
-    until("the node port to be closed", || match TcpStream::connect(("127.0.0.1", node_port)) {
-        Err(_) => Ok(()),
-        Ok(_) => Err("still open".to_owned()),
+    until("the node port to be closed", || {
+        match TcpStream::connect(("127.0.0.1", node_port)) {
+            Err(_) => Ok(()),
+            Ok(_) => Err("still open".to_owned()),
+        }
     });
 }
 
@@ -163,13 +191,27 @@ kind: Service
 metadata: { name: nobody }
 spec: { selector: { app: nobody }, ports: [{ port: 8080 }] }
 ";
-    cluster.apply(&(with("good", "/healthz") + &with("unready", "/missing") + services)).clean();
-    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/good", "--timeout=60s"]).clean();
+    cluster
+        .apply(&(with("good", "/healthz") + &with("unready", "/missing") + services))
+        .clean();
+    cluster
+        .kubectl(&["wait", "--for=condition=Ready", "pod/good", "--timeout=60s"])
+        .clean();
     until("both pods in the slice, one of them ready", || {
         let slices = cluster.get(&["endpointslices", "-l", "kubernetes.io/service-name=mixed"])?;
-        let endpoints = slices["items"][0]["endpoints"].as_array().cloned().unwrap_or_default();
-        let ready = endpoints.iter().filter(|one| one["conditions"]["ready"] == true).count();
-        if (endpoints.len(), ready) == (2, 1) { Ok(()) } else { Err(slices.to_string()) }
+        let endpoints = slices["items"][0]["endpoints"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let ready = endpoints
+            .iter()
+            .filter(|one| one["conditions"]["ready"] == true)
+            .count();
+        if (endpoints.len(), ready) == (2, 1) {
+            Ok(())
+        } else {
+            Err(slices.to_string())
+        }
     });
     let address = format!("{}:8080", cluster_ip(&cluster, "mixed"));
     until("the service to answer", || get(&address, "/"));
@@ -177,8 +219,15 @@ spec: { selector: { app: nobody }, ports: [{ port: 8080 }] }
         let said = get(&address, "/").unwrap();
         assert!(said.contains("good") && !said.contains("unready"), "{said}");
     }
-    let good = cluster.get(&["pod", "good"]).unwrap()["status"]["podIP"].as_str().expect("an address").parse().unwrap();
-    assert_eq!(lookup(&cluster, "mixed-headless.default.svc.cluster.local").unwrap(), (NO_ERROR, vec![good]));
+    let good = cluster.get(&["pod", "good"]).unwrap()["status"]["podIP"]
+        .as_str()
+        .expect("an address")
+        .parse()
+        .unwrap();
+    assert_eq!(
+        lookup(&cluster, "mixed-headless.default.svc.cluster.local").unwrap(),
+        (NO_ERROR, vec![good])
+    );
     let refused = get(&format!("{}:8080", cluster_ip(&cluster, "nobody")), "/").unwrap_err();
     assert!(refused.contains("refused"), "{refused}");
 }
@@ -187,10 +236,22 @@ spec: { selector: { app: nobody }, ports: [{ port: 8080 }] }
 fn dns_knows_services_and_the_pods_of_headless_ones() {
     let cluster = hello();
     let ip: Ipv4Addr = cluster_ip(&cluster, "hello").parse().unwrap();
-    assert_eq!(lookup(&cluster, "hello.default.svc.cluster.local").unwrap(), (NO_ERROR, vec![ip]));
-    assert_eq!(lookup(&cluster, "HELLO.default.svc.cluster.local").unwrap(), (NO_ERROR, vec![ip]));
-    assert_eq!(lookup(&cluster, "absent.default.svc.cluster.local").unwrap(), (NO_SUCH_NAME, vec![]));
-    assert_eq!(lookup(&cluster, "hello.elsewhere.svc.cluster.local").unwrap(), (NO_SUCH_NAME, vec![]));
+    assert_eq!(
+        lookup(&cluster, "hello.default.svc.cluster.local").unwrap(),
+        (NO_ERROR, vec![ip])
+    );
+    assert_eq!(
+        lookup(&cluster, "HELLO.default.svc.cluster.local").unwrap(),
+        (NO_ERROR, vec![ip])
+    );
+    assert_eq!(
+        lookup(&cluster, "absent.default.svc.cluster.local").unwrap(),
+        (NO_SUCH_NAME, vec![])
+    );
+    assert_eq!(
+        lookup(&cluster, "hello.elsewhere.svc.cluster.local").unwrap(),
+        (NO_SUCH_NAME, vec![])
+    );
     let headless = "
 apiVersion: v1
 kind: Service
@@ -202,12 +263,22 @@ spec: { clusterIP: None, selector: { app: hello }, ports: [{ port: 8080, targetP
     assert_eq!(pods.len(), 3);
     until("the headless service to name its pods", || {
         let seen = lookup(&cluster, "each.default.svc.cluster.local")?;
-        if seen == (NO_ERROR, pods.clone()) { Ok(()) } else { Err(format!("{seen:?}")) }
+        if seen == (NO_ERROR, pods.clone()) {
+            Ok(())
+        } else {
+            Err(format!("{seen:?}"))
+        }
     });
-    cluster.kubectl(&["scale", "deployment/hello", "--replicas=1"]).clean();
+    cluster
+        .kubectl(&["scale", "deployment/hello", "--replicas=1"])
+        .clean();
     until("the headless service to forget those that are gone", || {
         let (_, seen) = lookup(&cluster, "each.default.svc.cluster.local")?;
-        if seen.len() == 1 { Ok(()) } else { Err(format!("{seen:?}")) }
+        if seen.len() == 1 {
+            Ok(())
+        } else {
+            Err(format!("{seen:?}"))
+        }
     });
 }
 
@@ -215,7 +286,15 @@ spec: { clusterIP: None, selector: { app: hello }, ports: [{ port: 8080, targetP
 #[test]
 fn a_low_port_works_or_says_why_not() {
     let cluster = hello();
-    cluster.kubectl(&["expose", "deployment/hello", "--name=low", "--port=80", "--target-port=8080"]).clean();
+    cluster
+        .kubectl(&[
+            "expose",
+            "deployment/hello",
+            "--name=low",
+            "--port=80",
+            "--target-port=8080",
+        ])
+        .clean();
     let address = format!("{}:80", cluster_ip(&cluster, "low"));
     if TcpListener::bind("127.0.0.1:1").is_ok() {
         until("the service to answer", || get(&address, "/"));
@@ -223,7 +302,9 @@ fn a_low_port_works_or_says_why_not() {
     }
     until("the warning", || {
         let said = cluster.kubectl(&["describe", "service", "low"]).clean();
-        let whole = ["Warning", "PortNotPermitted", &address, "1024", "NodePort"].iter().all(|part| said.contains(part));
+        let whole = ["Warning", "PortNotPermitted", &address, "1024", "NodePort"]
+            .iter()
+            .all(|part| said.contains(part));
         if whole { Ok(()) } else { Err(said) }
     });
     assert!(get(&address, "/").is_err());

@@ -36,13 +36,21 @@ spec:
 ";
 
 fn status_of(node: &Value, kind: &str) -> String {
-    let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let conditions = node["status"]["conditions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     let found = conditions.iter().find(|one| one["type"] == kind);
-    found.and_then(|one| one["status"].as_str()).unwrap_or("absent").to_owned()
+    found
+        .and_then(|one| one["status"].as_str())
+        .unwrap_or("absent")
+        .to_owned()
 }
 
 fn tainted(node: &Value) -> bool {
-    node["spec"]["taints"].as_array().is_some_and(|taints| !taints.is_empty())
+    node["spec"]["taints"]
+        .as_array()
+        .is_some_and(|taints| !taints.is_empty())
 }
 
 #[test]
@@ -52,28 +60,60 @@ fn a_kernel_line_turns_a_condition_and_the_remedy_acts_and_lifts() {
     let path = log.to_str().expect("a plain path");
     let rules = cluster.file("kernel-monitor.json", &RULES.replace("PATH", path));
     let from = format!("--from-file={}", rules.display());
-    cluster.kubectl(&["create", "configmap", "kernel-monitor", "-n", "kube-system", &from]).clean();
+    cluster
+        .kubectl(&[
+            "create",
+            "configmap",
+            "kernel-monitor",
+            "-n",
+            "kube-system",
+            &from,
+        ])
+        .clean();
     cluster.apply(&PLUGIN.replace("PATH", path)).clean();
     let node = || cluster.get(&["node", "capstan"]);
-    until("the condition to be known and false", || match status_of(&node()?, "KernelDeadlock").as_str() {
-        "False" => Ok(()),
-        other => Err(other.to_owned()),
+    until("the condition to be known and false", || {
+        match status_of(&node()?, "KernelDeadlock").as_str() {
+            "False" => Ok(()),
+            other => Err(other.to_owned()),
+        }
     });
-    let mut file = std::fs::OpenOptions::new().append(true).open(&log).expect("the log");
+    let mut file = std::fs::OpenOptions::new()
+        .append(true)
+        .open(&log)
+        .expect("the log");
     writeln!(file, "kernel: [1000.000000] {HUNG}").expect("a line");
     until("the condition and the remedy's taint", || {
         let node = node()?;
         let seen = (status_of(&node, "KernelDeadlock"), tainted(&node));
-        if seen == ("True".to_owned(), true) { Ok(()) } else { Err(format!("{seen:?}")) }
+        if seen == ("True".to_owned(), true) {
+            Ok(())
+        } else {
+            Err(format!("{seen:?}"))
+        }
     });
     until("both to clear", || {
         let node = node()?;
         let seen = (status_of(&node, "KernelDeadlock"), tainted(&node));
-        if seen == ("False".to_owned(), false) { Ok(()) } else { Err(format!("{seen:?}")) }
+        if seen == ("False".to_owned(), false) {
+            Ok(())
+        } else {
+            Err(format!("{seen:?}"))
+        }
     });
-    writeln!(file, "kernel: [1001.000000] Killed process 77 (hog) total-vm:9kB, anon-rss:8kB").expect("a line");
+    writeln!(
+        file,
+        "kernel: [1001.000000] Killed process 77 (hog) total-vm:9kB, anon-rss:8kB"
+    )
+    .expect("a line");
     until("the temporary problem's event", || {
-        let events = cluster.kubectl(&["get", "events", "-A", "--field-selector", "reason=OOMKilling"]).out;
-        if events.contains("Killed process 77") { Ok(()) } else { Err(events) }
+        let events = cluster
+            .kubectl(&["get", "events", "-A", "--field-selector", "reason=OOMKilling"])
+            .out;
+        if events.contains("Killed process 77") {
+            Ok(())
+        } else {
+            Err(events)
+        }
     });
 }

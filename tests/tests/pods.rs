@@ -8,20 +8,34 @@ const HELLO: &str = include_str!("../fixtures/hello.yaml");
 fn three_wasm_servers_behind_a_service() {
     let cluster = Cluster::start();
     cluster.apply(HELLO).clean();
-    cluster.kubectl(&["rollout", "status", "deployment/hello", "--timeout=60s"]).clean();
+    cluster
+        .kubectl(&["rollout", "status", "deployment/hello", "--timeout=60s"])
+        .clean();
     let service = cluster.get(&["service", "hello"]).unwrap();
-    let address = format!("{}:8080", service["spec"]["clusterIP"].as_str().expect("a cluster IP"));
+    let address = format!(
+        "{}:8080",
+        service["spec"]["clusterIP"].as_str().expect("a cluster IP")
+    );
     let mut names = std::collections::BTreeSet::new();
     until("all three to answer through the service", || {
         names.insert(get(&address, "/")?.lines().next().unwrap_or_default().to_owned());
-        if names.len() == 3 { Ok(()) } else { Err(format!("{names:?}")) }
+        if names.len() == 3 {
+            Ok(())
+        } else {
+            Err(format!("{names:?}"))
+        }
     });
     let pods = cluster.get(&["pods", "-l", "app=hello"]).unwrap();
     for pod in pods["items"].as_array().unwrap() {
         let name = pod["metadata"]["name"].as_str().unwrap();
-        assert!(names.iter().any(|said| said.contains(name)), "{name} is not among {names:?}");
+        assert!(
+            names.iter().any(|said| said.contains(name)),
+            "{name} is not among {names:?}"
+        );
     }
-    cluster.kubectl(&["scale", "deployment/hello", "--replicas=0"]).clean();
+    cluster
+        .kubectl(&["scale", "deployment/hello", "--replicas=0"])
+        .clean();
     until("the service to have nobody", || match get(&address, "/") {
         Err(_) => Ok(()),
         Ok(said) => Err(said),
@@ -31,8 +45,18 @@ fn three_wasm_servers_behind_a_service() {
 #[test]
 fn a_command_sees_its_configuration_and_its_output_is_logged() {
     let cluster = Cluster::start();
-    cluster.kubectl(&["create", "configmap", "settings", "--from-literal=COLOR=blue"]).clean();
-    cluster.kubectl(&["create", "secret", "generic", "keys", "--from-literal=token=s3cret"]).clean();
+    cluster
+        .kubectl(&["create", "configmap", "settings", "--from-literal=COLOR=blue"])
+        .clean();
+    cluster
+        .kubectl(&[
+            "create",
+            "secret",
+            "generic",
+            "keys",
+            "--from-literal=token=s3cret",
+        ])
+        .clean();
     let pod = "
 apiVersion: v1
 kind: Pod
@@ -49,14 +73,31 @@ spec:
         - { name: NODE, valueFrom: { fieldRef: { fieldPath: spec.nodeName } } }
 ";
     cluster.apply(pod).clean();
-    cluster.kubectl(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/once", "--timeout=60s"]).clean();
+    cluster
+        .kubectl(&[
+            "wait",
+            "--for=jsonpath={.status.phase}=Succeeded",
+            "pod/once",
+            "--timeout=60s",
+        ])
+        .clean();
     let log = cluster.kubectl(&["logs", "once"]).clean();
-    for said in ["first", "blue-second", "TOKEN=s3cret", "COLOR=blue", "NODE=capstan"] {
+    for said in [
+        "first",
+        "blue-second",
+        "TOKEN=s3cret",
+        "COLOR=blue",
+        "NODE=capstan",
+    ] {
         assert!(log.contains(said), "{said} is missing in\n{log}");
     }
     let pod = cluster.get(&["pod", "once"]).unwrap();
     let ended = &pod["status"]["containerStatuses"][0]["state"]["terminated"];
-    assert_eq!((&ended["exitCode"], &ended["reason"]), (&0.into(), &"Completed".into()), "{ended}");
+    assert_eq!(
+        (&ended["exitCode"], &ended["reason"]),
+        (&0.into(), &"Completed".into()),
+        "{ended}"
+    );
 }
 
 #[test]
@@ -75,11 +116,17 @@ spec:
         let status = &pod["status"]["containerStatuses"][0];
         let waiting = status["state"]["waiting"]["reason"] == "CrashLoopBackOff";
         let code = &status["lastState"]["terminated"]["exitCode"];
-        if waiting && *code == 1 { Ok(()) } else { Err(status.to_string()) }
+        if waiting && *code == 1 {
+            Ok(())
+        } else {
+            Err(status.to_string())
+        }
     });
     let table = cluster.kubectl(&["get", "pods"]).clean();
     assert!(table.contains("CrashLoopBackOff"), "{table}");
-    cluster.kubectl(&["delete", "pod", "failing", "--timeout=60s"]).clean();
+    cluster
+        .kubectl(&["delete", "pod", "failing", "--timeout=60s"])
+        .clean();
 }
 
 #[test]
@@ -97,15 +144,34 @@ spec:
       PROBE
 ";
     let with = |name: &str, probe: &str| pod.replace("NAME", name).replace("PROBE", probe);
-    cluster.apply(&with("good", "readinessProbe: { httpGet: { path: /healthz, port: 8080 }, periodSeconds: 1 }")).clean();
-    cluster.apply(&with("unready", "readinessProbe: { httpGet: { path: /missing, port: 8080 }, periodSeconds: 1 }")).clean();
-    let liveness = "livenessProbe: { httpGet: { path: /missing, port: 8080 }, periodSeconds: 1, failureThreshold: 1 }";
+    cluster
+        .apply(&with(
+            "good",
+            "readinessProbe: { httpGet: { path: /healthz, port: 8080 }, periodSeconds: 1 }",
+        ))
+        .clean();
+    cluster
+        .apply(&with(
+            "unready",
+            "readinessProbe: { httpGet: { path: /missing, port: 8080 }, periodSeconds: 1 }",
+        ))
+        .clean();
+    let liveness =
+        "livenessProbe: { httpGet: { path: /missing, port: 8080 }, periodSeconds: 1, failureThreshold: 1 }";
     cluster.apply(&with("sick", liveness)).clean();
-    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/good", "--timeout=60s"]).clean();
+    cluster
+        .kubectl(&["wait", "--for=condition=Ready", "pod/good", "--timeout=60s"])
+        .clean();
     until("the sick one to be restarted", || {
         let pod = cluster.get(&["pod", "sick"])?;
-        let restarts = pod["status"]["containerStatuses"][0]["restartCount"].as_i64().unwrap_or(0);
-        if restarts > 0 { Ok(()) } else { Err(pod["status"].to_string()) }
+        let restarts = pod["status"]["containerStatuses"][0]["restartCount"]
+            .as_i64()
+            .unwrap_or(0);
+        if restarts > 0 {
+            Ok(())
+        } else {
+            Err(pod["status"].to_string())
+        }
     });
     let unready = cluster.get(&["pod", "unready"]).unwrap();
     assert_eq!(unready["status"]["phase"], "Running");
@@ -124,14 +190,33 @@ metadata: { name: NAME }
 spec:
   containers: [{ name: main, image: 'IMAGE', imagePullPolicy: Never, ENV }]
 ";
-    let with = |name: &str, image: &str, env: &str| pod.replace("NAME", name).replace("IMAGE", image).replace("ENV", env);
-    cluster.apply(&with("noimage", "nowhere.example/x:1", "stdin: false")).clean();
-    cluster.apply(&with("noconfig", "capstan.dev/hello-cli:1", "envFrom: [{ configMapRef: { name: absent } }]")).clean();
-    for (name, reason) in [("noimage", "ErrImageNeverPull"), ("noconfig", "CreateContainerConfigError")] {
+    let with = |name: &str, image: &str, env: &str| {
+        pod.replace("NAME", name)
+            .replace("IMAGE", image)
+            .replace("ENV", env)
+    };
+    cluster
+        .apply(&with("noimage", "nowhere.example/x:1", "stdin: false"))
+        .clean();
+    cluster
+        .apply(&with(
+            "noconfig",
+            "capstan.dev/hello-cli:1",
+            "envFrom: [{ configMapRef: { name: absent } }]",
+        ))
+        .clean();
+    for (name, reason) in [
+        ("noimage", "ErrImageNeverPull"),
+        ("noconfig", "CreateContainerConfigError"),
+    ] {
         until(reason, || {
             let pod = cluster.get(&["pod", name])?;
             let seen = &pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"];
-            if seen == reason { Ok(()) } else { Err(pod["status"].to_string()) }
+            if seen == reason {
+                Ok(())
+            } else {
+                Err(pod["status"].to_string())
+            }
         });
     }
 }
@@ -140,13 +225,25 @@ spec:
 fn pods_are_back_after_kill_and_restart() {
     let mut cluster = Cluster::start();
     cluster.apply(HELLO).clean();
-    cluster.kubectl(&["rollout", "status", "deployment/hello", "--timeout=60s"]).clean();
+    cluster
+        .kubectl(&["rollout", "status", "deployment/hello", "--timeout=60s"])
+        .clean();
     cluster.kill();
     cluster.up();
     let service = cluster.get(&["service", "hello"]).unwrap();
-    let address = format!("{}:8080", service["spec"]["clusterIP"].as_str().expect("a cluster IP"));
+    let address = format!(
+        "{}:8080",
+        service["spec"]["clusterIP"].as_str().expect("a cluster IP")
+    );
     until("the service to answer again", || get(&address, "/"));
-    cluster.kubectl(&["wait", "--for=jsonpath={.status.readyReplicas}=3", "deployment/hello", "--timeout=60s"]).clean();
+    cluster
+        .kubectl(&[
+            "wait",
+            "--for=jsonpath={.status.readyReplicas}=3",
+            "deployment/hello",
+            "--timeout=60s",
+        ])
+        .clean();
 }
 
 #[test]
@@ -154,8 +251,15 @@ fn the_node_says_what_it_is() {
     let cluster = Cluster::start();
     let node = cluster.get(&["node", "capstan"]).unwrap();
     let conditions = node["status"]["conditions"].as_array().unwrap();
-    assert!(conditions.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"), "{conditions:?}");
+    assert!(
+        conditions
+            .iter()
+            .any(|one| one["type"] == "Ready" && one["status"] == "True"),
+        "{conditions:?}"
+    );
     assert_eq!(node["status"]["capacity"]["pods"], "110");
-    let lease = cluster.get(&["lease", "capstan", "-n", "kube-node-lease"]).unwrap();
+    let lease = cluster
+        .get(&["lease", "capstan", "-n", "kube-node-lease"])
+        .unwrap();
     assert_eq!(lease["spec"]["holderIdentity"], "capstan");
 }

@@ -15,7 +15,14 @@ spec:
   bind: { pods: { selector: { matchLabels: { logs: structured } } } }
 ";
     cluster.apply(plugin).clean();
-    cluster.kubectl(&["wait", "--for=condition=Ready", "plugin/structure", "--timeout=60s"]).clean();
+    cluster
+        .kubectl(&[
+            "wait",
+            "--for=condition=Ready",
+            "plugin/structure",
+            "--timeout=60s",
+        ])
+        .clean();
     let pod = "
 apiVersion: v1
 kind: Pod
@@ -25,17 +32,27 @@ spec:
   containers: [{ name: main, image: 'capstan.dev/hello-cli:1', args: [say, 'token=abc123'] }]
 ";
     cluster.apply(pod).clean();
-    cluster.kubectl(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/talker", "--timeout=60s"]).clean();
+    cluster
+        .kubectl(&[
+            "wait",
+            "--for=jsonpath={.status.phase}=Succeeded",
+            "pod/talker",
+            "--timeout=60s",
+        ])
+        .clean();
     let log = until("the log", || {
         let log = cluster.kubectl(&["logs", "talker"]).out;
         if log.contains("msg") { Ok(log) } else { Err(log) }
     });
     assert!(!log.contains("abc123"), "{log}");
     for line in log.lines() {
-        let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let line: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert!(line["msg"].is_string() && line["stream"].is_string(), "{line}");
     }
-    let containers = cluster.get(&["pod", "talker"]).unwrap()["spec"]["containers"].as_array().map(Vec::len);
+    let containers = cluster.get(&["pod", "talker"]).unwrap()["spec"]["containers"]
+        .as_array()
+        .map(Vec::len);
     assert_eq!(containers, Some(1), "no container was added");
 }
 
@@ -60,8 +77,13 @@ spec:
   containers: [{ name: main, image: 'capstan.dev/hello-http:1', ports: [{ containerPort: 8080 }] }]
 ";
     cluster.apply(pod).clean();
-    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/counted", "--timeout=60s"]).clean();
-    let ip = cluster.get(&["pod", "counted"]).unwrap()["status"]["podIP"].as_str().expect("an address").to_owned();
+    cluster
+        .kubectl(&["wait", "--for=condition=Ready", "pod/counted", "--timeout=60s"])
+        .clean();
+    let ip = cluster.get(&["pod", "counted"]).unwrap()["status"]["podIP"]
+        .as_str()
+        .expect("an address")
+        .to_owned();
     let page = until("the translated page", || get(&format!("{ip}:9090"), "/metrics"));
     assert!(page.contains("# TYPE hello_requests"), "{page}");
 }

@@ -27,6 +27,16 @@ const PATCH_TYPES: [&str; 3] = [
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
 ];
+
+/// What a patch of the resource may be.
+fn patch_types(resource: &Resource) -> &'static [&'static str] {
+    if resource.merges_strategically() {
+        &PATCH_TYPES
+    } else {
+        &PATCH_TYPES[..2]
+    }
+}
+
 /// Versions of the document's form: v2 and v3 differ in a few places.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Edition {
@@ -344,7 +354,11 @@ fn operation(
                 code: { "description": "OK", "content": { (JSON): { "schema": schema } } }
             });
             if writes {
-                let media: &[&str] = if verb == "patch" { &PATCH_TYPES } else { &[JSON] };
+                let media: &[&str] = if verb == "patch" {
+                    patch_types(resource)
+                } else {
+                    &[JSON]
+                };
                 let body = if verb == "patch" {
                     json!({ "type": "object" })
                 } else {
@@ -361,7 +375,7 @@ fn operation(
             operation["responses"] = json!({ code: { "description": "OK", "schema": schema } });
             operation["produces"] = json!([JSON]);
             operation["consumes"] = if verb == "patch" {
-                json!(PATCH_TYPES)
+                json!(patch_types(resource))
             } else {
                 json!([JSON])
             };

@@ -24,7 +24,10 @@ pub(crate) fn plugins() -> Vec<(String, Cow<'static, [u8]>)> {
 
 /// The plugins in compiled form, where the build had them.
 pub(crate) fn precompiled() -> Precompiled {
-    PRECOMPILED.iter().map(|&(name, bytes)| (name.to_owned(), Cow::Borrowed(bytes))).collect()
+    PRECOMPILED
+        .iter()
+        .map(|&(name, bytes)| (name.to_owned(), Cow::Borrowed(bytes)))
+        .collect()
 }
 
 /// Leaves the embedded plugins in compiled form in the folder, for the next build to embed.
@@ -32,7 +35,10 @@ pub(crate) fn precompiled() -> Precompiled {
 /// # Errors
 /// When one does not compile, or the folder cannot be written.
 pub(crate) fn precompile(folder: &std::path::Path) -> anyhow::Result<()> {
-    Ok(capstan_plugin::precompile(folder, &plugins().into_iter().collect())?)
+    Ok(capstan_plugin::precompile(
+        folder,
+        &plugins().into_iter().collect(),
+    )?)
 }
 
 /// Components of workloads, by image reference.

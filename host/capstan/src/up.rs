@@ -63,7 +63,10 @@ pub(crate) fn run(options: Up) -> anyhow::Result<()> {
 fn take_hold(options: &Up) -> anyhow::Result<(DataDir, TcpListener)> {
     let listen = || {
         TcpListener::bind(options.listen).with_context(|| {
-            format!("cannot listen on {}: choose another address or port with --listen", options.listen)
+            format!(
+                "cannot listen on {}: choose another address or port with --listen",
+                options.listen
+            )
         })
     };
     if options.data_dir.exists() {
@@ -164,7 +167,11 @@ impl Cluster {
         screen.done("scheduler and controllers");
 
         let kubelets = Kubelets::start(options, &data, &client, plugins.host(), &proxied).await?;
-        let proxy = Proxy::start(client("system:kube-proxy"), &shared, ProxyOptions::new(Kubelets::name(0)));
+        let proxy = Proxy::start(
+            client("system:kube-proxy"),
+            &shared,
+            ProxyOptions::new(Kubelets::name(0)),
+        );
         let dns = Dns::start(&shared, dns_options(options)).await?;
         await_nodes(&nodes, options.nodes).await?;
         screen.done(if options.nodes == 1 { "node" } else { "nodes" });

@@ -64,7 +64,11 @@ impl DataDir {
             let path = path.to_path_buf();
             move |source| DataDirError::Io { path, source }
         };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io(path))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(io(path))?;
         let path = path.canonicalize().map_err(io(path))?;
         let marker = path.join("LAYOUT");
         match fs::read_to_string(&marker) {
@@ -95,15 +99,27 @@ impl DataDir {
     pub fn folder(&self, name: &str) -> Result<PathBuf, DataDirError> {
         let path = self.path.join(name);
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
-        made.map_err(|source| DataDirError::Io { path: path.clone(), source })?;
+        made.map_err(|source| DataDirError::Io {
+            path: path.clone(),
+            source,
+        })?;
         Ok(path)
     }
 }
 
 fn lock(path: &Path) -> Result<Flock<File>, DataDirError> {
     let file = path.join("lock");
-    let failed = |source| DataDirError::Io { path: file.clone(), source };
-    let handle = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&file);
+    let failed = |source| DataDirError::Io {
+        path: file.clone(),
+        source,
+    };
+    let handle = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&file);
     match Flock::lock(handle.map_err(failed)?, FlockArg::LockExclusiveNonblock) {
         Ok(mut lock) => {
             lock.set_len(0).map_err(failed)?;
@@ -114,7 +130,10 @@ fn lock(path: &Path) -> Result<Flock<File>, DataDirError> {
         Err((mut held, nix::errno::Errno::EWOULDBLOCK)) => {
             let mut pid = String::new();
             held.read_to_string(&mut pid).map_err(failed)?;
-            Err(DataDirError::Busy { path: path.to_path_buf(), pid })
+            Err(DataDirError::Busy {
+                path: path.to_path_buf(),
+                pid,
+            })
         }
         Err((_, errno)) => Err(failed(errno.into())),
     }
@@ -129,7 +148,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = DataDir::open(folder.path()).unwrap();
         let error = DataDir::open(folder.path()).unwrap_err();
-        assert!(error.to_string().contains(&format!("in use by process {}", std::process::id())), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("in use by process {}", std::process::id())),
+            "{error}"
+        );
         drop(first);
         DataDir::open(folder.path()).unwrap();
     }
@@ -138,7 +162,10 @@ mod tests {
     fn a_folder_with_other_files_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("thesis.txt"), "x").unwrap();
-        assert!(matches!(DataDir::open(folder.path()), Err(DataDirError::Foreign { .. })));
+        assert!(matches!(
+            DataDir::open(folder.path()),
+            Err(DataDirError::Foreign { .. })
+        ));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -10,7 +10,12 @@ use crate::Identity;
 ///
 /// # Errors
 /// Never in practice: the document is plain strings.
-pub fn kubeconfig(server: &str, ca: &str, user: &str, identity: &Identity) -> Result<String, serde_norway::Error> {
+pub fn kubeconfig(
+    server: &str,
+    ca: &str,
+    user: &str,
+    identity: &Identity,
+) -> Result<String, serde_norway::Error> {
     serde_norway::to_string(&json!({
         "apiVersion": "v1",
         "kind": "Config",

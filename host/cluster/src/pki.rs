@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
@@ -78,7 +78,10 @@ impl Pki {
     /// When a file is damaged or cannot be read or written.
     pub fn open(folder: &Path, names: &[String]) -> Result<Self, PkiError> {
         let (ca, key) = open_authority(folder)?;
-        let damaged = |error: rcgen::Error| PkiError::Damaged { path: folder.join("ca.crt"), reason: error.to_string() };
+        let damaged = |error: rcgen::Error| PkiError::Damaged {
+            path: folder.join("ca.crt"),
+            reason: error.to_string(),
+        };
         let authority = Issuer::from_ca_cert_pem(&ca, key).map_err(damaged)?;
         let server = open_server(folder, &authority, names)?;
         let sa_key = folder.join("sa.key");
@@ -90,7 +93,13 @@ impl Pki {
                 key.serialize_der()
             }
         };
-        Ok(Self { folder: folder.to_path_buf(), authority, ca, server, service_account_key })
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            authority,
+            ca,
+            server,
+            service_account_key,
+        })
     }
 
     /// The CA certificate, PEM.
@@ -108,10 +117,16 @@ impl Pki {
     /// # Errors
     /// When its files are damaged or cannot be read or written.
     pub fn client(&self, name: &str, user: &str, groups: &[&str]) -> Result<Identity, PkiError> {
-        let (certificate, key) = (self.folder.join(format!("{name}.crt")), self.folder.join(format!("{name}.key")));
+        let (certificate, key) = (
+            self.folder.join(format!("{name}.crt")),
+            self.folder.join(format!("{name}.key")),
+        );
         if let (Some(certificate), Some(pem)) = (read(&certificate)?, read(&key)?) {
             key_from(&key, &pem)?;
-            return Ok(Identity { certificate, key: pem });
+            return Ok(Identity {
+                certificate,
+                key: pem,
+            });
         }
         let mut params = parameters(user, groups);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -155,14 +170,23 @@ fn open_authority(folder: &Path) -> Result<(String, KeyPair), PkiError> {
     let (certificate, key) = (folder.join("ca.crt"), folder.join("ca.key"));
     match (read(&certificate)?, read(&key)?) {
         (Some(ca), Some(pem)) => Ok((ca, key_from(&key, &pem)?)),
-        (Some(_), None) => Err(PkiError::Damaged { path: key, reason: "it is missing".into() }),
+        (Some(_), None) => Err(PkiError::Damaged {
+            path: key,
+            reason: "it is missing".into(),
+        }),
         _ => {
             let pair = generate("kubernetes")?;
             let mut params = parameters("kubernetes", &[]);
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            params.key_usages =
-                vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
-            let failed = |source| PkiError::Issue { subject: "kubernetes".into(), source };
+            params.key_usages = vec![
+                KeyUsagePurpose::KeyCertSign,
+                KeyUsagePurpose::CrlSign,
+                KeyUsagePurpose::DigitalSignature,
+            ];
+            let failed = |source| PkiError::Issue {
+                subject: "kubernetes".into(),
+                source,
+            };
             let ca = params.self_signed(&pair).map_err(failed)?.pem();
             write(&key, &pair.serialize_pem())?;
             write(&certificate, &ca)?;
@@ -171,12 +195,19 @@ fn open_authority(folder: &Path) -> Result<(String, KeyPair), PkiError> {
     }
 }
 
-fn open_server(folder: &Path, authority: &Issuer<'_, KeyPair>, names: &[String]) -> Result<Identity, PkiError> {
+fn open_server(
+    folder: &Path,
+    authority: &Issuer<'_, KeyPair>,
+    names: &[String],
+) -> Result<Identity, PkiError> {
     let (certificate, key) = (folder.join("apiserver.crt"), folder.join("apiserver.key"));
     if let (Some(pem), Some(key_pem)) = (read(&certificate)?, read(&key)?) {
         key_from(&key, &key_pem)?;
         if covers(&certificate, &pem, names)? {
-            return Ok(Identity { certificate: pem, key: key_pem });
+            return Ok(Identity {
+                certificate: pem,
+                key: key_pem,
+            });
         }
     }
     let mut params = parameters("kube-apiserver", &[]);
@@ -184,9 +215,10 @@ fn open_server(folder: &Path, authority: &Issuer<'_, KeyPair>, names: &[String])
     for name in names {
         params.subject_alt_names.push(match name.parse::<IpAddr>() {
             Ok(address) => SanType::IpAddress(address),
-            Err(_) => SanType::DnsName(
-                name.clone().try_into().map_err(|source| PkiError::Issue { subject: name.clone(), source })?,
-            ),
+            Err(_) => SanType::DnsName(name.clone().try_into().map_err(|source| PkiError::Issue {
+                subject: name.clone(),
+                source,
+            })?),
         });
     }
     let identity = issue(authority, params, "kube-apiserver")?;
@@ -197,16 +229,24 @@ fn open_server(folder: &Path, authority: &Issuer<'_, KeyPair>, names: &[String])
 
 /// Whether the certificate names all of `names` and has not run out.
 fn covers(path: &Path, pem: &str, names: &[String]) -> Result<bool, PkiError> {
-    let damaged = |reason: String| PkiError::Damaged { path: path.to_path_buf(), reason };
+    let damaged = |reason: String| PkiError::Damaged {
+        path: path.to_path_buf(),
+        reason,
+    };
     let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| damaged(error.to_string()))?;
     let (_, certificate) =
         x509_parser::parse_x509_certificate(&der).map_err(|error| damaged(error.to_string()))?;
     if !certificate.validity().is_valid() {
         return Ok(false);
     }
-    let alternatives = certificate.subject_alternative_name().map_err(|error| damaged(error.to_string()))?;
+    let alternatives = certificate
+        .subject_alternative_name()
+        .map_err(|error| damaged(error.to_string()))?;
     let mut covered = Vec::new();
-    for name in alternatives.iter().flat_map(|extension| &extension.value.general_names) {
+    for name in alternatives
+        .iter()
+        .flat_map(|extension| &extension.value.general_names)
+    {
         match name {
             x509_parser::extensions::GeneralName::DNSName(name) => covered.push((*name).to_owned()),
             x509_parser::extensions::GeneralName::IPAddress([a, b, c, d]) => {
@@ -242,31 +282,48 @@ fn issue(
     subject: &str,
 ) -> Result<Identity, PkiError> {
     let key = generate(subject)?;
-    let failed = |source| PkiError::Issue { subject: subject.to_owned(), source };
+    let failed = |source| PkiError::Issue {
+        subject: subject.to_owned(),
+        source,
+    };
     let certificate = params.signed_by(&key, authority).map_err(failed)?;
-    Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
+    Ok(Identity {
+        certificate: certificate.pem(),
+        key: key.serialize_pem(),
+    })
 }
 
 fn generate(subject: &str) -> Result<KeyPair, PkiError> {
-    KeyPair::generate().map_err(|source| PkiError::Issue { subject: subject.to_owned(), source })
+    KeyPair::generate().map_err(|source| PkiError::Issue {
+        subject: subject.to_owned(),
+        source,
+    })
 }
 
 fn key_from(path: &Path, pem: &str) -> Result<KeyPair, PkiError> {
-    KeyPair::from_pem(pem)
-        .map_err(|error| PkiError::Damaged { path: path.to_path_buf(), reason: error.to_string() })
+    KeyPair::from_pem(pem).map_err(|error| PkiError::Damaged {
+        path: path.to_path_buf(),
+        reason: error.to_string(),
+    })
 }
 
 fn read(path: &Path) -> Result<Option<String>, PkiError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(PkiError::Io { path: path.to_path_buf(), source }),
+        Err(source) => Err(PkiError::Io {
+            path: path.to_path_buf(),
+            source,
+        }),
     }
 }
 
 /// Writes the file whole or not at all, readable by its owner alone.
 fn write(path: &Path, text: &str) -> Result<(), PkiError> {
-    let failed = |source| PkiError::Io { path: path.to_path_buf(), source };
+    let failed = |source| PkiError::Io {
+        path: path.to_path_buf(),
+        source,
+    };
     let fresh = path.with_extension("new");
     let mut file = fs::OpenOptions::new()
         .write(true)
@@ -275,7 +332,9 @@ fn write(path: &Path, text: &str) -> Result<(), PkiError> {
         .mode(0o600)
         .open(&fresh)
         .map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(failed)?;
     fs::rename(&fresh, path).map_err(failed)
 }
 
@@ -291,11 +350,15 @@ mod tests {
     fn what_was_made_is_found_again() {
         let folder = tempfile::tempdir().unwrap();
         let made = Pki::open(folder.path(), &names(&["localhost", "127.0.0.1"])).unwrap();
-        let admin = made.client("admin", "kubernetes-admin", &["system:masters"]).unwrap();
+        let admin = made
+            .client("admin", "kubernetes-admin", &["system:masters"])
+            .unwrap();
         let found = Pki::open(folder.path(), &names(&["127.0.0.1"])).unwrap();
         assert_eq!(made.ca(), found.ca());
         assert_eq!(made.server.certificate, found.server.certificate);
-        let again = found.client("admin", "kubernetes-admin", &["system:masters"]).unwrap();
+        let again = found
+            .client("admin", "kubernetes-admin", &["system:masters"])
+            .unwrap();
         assert_eq!(admin.certificate, again.certificate);
         found.server_config().unwrap();
     }
@@ -314,7 +377,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         drop(Pki::open(folder.path(), &names(&["localhost"])).unwrap());
         fs::write(folder.path().join("ca.key"), "garbage").unwrap();
-        let error = Pki::open(folder.path(), &names(&["localhost"])).err().unwrap().to_string();
+        let error = Pki::open(folder.path(), &names(&["localhost"]))
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("ca.key is damaged"), "{error}");
     }
 }

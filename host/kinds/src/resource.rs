@@ -98,6 +98,12 @@ impl Resource {
         self.verbs.iter().any(|verb| verb == "watch")
     }
 
+    /// Whether strategic merge patches are taken: by the original's kinds, not by those that came after.
+    /// kubectl then calculates merge patches, which need no schema of free-form fields.
+    pub fn merges_strategically(&self) -> bool {
+        self.group != crate::plugin::GROUP
+    }
+
     /// Key segment shared by the versions of one kind: `deployments.apps`, `events`,
     /// `horizontalpodautoscalers.autoscaling`.
     pub fn storage_prefix(&self) -> &str {

@@ -49,7 +49,11 @@ fn build_capstan(arguments: &[&str], profile: &str) -> anyhow::Result<()> {
     build.arg("build").args(arguments);
     succeed(&mut build)?;
     let precompiled = root().join("target/precompiled");
-    succeed(Command::new(root().join("target").join(profile).join("capstan")).arg("precompile").arg(precompiled))?;
+    succeed(
+        Command::new(root().join("target").join(profile).join("capstan"))
+            .arg("precompile")
+            .arg(precompiled),
+    )?;
     succeed(&mut build)
 }
 

@@ -37,12 +37,16 @@ impl PatchBody {
         let kind: fn(Value) -> Self = match media.as_str() {
             JSON_PATCH => Self::Json,
             MERGE_PATCH => Self::Merge,
-            STRATEGIC_PATCH => Self::Strategic,
+            STRATEGIC_PATCH if call.resource.merges_strategically() => Self::Strategic,
             APPLY_PATCH => return Err(apply_is_missing()),
             _ => {
-                return Err(
-                    Status::unsupported_media_type(&[JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH]).into(),
-                );
+                let all = [JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH];
+                let taken = if call.resource.merges_strategically() {
+                    &all[..]
+                } else {
+                    &all[..2]
+                };
+                return Err(Status::unsupported_media_type(taken).into());
             }
         };
         let Decoded { object, duplicates } = decode::decode(crate::negotiate::JSON, &call.body)?;

@@ -24,10 +24,20 @@ pub(crate) fn measure(runs: usize) -> Vec<Figure> {
         resumed.push(cluster.ready_after().as_secs_f64());
     }
     vec![
-        Figure::new("start to Ready, from nothing", median(fresh), "s").goal(1.0).original(5.3),
+        Figure::new("start to Ready, from nothing", median(fresh), "s")
+            .goal(1.0)
+            .original(5.3),
         Figure::new("start to Ready, resumed with three pods", median(resumed), "s"),
-        Figure::new("idle memory of the whole (resident)", median(memory), "MB").goal(100.0).original(730.0),
-        Figure::new("apply of a three-pod Deployment to all running", median(running), "s").goal(0.3).original(1.15),
+        Figure::new("idle memory of the whole (resident)", median(memory), "MB")
+            .goal(100.0)
+            .original(730.0),
+        Figure::new(
+            "apply of a three-pod Deployment to all running",
+            median(running),
+            "s",
+        )
+        .goal(0.3)
+        .original(1.15),
     ]
 }
 
@@ -35,19 +45,36 @@ pub(crate) fn measure(runs: usize) -> Vec<Figure> {
 pub(crate) fn resident_megabytes(cluster: &Cluster) -> f64 {
     let pid = cluster.pid().unwrap_or(0);
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(f64::NAN) * 1024.0 / 1e6
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap_or_default();
+    line.trim()
+        .trim_end_matches(" kB")
+        .parse::<f64>()
+        .unwrap_or(f64::NAN)
+        * 1024.0
+        / 1e6
 }
 
 /// From the start of `kubectl apply` until a watch that was open before has seen three running pods.
 fn apply_to_running(cluster: &Cluster) -> f64 {
     let mut watch = cluster
-        .kubectl_command(&["get", "pods", "--watch", "--no-headers", "-o", "custom-columns=N:.metadata.name,P:.status.phase"])
+        .kubectl_command(&[
+            "get",
+            "pods",
+            "--watch",
+            "--no-headers",
+            "-o",
+            "custom-columns=N:.metadata.name,P:.status.phase",
+        ])
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::null())
         .spawn()
         .expect("kubectl starts");
-    let lines = std::io::BufRead::lines(std::io::BufReader::new(watch.stdout.take().expect("its output is piped")));
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(
+        watch.stdout.take().expect("its output is piped"),
+    ));
     // The watch says nothing before there are pods: wait until it must be open.
     std::thread::sleep(Duration::from_secs(1));
     let started = Instant::now();
@@ -67,7 +94,11 @@ fn apply_to_running(cluster: &Cluster) -> f64 {
     let _ = watch.wait();
     until("the Deployment to be available", || {
         let ready = cluster.get(&["deployment", "hello"])?["status"]["readyReplicas"].clone();
-        if ready == 3 { Ok(()) } else { Err(ready.to_string()) }
+        if ready == 3 {
+            Ok(())
+        } else {
+            Err(ready.to_string())
+        }
     });
     taken
 }

@@ -12,7 +12,13 @@ pub(crate) struct Figure {
 
 impl Figure {
     pub(crate) fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
-        Self { name: name.into(), value, unit, goal: None, original: None }
+        Self {
+            name: name.into(),
+            value,
+            unit,
+            goal: None,
+            original: None,
+        }
     }
 
     pub(crate) fn goal(mut self, goal: f64) -> Self {
@@ -34,9 +40,16 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 
 pub(crate) fn table(figures: &[Figure]) -> String {
     let shown = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
-    let mut text = format!("{:<52} {:>10} {:>10} {:>10}  {}\n", "", "measured", "goal", "original", "unit");
+    let mut text = format!(
+        "{:<52} {:>10} {:>10} {:>10}  {}\n",
+        "", "measured", "goal", "original", "unit"
+    );
     for one in figures {
-        let mark = if one.goal.is_some_and(|goal| one.value > goal) { "  missed" } else { "" };
+        let mark = if one.goal.is_some_and(|goal| one.value > goal) {
+            "  missed"
+        } else {
+            ""
+        };
         text += &format!(
             "{:<52} {:>10.2} {:>10} {:>10}  {}{mark}\n",
             one.name,

@@ -16,8 +16,18 @@ const NODES: u32 = 5_000;
 const ZONES: u32 = 3;
 
 /// The texts behind the symbols that both sides are told.
-const TEXTS: [&str; 10] =
-    ["", "cpu", "memory", "pods", "kubernetes.io/hostname", "topology.kubernetes.io/zone", "default", "app", "web", "team"];
+const TEXTS: [&str; 10] = [
+    "",
+    "cpu",
+    "memory",
+    "pods",
+    "kubernetes.io/hostname",
+    "topology.kubernetes.io/zone",
+    "default",
+    "app",
+    "web",
+    "team",
+];
 
 fn symbol(text: &str) -> u32 {
     TEXTS.iter().position(|one| *one == text).unwrap_or(0) as u32
@@ -30,17 +40,40 @@ pub(crate) fn measure(calls: usize) -> anyhow::Result<Vec<Figure>> {
     let mut add = |name: &str, (wasm, native): (f64, f64)| {
         totals = (totals.0 + wasm, totals.1 + native);
         figures.push(Figure::new(format!("{name}: Wasm, 5,000 nodes"), wasm, "µs"));
-        figures.push(Figure::new(format!("{name}: Wasm / native ({native:.0} µs)"), wasm / native, "ratio"));
+        figures.push(Figure::new(
+            format!("{name}: Wasm / native ({native:.0} µs)"),
+            wasm / native,
+            "ratio",
+        ));
     };
     let native = scheduler_resources::Resources::new(Default::default()).map_err(fault)?;
-    add("resources", compare("scheduler-resources", native, folder.path(), calls)?);
+    add(
+        "resources",
+        compare("scheduler-resources", native, folder.path(), calls)?,
+    );
     let native = scheduler_taints::Taints::new(Default::default()).map_err(fault)?;
-    add("taints", compare("scheduler-taints", native, folder.path(), calls)?);
+    add(
+        "taints",
+        compare("scheduler-taints", native, folder.path(), calls)?,
+    );
     let native = scheduler_node_affinity::NodeAffinity::new(Default::default()).map_err(fault)?;
-    add("node affinity", compare("scheduler-node-affinity", native, folder.path(), calls)?);
+    add(
+        "node affinity",
+        compare("scheduler-node-affinity", native, folder.path(), calls)?,
+    );
     let native = scheduler_topology_spread::TopologySpread::new(Default::default()).map_err(fault)?;
-    add("topology spread", compare("scheduler-topology-spread", native, folder.path(), calls)?);
-    figures.push(Figure::new("filter and score, all together: Wasm / native", totals.0 / totals.1, "ratio").goal(1.5));
+    add(
+        "topology spread",
+        compare("scheduler-topology-spread", native, folder.path(), calls)?,
+    );
+    figures.push(
+        Figure::new(
+            "filter and score, all together: Wasm / native",
+            totals.0 / totals.1,
+            "ratio",
+        )
+        .goal(1.5),
+    );
     Ok(figures)
 }
 
@@ -72,7 +105,10 @@ fn compare<P: Filter + Score>(
         let rows = native.filter(&guest_pod, &candidates).map_err(fault)?;
         let column = native.score(&guest_pod, &candidates).map_err(fault)?;
         native_us.push(started.elapsed().as_secs_f64() * 1e6);
-        anyhow::ensure!(scores == column && rejected.len() == rows.len(), "{package}: the two do not agree");
+        anyhow::ensure!(
+            scores == column && rejected.len() == rows.len(),
+            "{package}: the two do not agree"
+        );
     }
     Ok((median(wasm_us), median(native_us)))
 }
@@ -96,14 +132,22 @@ fn load(package: &str, cache: &std::path::Path) -> anyhow::Result<Arc<dyn point:
         },
     });
     host.load(&serde_json::from_value(manifest)?)?;
-    let policy = host.scheduler_seats().borrow().first().map(|seat| Arc::clone(&seat.policy));
+    let policy = host
+        .scheduler_seats()
+        .borrow()
+        .first()
+        .map(|seat| Arc::clone(&seat.policy));
     // The engine's ticker lives as long as the host.
     std::mem::forget(host);
     policy.with_context(|| format!("{package} took no seat"))
 }
 
 fn text_of(n: u32) -> String {
-    if n < TEXTS.len() as u32 { TEXTS[n as usize].to_owned() } else { format!("text-{n}") }
+    if n < TEXTS.len() as u32 {
+        TEXTS[n as usize].to_owned()
+    } else {
+        format!("text-{n}")
+    }
 }
 
 /// Symbols after the fixed ones: a name for each node, then one for each zone.
@@ -120,16 +164,27 @@ fn texts() -> Vec<String> {
 }
 
 fn host_view() -> Vec<point::Delta> {
-    let mut deltas = vec![point::Delta::Symbols { first: 0, texts: texts() }];
+    let mut deltas = vec![point::Delta::Symbols {
+        first: 0,
+        texts: texts(),
+    }];
     deltas.extend((0..NODES).map(|n| {
         point::Delta::NodeUpserted(point::Node {
             id: n,
             name: node_name(n),
             labels: vec![
-                point::Label { key: symbol("kubernetes.io/hostname"), value: node_name(n) },
-                point::Label { key: symbol("topology.kubernetes.io/zone"), value: zone(n) },
+                point::Label {
+                    key: symbol("kubernetes.io/hostname"),
+                    value: node_name(n),
+                },
+                point::Label {
+                    key: symbol("topology.kubernetes.io/zone"),
+                    value: zone(n),
+                },
             ],
-            allocatable: amounts(32_000, 256 << 30, 110).map(|(resource, value)| point::Amount { resource, value }).into(),
+            allocatable: amounts(32_000, 256 << 30, 110)
+                .map(|(resource, value)| point::Amount { resource, value })
+                .into(),
             ..Default::default()
         })
     }));
@@ -143,12 +198,20 @@ fn guest_view() -> Vec<guest::Delta> {
             id: n,
             name: node_name(n),
             labels: vec![
-                guest::Label { key: symbol("kubernetes.io/hostname"), value: node_name(n) },
-                guest::Label { key: symbol("topology.kubernetes.io/zone"), value: zone(n) },
+                guest::Label {
+                    key: symbol("kubernetes.io/hostname"),
+                    value: node_name(n),
+                },
+                guest::Label {
+                    key: symbol("topology.kubernetes.io/zone"),
+                    value: zone(n),
+                },
             ],
             taints: Vec::new(),
             unschedulable: false,
-            allocatable: amounts(32_000, 256 << 30, 110).map(|(resource, value)| guest::Amount { resource, value }).into(),
+            allocatable: amounts(32_000, 256 << 30, 110)
+                .map(|(resource, value)| guest::Amount { resource, value })
+                .into(),
             images: Vec::new(),
         })
     }));
@@ -156,16 +219,24 @@ fn guest_view() -> Vec<guest::Delta> {
 }
 
 fn amounts(cpu_milli: i64, memory_bytes: i64, pods: i64) -> [(u32, i64); 3] {
-    [(symbol("cpu"), cpu_milli), (symbol("memory"), memory_bytes), (symbol("pods"), pods)]
+    [
+        (symbol("cpu"), cpu_milli),
+        (symbol("memory"), memory_bytes),
+        (symbol("pods"), pods),
+    ]
 }
 
 fn host_pod() -> point::Pod {
-    let requests: Vec<_> =
-        amounts(100, 500 << 20, 1).map(|(resource, value)| point::Amount { resource, value }).into();
+    let requests: Vec<_> = amounts(100, 500 << 20, 1)
+        .map(|(resource, value)| point::Amount { resource, value })
+        .into();
     point::Pod {
         namespace: symbol("default"),
         name: "pod".into(),
-        labels: vec![point::Label { key: symbol("app"), value: symbol("web") }],
+        labels: vec![point::Label {
+            key: symbol("app"),
+            value: symbol("web"),
+        }],
         requests: requests.clone(),
         requests_or_default: requests,
         ..Default::default()
@@ -173,12 +244,16 @@ fn host_pod() -> point::Pod {
 }
 
 fn guest_pod() -> guest::Pod {
-    let requests: Vec<_> =
-        amounts(100, 500 << 20, 1).map(|(resource, value)| guest::Amount { resource, value }).into();
+    let requests: Vec<_> = amounts(100, 500 << 20, 1)
+        .map(|(resource, value)| guest::Amount { resource, value })
+        .into();
     guest::Pod {
         namespace: symbol("default"),
         name: "pod".into(),
-        labels: vec![guest::Label { key: symbol("app"), value: symbol("web") }],
+        labels: vec![guest::Label {
+            key: symbol("app"),
+            value: symbol("web"),
+        }],
         requests: requests.clone(),
         requests_or_default: requests,
         ..guest::empty_pod()

@@ -17,13 +17,20 @@ impl Plugin for TaggedImages {
 }
 
 impl Validate for TaggedImages {
-    fn validate(&self, _: &Request, object: Option<Object<'_>>, _: Option<Object<'_>>) -> Result<Verdict, Fault> {
+    fn validate(
+        &self,
+        _: &Request,
+        object: Option<Object<'_>>,
+        _: Option<Object<'_>>,
+    ) -> Result<Verdict, Fault> {
         // Absent when something is deleted.
         let Some(object) = object else {
             return Ok(allow());
         };
         for at in 0..object.length("/spec/containers").unwrap_or(0) {
-            let image = object.text(&format!("/spec/containers/{at}/image")).unwrap_or_default();
+            let image = object
+                .text(&format!("/spec/containers/{at}/image"))
+                .unwrap_or_default();
             if !image.rsplit('/').next().unwrap_or_default().contains([':', '@']) {
                 let message = format!("{image:?} has no tag: write {image}:VERSION");
                 return Ok(deny(format!("spec.containers[{at}].image"), message));

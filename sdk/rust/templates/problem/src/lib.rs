@@ -30,21 +30,29 @@ impl Plugin for DiskFailing {
 
     fn new(config: Config) -> Result<Self, Fault> {
         let conditions = Conditions::default();
-        Ok(Self { path: config.path, conditions })
+        Ok(Self {
+            path: config.path,
+            conditions,
+        })
     }
 }
 
 impl Monitor for DiskFailing {
     fn sources(&self) -> Vec<Source> {
         let lookback_ms = 0;
-        vec![Source::Lines(LineSource { path: self.path.clone(), lookback_ms })]
+        vec![Source::Lines(LineSource {
+            path: self.path.clone(),
+            lookback_ms,
+        })]
     }
 
     fn on_line(&mut self, _: u32, line: Line, now_ms: u64, found: &mut Findings) -> Result<(), Fault> {
         if line.text.contains("I/O error") {
-            self.conditions.set(CONDITION, "InputOutputError", line.text.as_str(), now_ms, found);
+            self.conditions
+                .set(CONDITION, "InputOutputError", line.text.as_str(), now_ms, found);
         } else if line.text.contains("disk replaced") {
-            self.conditions.clear(CONDITION, "DiskReplaced", line.text.as_str(), now_ms, found);
+            self.conditions
+                .clear(CONDITION, "DiskReplaced", line.text.as_str(), now_ms, found);
         }
         Ok(())
     }
@@ -70,9 +78,18 @@ mod tests {
 
     #[test]
     fn a_line_sets_the_condition_and_another_clears_it() {
-        let mut daemon = DiskFailing::new(Config { path: "/var/log/disk.log".into() }).expect("a daemon");
+        let mut daemon = DiskFailing::new(Config {
+            path: "/var/log/disk.log".into(),
+        })
+        .expect("a daemon");
         let mut tell = |text: &str| {
-            let (mut found, line) = (Vec::new(), Line { time_ms: 1, text: text.into() });
+            let (mut found, line) = (
+                Vec::new(),
+                Line {
+                    time_ms: 1,
+                    text: text.into(),
+                },
+            );
             daemon.on_line(0, line, 1, &mut found).expect("an answer");
             (found.len(), daemon.conditions.is_set(CONDITION))
         };

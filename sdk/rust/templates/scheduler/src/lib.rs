@@ -46,7 +46,9 @@ mod tests {
     #[test]
     fn a_node_without_taints_is_preferred() {
         let mut bench = capstan_sdk::scheduler::testing::Bench::<FewestTaints>::new(json!({}));
-        bench.node(json!({"metadata": {"name": "a"}, "spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}}));
+        bench.node(
+            json!({"metadata": {"name": "a"}, "spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}}),
+        );
         bench.node(json!({"metadata": {"name": "b"}}));
         let scores = bench.scores(json!({}));
         assert_eq!((scores["a"], scores["b"]), (0, 100));
