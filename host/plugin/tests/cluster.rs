@@ -136,6 +136,7 @@ async fn objects_become_seats_and_their_status_says_so() {
         cache_dir: folder.path().join("cache"),
         bundled: bundled.into(),
         name: "node-1".into(),
+        ..Default::default()
     };
     let host = Host::open(options).expect("the host opens");
     let api = Arc::new(Api {

@@ -56,6 +56,7 @@ impl Bench {
             cache_dir: folder.path().join("cache"),
             bundled,
             name: "test".into(),
+            ..Default::default()
         };
         Self {
             host: Host::open(options).expect("the host opens"),

@@ -47,6 +47,7 @@ fn five_thousand_nodes() {
                 cache_dir: folder.path().into(),
                 bundled,
                 name: "bench".into(),
+                ..Default::default()
             })
             .expect("opens")
         };
@@ -119,6 +120,7 @@ async fn one_review() {
         cache_dir: folder.path().into(),
         bundled,
         name: "bench".into(),
+        ..Default::default()
     })
     .expect("opens");
     let rule = json!({"apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*"], "operations": ["*"]});

@@ -270,11 +270,11 @@ async fn the_store_keeps_and_forgets() {
         run(&runtime, folder.path(), "capstan.dev/hello:1").await[0],
         "stdout F arguments main"
     );
-    // The same content under another name is the same image, with both names.
+    // The same content under another name is the same image, with both names; the given one comes first.
     let loaded = runtime.load(&file, Some("other:2")).await.unwrap();
     assert_eq!(
         loaded.repo_tags,
-        ["capstan.dev/hello:1", "docker.io/library/other:2"]
+        ["docker.io/library/other:2", "capstan.dev/hello:1"]
     );
     drop(runtime);
 

@@ -74,7 +74,7 @@ pub(crate) fn test(arguments: &[String]) -> anyhow::Result<()> {
     build_capstan(&["--workspace", "--all-targets"], "debug")?;
     say("running every test");
     let mut test = cargo();
-    test.args(["test", "--workspace"])
+    test.args(["test", "--workspace", "--no-fail-fast"])
         .args(arguments)
         .env("CAPSTAN_KUBECTL", kubectl);
     match newest {
