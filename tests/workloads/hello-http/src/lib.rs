@@ -6,7 +6,6 @@
 
 // Its exports have names that only Wasm knows; elsewhere it is empty, so that the workspace builds.
 #![cfg(target_arch = "wasm32")]
-
 // The bindings call into the host through pointers.
 #![allow(unsafe_code, missing_docs, unreachable_pub)]
 
