@@ -3,3 +3,6 @@
 //!
 //! It translates and carries; what a request means is decided in `capstan-store`. Called by the binary
 //! (`capstan store`, `capstan up --etcd-servers`) and by the tests.
+
+mod bolt;
+pub mod proto;
