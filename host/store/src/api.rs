@@ -2,10 +2,14 @@
 //!
 //! Field meanings, defaults and error conditions are etcd's own (`rpc.proto`, `kv.proto`) unless said.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+
+use crate::Refusal;
 
 /// A global, strictly growing count of changes. The first write makes revision 2, as in etcd.
 pub type Revision = i64;
@@ -57,6 +61,35 @@ pub struct RangeRequest {
     pub count_only: bool,
     /// Answer from this member's state without asking the quorum.
     pub serializable: bool,
+    /// In which order; without one, keys ascending. Sorting comes before the limit.
+    pub sort: Option<Sort>,
+    /// Only keys last changed at or after this revision; 0 is no bound.
+    pub min_mod_revision: Revision,
+    /// Only keys last changed at or before this revision; 0 is no bound.
+    pub max_mod_revision: Revision,
+    /// Only keys created at or after this revision; 0 is no bound.
+    pub min_create_revision: Revision,
+    /// Only keys created at or before this revision; 0 is no bound.
+    pub max_create_revision: Revision,
+}
+
+/// The order of a read's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Sort {
+    pub target: SortTarget,
+    pub descending: bool,
+}
+
+/// What a read's answer is sorted by. Equals keep the order of their keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum SortTarget {
+    Key,
+    Version,
+    CreateRevision,
+    ModRevision,
+    Value,
 }
 
 impl RangeRequest {
@@ -79,11 +112,16 @@ impl RangeRequest {
             keys_only: false,
             count_only: false,
             serializable: false,
+            sort: None,
+            min_mod_revision: 0,
+            max_mod_revision: 0,
+            min_create_revision: 0,
+            max_create_revision: 0,
         }
     }
 }
 
-/// A read's answer, keys ascending.
+/// A read's answer, in the order asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RangeResponse {
     /// The store's revision at the time of the read (the header's revision).
@@ -92,8 +130,41 @@ pub struct RangeResponse {
     pub kvs: Vec<KeyValue>,
     /// Whether the limit cut keys off.
     pub more: bool,
-    /// How many keys the range has, limit or not.
+    /// How many keys the range has, limit and revision bounds or not.
     pub count: i64,
+}
+
+/// A read's answer in pages, all of one revision. Dropping it ends the read.
+#[derive(Debug)]
+pub struct RangeStream {
+    /// The store's revision at the time of the read (the header's revision).
+    pub revision: Revision,
+    /// How many keys the range has, limit and revision bounds or not.
+    pub count: i64,
+    /// Whether the limit cut keys off.
+    pub more: bool,
+    /// Bytes of all its keys together as the `kvs` of etcd's `RangeResponse` on the wire, so that an answer's
+    /// length can be told before its values are read; none where the store does not know.
+    pub kvs_wire_bytes: Option<u64>,
+    /// The keys in order, closed after the last page; an error is the end.
+    pub pages: mpsc::Receiver<Result<Vec<KeyValue>>>,
+}
+
+impl From<RangeResponse> for RangeStream {
+    /// One page.
+    fn from(answer: RangeResponse) -> Self {
+        let (sender, pages) = mpsc::channel(1);
+        if !answer.kvs.is_empty() {
+            let _ = sender.try_send(Ok(answer.kvs));
+        }
+        Self {
+            revision: answer.revision,
+            count: answer.count,
+            more: answer.more,
+            kvs_wire_bytes: None,
+            pages,
+        }
+    }
 }
 
 /// What a comparison looks at.
@@ -272,6 +343,33 @@ pub struct Watch {
     pub revision: Revision,
     /// Its messages; closes after `Compacted` or `Cancelled`.
     pub messages: mpsc::Receiver<WatchMessage>,
+    /// Asks for progress out of turn.
+    pub progress: ProgressRequest,
+}
+
+/// Asks a watch for [`WatchMessage::Progress`]: it comes in the watch's own order, after all events up to the
+/// revision that it names. Asking again before it came changes nothing.
+#[derive(Clone, Default)]
+pub struct ProgressRequest(Option<Arc<dyn Fn() + Send + Sync>>);
+
+impl ProgressRequest {
+    /// A request that is carried out by `ask`.
+    pub fn new(ask: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(ask)))
+    }
+
+    /// Asks. A watch that has ended, or a store that cannot, answers nothing.
+    pub fn send(&self) {
+        if let Some(ask) = &self.0 {
+            ask();
+        }
+    }
+}
+
+impl std::fmt::Debug for ProgressRequest {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("ProgressRequest").finish_non_exhaustive()
+    }
 }
 
 /// A lease's state.
@@ -321,7 +419,10 @@ pub enum Error {
     /// `ignore_value` or `ignore_lease` on a missing key.
     #[error("key not found")]
     KeyNotFound,
-    /// The request makes no sense (empty key, a key put twice in one transaction, too many operations).
+    /// Refused in etcd's words; nothing happened.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The request makes no sense in a way that etcd has no words for.
     #[error("invalid request: {0}")]
     Invalid(String),
     /// Space or quota is exhausted; nothing was written.
@@ -346,6 +447,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub trait Store: Send + Sync + 'static {
     /// Reads keys.
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse>;
+
+    /// Reads keys page by page, all of one revision.
+    async fn range_stream(&self, request: RangeRequest) -> Result<RangeStream> {
+        self.range(request).await.map(RangeStream::from)
+    }
 
     /// Runs a transaction; when this returns `Ok`, its writes are durable.
     async fn txn(&self, txn: Txn) -> Result<TxnResponse>;

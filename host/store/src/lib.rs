@@ -9,6 +9,7 @@
 //! compacted or cancelled.
 
 mod api;
+mod cluster;
 pub mod conformance;
 mod consensus;
 mod engine;
@@ -16,9 +17,15 @@ mod lease;
 mod local;
 mod lock;
 mod mvcc;
+mod refusal;
 mod replica;
 mod watch;
 
 pub use api::*;
-pub use local::{LocalStore, Options, REQUEST_BYTES_MAX, SPACE_RESERVE_BYTES};
+pub use cluster::{
+    ClusterOptions, Identity, InitialCluster, Member, Peer, PeerCall, PeerCallKind, PeerChunks, PeerError,
+    PeerTransport, RaftView,
+};
+pub use local::{LocalStore, Options, PeerHandler, REQUEST_BYTES_MAX, SPACE_RESERVE_BYTES};
+pub use refusal::{Code, Refusal};
 pub use watch::WATCH_QUEUE_MAX;

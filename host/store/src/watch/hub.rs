@@ -14,7 +14,7 @@ use super::ring::Ring;
 use super::{Batch, History, PROGRESS_AFTER, WATCH_QUEUE_MAX, WATCHERS_MAX, catch_up};
 use crate::lock::Mutex;
 use crate::mvcc::Span;
-use crate::{Error, KeyRange, Result, Revision, Watch, WatchMessage, WatchRequest};
+use crate::{Error, KeyRange, ProgressRequest, Result, Revision, Watch, WatchMessage, WatchRequest};
 
 /// One subscription.
 #[derive(Debug)]
@@ -97,6 +97,7 @@ impl Hub {
             return Ok(Watch {
                 revision: inner.revision,
                 messages,
+                progress: ProgressRequest::default(),
             });
         }
         // What can be read already counts as seen, though its events may not have been published yet.
@@ -125,7 +126,11 @@ impl Hub {
             drop(inner);
             catch_up::spawn(self, history, watcher);
         }
-        Ok(Watch { revision, messages })
+        Ok(Watch {
+            revision,
+            messages,
+            progress: ProgressRequest::default(),
+        })
     }
 
     /// Hands a write to all whom it concerns.
