@@ -3,6 +3,7 @@
 //! Reads do not pass through Raft's core; writes are proposed and come back durable and applied. After
 //! [`LocalStore::shutdown`] every call answers `Unavailable`. The gRPC face and other members are not here.
 
+mod cluster;
 mod folder;
 mod leases;
 mod server;
@@ -14,9 +15,10 @@ use async_trait::async_trait;
 
 use crate::lock::RwLock;
 use crate::{
-    Error, LeaseId, LeaseStatus, RangeRequest, RangeResponse, Result, Revision, Status, Store, Txn,
+    ClusterOptions, Error, LeaseId, LeaseStatus, RangeRequest, RangeResponse, Result, Revision, Status, Store, Txn,
     TxnResponse, Watch, WatchRequest,
 };
+pub use cluster::PeerHandler;
 use server::Server;
 
 /// What stays free on the disk, by default: writes are refused before it is used up.
@@ -29,6 +31,8 @@ pub const REQUEST_BYTES_MAX: usize = 1536 * 1024;
 pub struct Options {
     /// The data folder; made if missing. One process at a time may open it.
     pub dir: PathBuf,
+    /// Its place in a cluster; by default it is alone.
+    pub cluster: ClusterOptions,
     /// Bytes that stay free on its disk; writes that would use them are answered with `NoSpace`.
     pub space_reserve_bytes: u64,
 }
@@ -38,6 +42,7 @@ impl Options {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
+            cluster: ClusterOptions::default(),
             space_reserve_bytes: SPACE_RESERVE_BYTES,
         }
     }

@@ -3,11 +3,12 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::folder::{Folder, FolderLock};
 use super::{Options, REQUEST_BYTES_MAX, leases};
+use crate::cluster::{cluster_id, founding_member_id};
 use crate::consensus::Consensus;
 use crate::engine::{LogEngine, SpaceGuard};
 use crate::lease::LeaseClock;
@@ -16,7 +17,7 @@ use crate::mvcc::{check_range, check_txn, is_read_only};
 use crate::replica::{Command, Outcome, Replica};
 use crate::watch::Hub;
 use crate::{
-    Error, KeyRange, LeaseId, LeaseStatus, Op, RangeRequest, RangeResponse, Result, Revision, Status, Txn,
+    Error, Identity, KeyRange, LeaseId, LeaseStatus, Member, Op, RaftView, RangeRequest, RangeResponse, Result, Revision, Status, Txn,
     TxnResponse, Watch, WatchRequest,
 };
 
@@ -35,6 +36,9 @@ pub(super) struct Server {
     pub(super) lease_changed: Arc<Notify>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     lock: FolderLock,
+    pub(super) member: Member,
+    cluster_id: u64,
+    view: watch::Sender<RaftView>,
 }
 
 impl Server {
@@ -51,7 +55,18 @@ impl Server {
         let (folder, replica) = opened?;
         let consensus = Consensus::start(folder.log.clone(), replica.clone()).await;
         let consensus = consensus.inspect_err(|_| replica.upkeep().stop())?;
+        let cluster = options.cluster;
+        let member_id = founding_member_id(&cluster.peer_urls, &cluster.token);
         let server = Arc::new(Self {
+            cluster_id: cluster_id(std::iter::once(member_id)),
+            member: Member {
+                id: member_id,
+                name: cluster.name,
+                peer_urls: cluster.peer_urls,
+                client_urls: cluster.client_urls,
+                is_learner: false,
+            },
+            view: watch::Sender::new(RaftView::default()),
             lease_clock: Mutex::new(LeaseClock::default()),
             lease_changed: Arc::new(Notify::new()),
             tasks: Mutex::new(Vec::new()),
@@ -69,6 +84,30 @@ impl Server {
         ];
         server.tasks.lock().extend(tasks);
         Ok(server)
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        Identity {
+            cluster_id: self.cluster_id,
+            member_id: self.member.id,
+            name: self.member.name.clone(),
+        }
+    }
+
+    pub(super) fn raft(&self) -> RaftView {
+        let raft = self.consensus.status();
+        RaftView {
+            term: raft.term,
+            index: raft.index,
+            applied_index: raft.index,
+            leader: if raft.is_leader { self.member.id } else { 0 },
+            is_learner: false,
+        }
+    }
+
+    pub(super) fn watch_raft(&self) -> watch::Receiver<RaftView> {
+        self.view.send_replace(self.raft());
+        self.view.subscribe()
     }
 
     /// A new leader gives every lease its whole time.
