@@ -1,7 +1,10 @@
 //! How full and how even a node would be with the pod on it.
 
 use crate::{Config, Strategy, amount};
-use capstan_sdk::scheduler::{Cluster, Node, Pod, normalize::SCORE_MAX};
+use capstan_sdk::scheduler::{Cluster, Node, Pod, normalize::{SCORE_MAX, quotient}};
+
+/// Resources that scores can weigh (the configuration's schema allows no more).
+const RESOURCES_MAX: usize = 16;
 
 /// The resources that count for a pod, by the columns of the nodes' amounts.
 pub struct Weighed {
@@ -80,29 +83,33 @@ impl Weighed {
                 Strategy::LeastAllocated => amounts.allocatable - used,
                 Strategy::MostAllocated => used,
             };
-            sum += part * SCORE_MAX / amounts.allocatable * resource.weight;
+            sum += quotient(part * SCORE_MAX, amounts.allocatable) * resource.weight;
             weights += resource.weight;
         }
-        if weights == 0 { 0 } else { sum / weights }
+        if weights == 0 { 0 } else { quotient(sum, weights) }
     }
 
     /// 100 less the standard deviation of the resources' used fractions.
     fn balanced(&self, node: Node<'_>) -> i64 {
-        let fraction = |resource: &Resource| {
+        let (mut fractions, mut count) = ([0.0; RESOURCES_MAX], 0);
+        for resource in &self.resources {
             let amounts = node.amounts(resource.column);
-            let used = amounts.requested + resource.requested;
-            (amounts.allocatable > 0).then(|| (used as f64 / amounts.allocatable as f64).min(1.0))
-        };
-        let fractions = || self.resources.iter().filter_map(fraction);
-        let count = fractions().count() as f64;
-        if count < 2.0 {
-            return SCORE_MAX;
+            if amounts.allocatable > 0 && count < RESOURCES_MAX {
+                let used = amounts.requested + resource.requested;
+                fractions[count] = (used as f64 / amounts.allocatable as f64).min(1.0);
+                count += 1;
+            }
         }
-        let mean = fractions().sum::<f64>() / count;
-        let variance = fractions()
-            .map(|fraction| (fraction - mean) * (fraction - mean))
-            .sum::<f64>()
-            / count;
-        ((1.0 - variance.sqrt()) * SCORE_MAX as f64) as i64
+        let deviation = match &fractions[..count] {
+            [] | [_] => return SCORE_MAX,
+            // The same as below, and what nearly every cluster has.
+            [one, other] => (one - other).abs() / 2.0,
+            several => {
+                let mean = several.iter().sum::<f64>() / count as f64;
+                let squares = several.iter().map(|fraction| (fraction - mean) * (fraction - mean));
+                (squares.sum::<f64>() / count as f64).sqrt()
+            }
+        };
+        ((1.0 - deviation) * SCORE_MAX as f64) as i64
     }
 }

@@ -3,7 +3,7 @@
 use crate::constraint::{Inclusion, by_node, columns, has_all};
 use capstan_sdk::scheduler::{
     ABSENT, Cluster, DomainCounts, Node, NodeSet, Operator, Pod, PodCounts, Requirement, SpreadConstraint,
-    WhenUnsatisfiable, normalize::SCORE_MAX,
+    WhenUnsatisfiable, normalize::{SCORE_MAX, quotient},
 };
 use std::sync::Arc;
 
@@ -168,7 +168,8 @@ impl Soft {
                 count as f64 * preference.weight + preference.max_skew - 1.0
             })
         };
-        self.constraints.iter().map(part).sum::<f64>().round() as i64
+        // Rounded: the sum is not negative, since a skew is at least 1.
+        (self.constraints.iter().map(part).sum::<f64>() + 0.5) as i64
     }
 }
 
@@ -180,7 +181,7 @@ pub(crate) fn normalize(scores: &mut [i64]) {
         *score = match *score {
             LEFT_OUT => 0,
             _ if highest == 0 => SCORE_MAX,
-            counted => SCORE_MAX * (highest + lowest - counted) / highest,
+            counted => quotient(SCORE_MAX * (highest + lowest - counted), highest),
         };
     }
 }
