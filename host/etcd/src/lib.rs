@@ -5,4 +5,7 @@
 //! (`capstan store`, `capstan up --etcd-servers`) and by the tests.
 
 mod bolt;
+mod link;
 pub mod proto;
+pub mod remote;
+pub mod tls;
