@@ -1,0 +1,97 @@
+//! What a client needs for TLS.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use super::TlsError;
+use super::files::{certificates, key, roots};
+
+/// A client's TLS: which authority it trusts and who it says that it is.
+#[derive(Debug, Clone, Default)]
+pub struct ClientTls {
+    /// PEM file of the authorities that may sign the server; without one, those that the system trusts.
+    pub ca: Option<PathBuf>,
+    /// PEM file of the client's own certificate, with its key.
+    pub cert: Option<PathBuf>,
+    /// PEM file of the certificate's key.
+    pub key: Option<PathBuf>,
+    /// The name that the server's certificate must have, where it is not the host's.
+    pub server_name: Option<String>,
+    /// Trust any server; for certificates that members made for themselves.
+    pub trust_any: bool,
+}
+
+impl ClientTls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// When a file cannot be read or does not fit the others.
+    pub(crate) fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| TlsError::Config(error.to_string()))?;
+        let builder = if self.trust_any {
+            let verifier = Arc::new(TrustAny(provider));
+            builder.dangerous().with_custom_certificate_verifier(verifier)
+        } else {
+            builder.with_root_certificates(roots(self.ca.as_deref())?)
+        };
+        let mut config = match (&self.cert, &self.key) {
+            (Some(cert), Some(private)) => builder
+                .with_client_auth_cert(certificates(cert)?, key(private)?)
+                .map_err(|error| TlsError::Config(error.to_string()))?,
+            (None, None) => builder.with_no_client_auth(),
+            _ => {
+                let told = "a certificate needs its key, and a key its certificate".into();
+                return Err(TlsError::Config(told));
+            }
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+/// Accepts every server's certificate, though it must have signed the handshake.
+#[derive(Debug)]
+struct TrustAny(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for TrustAny {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
