@@ -1,10 +1,10 @@
 //! How full and how even a node would be with the pod on it.
 
 use crate::{Config, Strategy, amount};
-use capstan_sdk::scheduler::{Cluster, Node, Pod, normalize::{SCORE_MAX, quotient}};
-
-/// Resources that scores can weigh (the configuration's schema allows no more).
-const RESOURCES_MAX: usize = 16;
+use capstan_sdk::scheduler::{
+    Amounts, Cluster, Node, Pod,
+    normalize::{SCORE_MAX, quotient},
+};
 
 /// The resources that count for a pod, by the columns of the nodes' amounts.
 pub struct Weighed {
@@ -59,57 +59,70 @@ impl Weighed {
     }
 
     pub(crate) fn score(&self, node: Node<'_>) -> i64 {
-        let allocated = self.allocated(node);
-        match (self.balance, self.requests) {
-            (false, _) => allocated,
-            (true, false) => allocated / 2,
-            (true, true) => (allocated + self.balanced(node)) / 2,
-        }
-    }
-
-    fn allocated(&self, node: Node<'_>) -> i64 {
         let (mut sum, mut weights) = (0, 0);
+        let (mut first, mut last, mut count) = (0.0, 0.0, 0);
         for resource in &self.resources {
             let amounts = node.amounts(resource.column);
-            if amounts.allocatable == 0 {
+            if amounts.allocatable <= 0 {
                 continue;
             }
-            let used = match resource.defaulted {
-                true => amounts.requested_or_default + resource.requested_or_default,
-                false => amounts.requested + resource.requested,
-            };
-            let used = used.min(amounts.allocatable);
-            let part = match self.strategy {
-                Strategy::LeastAllocated => amounts.allocatable - used,
-                Strategy::MostAllocated => used,
-            };
-            sum += quotient(part * SCORE_MAX, amounts.allocatable) * resource.weight;
+            sum += self.part(resource, amounts) * resource.weight;
             weights += resource.weight;
-        }
-        if weights == 0 { 0 } else { quotient(sum, weights) }
-    }
-
-    /// 100 less the standard deviation of the resources' used fractions.
-    fn balanced(&self, node: Node<'_>) -> i64 {
-        let (mut fractions, mut count) = ([0.0; RESOURCES_MAX], 0);
-        for resource in &self.resources {
-            let amounts = node.amounts(resource.column);
-            if amounts.allocatable > 0 && count < RESOURCES_MAX {
-                let used = amounts.requested + resource.requested;
-                fractions[count] = (used as f64 / amounts.allocatable as f64).min(1.0);
+            if self.balance && self.requests {
+                last = resource.fraction(amounts);
+                if count == 0 {
+                    first = last;
+                }
                 count += 1;
             }
         }
-        let deviation = match &fractions[..count] {
-            [] | [_] => return SCORE_MAX,
-            // The same as below, and what nearly every cluster has.
-            [one, other] => (one - other).abs() / 2.0,
-            several => {
-                let mean = several.iter().sum::<f64>() / count as f64;
-                let squares = several.iter().map(|fraction| (fraction - mean) * (fraction - mean));
-                (squares.sum::<f64>() / count as f64).sqrt()
-            }
+        let allocated = if weights == 0 { 0 } else { quotient(sum, weights) };
+        let deviation = match (self.balance, self.requests, count) {
+            (false, _, _) => return allocated,
+            (true, false, _) => return allocated / 2,
+            (true, true, 0 | 1) => 0.0,
+            // The same as the general case, and what nearly every cluster has.
+            (true, true, 2) => (first - last).abs() / 2.0,
+            (true, true, count) => self.deviation(node, f64::from(count)),
         };
-        ((1.0 - deviation) * SCORE_MAX as f64) as i64
+        (allocated + ((1.0 - deviation) * SCORE_MAX as f64) as i64) / 2
+    }
+
+    /// 0 to 100 of one resource.
+    #[inline]
+    fn part(&self, resource: &Resource, amounts: Amounts) -> i64 {
+        let used = match resource.defaulted {
+            true => amounts.requested_or_default + resource.requested_or_default,
+            false => amounts.requested + resource.requested,
+        };
+        let used = used.min(amounts.allocatable);
+        let part = match self.strategy {
+            Strategy::LeastAllocated => amounts.allocatable - used,
+            Strategy::MostAllocated => used,
+        };
+        quotient(part * SCORE_MAX, amounts.allocatable)
+    }
+
+    /// The standard deviation of the used fractions of `count` resources.
+    fn deviation(&self, node: Node<'_>, count: f64) -> f64 {
+        let fractions = || {
+            let all = self.resources.iter();
+            let there = all.map(|resource| (resource, node.amounts(resource.column)));
+            there
+                .filter(|(_, amounts)| amounts.allocatable > 0)
+                .map(|(resource, amounts)| resource.fraction(amounts))
+        };
+        let mean = fractions().sum::<f64>() / count;
+        let squares = fractions().map(|fraction| (fraction - mean) * (fraction - mean));
+        (squares.sum::<f64>() / count).sqrt()
+    }
+}
+
+impl Resource {
+    /// How much of the resource would be used, 0 to 1.
+    #[inline]
+    fn fraction(&self, amounts: Amounts) -> f64 {
+        let used = (amounts.requested + self.requested).min(amounts.allocatable);
+        used as f64 / amounts.allocatable as f64
     }
 }

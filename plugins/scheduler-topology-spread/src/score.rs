@@ -2,8 +2,9 @@
 
 use crate::constraint::{Inclusion, by_node, columns, has_all};
 use capstan_sdk::scheduler::{
-    ABSENT, Cluster, DomainCounts, Node, NodeSet, Operator, Pod, PodCounts, Requirement, SpreadConstraint,
-    WhenUnsatisfiable, normalize::{SCORE_MAX, quotient},
+    ABSENT, Cluster, DomainCounts, Node, NodeId, NodeSet, Operator, Pod, PodCounts, Requirement,
+    SpreadConstraint, WhenUnsatisfiable,
+    normalize::{SCORE_MAX, quotient},
 };
 use std::sync::Arc;
 
@@ -63,10 +64,11 @@ pub(crate) fn prepare(
     let all_keys = !pod.spread.is_empty();
     let columns = columns(cluster, &constraints);
     let in_play = |node: Node<'_>| !all_keys || has_all(&columns, node);
-    let left_out: NodeSet = candidates
-        .iter()
-        .filter(|id| !cluster.node(*id).is_some_and(in_play))
-        .collect();
+    let plays = |id: NodeId| cluster.node(id).is_some_and(in_play);
+    let left_out: NodeSet = match all_keys {
+        true => candidates.iter().filter(|id| !plays(*id)).collect(),
+        false => NodeSet::default(),
+    };
     let playing = candidates.len() - left_out.len();
     let inclusion = Inclusion::of(cluster, pod);
     let hostname = cluster.find(HOSTNAME);
@@ -84,14 +86,12 @@ pub(crate) fn prepare(
                     .filter(|id| !left_out.contains(*id))
                     .map(|id| column.domain(id)),
             );
-            for node in cluster
-                .nodes()
-                .filter(|node| in_play(*node) && inclusion.includes(cluster, constraint, *node))
-            {
-                sums.add(
-                    node.id,
-                    by_node.get(node.id as usize).copied().unwrap_or(0).into(),
-                );
+            let counts = (0..).zip(by_node.iter()).filter(|(_, count)| **count > 0);
+            for (id, count) in counts {
+                let counted = |node: Node<'_>| in_play(node) && inclusion.includes(cluster, constraint, node);
+                if cluster.node(id).is_some_and(counted) {
+                    sums.add(id, i64::from(*count));
+                }
             }
             (Sums::Domains(sums), domains)
         };
