@@ -28,10 +28,21 @@ where
     Open: Fn() -> Opened,
     Opened: Future<Output = Arc<dyn Store>>,
 {
+    run_except(&[], open).await;
+}
+
+/// Runs every case but those that a foreign store is known to fail.
+pub async fn run_except<Open, Opened>(known_to_fail: &[&str], open: Open)
+where
+    Open: Fn() -> Opened,
+    Opened: Future<Output = Arc<dyn Store>>,
+{
     macro_rules! cases {
         ($($module:ident :: $case:ident),* $(,)?) => {$(
-            let case = Case { store: open().await, prefix: concat!("/", stringify!($case), "/") };
-            $module::$case(&case).await;
+            if !known_to_fail.contains(&stringify!($case)) {
+                let case = Case { store: open().await, prefix: concat!("/", stringify!($case), "/") };
+                $module::$case(&case).await;
+            }
         )*};
     }
     cases![

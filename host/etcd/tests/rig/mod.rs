@@ -1,0 +1,90 @@
+//! A real etcd for a test: Debian's, on ports of its own, ended with the value.
+
+#![allow(dead_code, clippy::unwrap_used, missing_docs)]
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a process may take until it answers.
+pub const START_BOUND: Duration = Duration::from_secs(30);
+
+pub struct Etcd {
+    process: Child,
+    pub client_url: String,
+    pub folder: tempfile::TempDir,
+}
+
+/// Whether a tool is there; under CI a missing one is a failure.
+pub fn has_tool(name: &str) -> bool {
+    let found = Command::new(name)
+        .arg(if name == "etcdctl" { "version" } else { "--version" })
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok();
+    let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+    assert!(found || !is_ci, "{name} is missing");
+    if !found {
+        eprintln!("skipped: {name} is missing");
+    }
+    found
+}
+
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+impl Etcd {
+    pub fn start(more: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let client_url = format!("http://127.0.0.1:{}", free_port());
+        let peer_url = format!("http://127.0.0.1:{}", free_port());
+        let mut etcd = Self {
+            process: spawn(folder.path(), &client_url, &peer_url, more),
+            client_url,
+            folder,
+        };
+        etcd.await_port();
+        etcd
+    }
+
+    fn await_port(&mut self) {
+        let address = self.client_url.trim_start_matches("http://").to_owned();
+        let started = Instant::now();
+        while std::net::TcpStream::connect(&address).is_err() {
+            assert!(self.process.try_wait().unwrap().is_none(), "etcd ended");
+            assert!(started.elapsed() < START_BOUND, "etcd does not answer");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+}
+
+fn spawn(folder: &Path, client_url: &str, peer_url: &str, more: &[&str]) -> Child {
+    Command::new("etcd")
+        .args(["--name", "test", "--logger", "zap", "--log-level", "error"])
+        .arg("--data-dir")
+        .arg(folder.join("data"))
+        .args(["--listen-client-urls", client_url, "--advertise-client-urls", client_url])
+        .args(["--listen-peer-urls", peer_url, "--initial-advertise-peer-urls", peer_url])
+        .args(["--initial-cluster", &format!("test={peer_url}")])
+        .args(["--experimental-watch-progress-notify-interval", "1s"])
+        .args(more)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
