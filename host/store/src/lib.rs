@@ -8,7 +8,9 @@
 //! in time; every watcher sees every event of its range once, in revision order, or is told that it was
 //! compacted or cancelled.
 
+mod alarm;
 mod api;
+mod auth;
 mod cluster;
 pub mod conformance;
 mod consensus;
@@ -21,11 +23,17 @@ mod refusal;
 mod replica;
 mod watch;
 
+pub use alarm::{Alarm, AlarmKind};
 pub use api::*;
+pub use auth::*;
 pub use cluster::{
     ClusterOptions, Identity, InitialCluster, Member, Peer, PeerCall, PeerCallKind, PeerChunks, PeerError,
     PeerTransport, RaftView,
 };
-pub use local::{LocalStore, Options, PeerHandler, REQUEST_BYTES_MAX, SPACE_RESERVE_BYTES};
+pub use local::{
+    AutoCompaction, HashKv, LocalStore, Options, PeerHandler, QUOTA_BYTES, REQUEST_BYTES_MAX,
+    SPACE_RESERVE_BYTES, Sizes, TXN_OPS_MAX,
+};
 pub use refusal::{Code, Refusal};
+pub use replica::{ImageReader, ImageRecord, RestoreSource};
 pub use watch::WATCH_QUEUE_MAX;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::Case;
-use crate::{Error, KeyRange, KeyValue, Put, RangeRequest};
+use crate::{Error, KeyRange, KeyValue, Put, RangeRequest, Refusal};
 
 pub(super) async fn revisions_and_versions_count_up(case: &Case) {
     let first = case.put("a", "1").await;
@@ -145,7 +145,7 @@ pub(super) async fn spans(case: &Case) {
         .unwrap();
     assert!(from.count >= 3 && from.kvs.is_sorted_by_key(|kv| kv.key.clone()));
     let empty = case.store.range(RangeRequest::key("")).await;
-    assert!(matches!(empty, Err(Error::Invalid(_))));
+    assert!(matches!(empty, Err(Error::Refused(Refusal::EmptyKey))));
 }
 
 pub(super) async fn many_keys(case: &Case) {
@@ -254,5 +254,8 @@ pub(super) async fn values_of_all_sizes(case: &Case) {
         assert_eq!(case.value("a", 0).await, Some(value), "{size} bytes");
     }
     let large = Put::new(case.key("a"), vec![0; 2 * 1024 * 1024]);
-    assert!(matches!(case.store.put(large).await, Err(Error::Invalid(_))));
+    assert!(matches!(
+        case.store.put(large).await,
+        Err(Error::Refused(Refusal::RequestTooLarge))
+    ));
 }

@@ -262,7 +262,7 @@ pub(super) async fn refused_ones_change_nothing(case: &Case) {
             })
             .await;
         assert!(
-            matches!(answer, Err(Error::Invalid(_))),
+            matches!(answer, Err(Error::Refused(_))),
             "{success:?} gave {answer:?}"
         );
     }

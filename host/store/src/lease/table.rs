@@ -50,7 +50,7 @@ impl LeaseTable {
     }
 
     /// Moves a key from one lease to another; 0 is none.
-    pub(crate) fn move_key(&mut self, key: &Bytes, from: LeaseId, to: LeaseId) {
+    pub(crate) fn move_key(&mut self, key: &[u8], from: LeaseId, to: LeaseId) {
         if from == to {
             return;
         }
@@ -58,7 +58,7 @@ impl LeaseTable {
             lease.keys.remove(key);
         }
         if let Some(lease) = self.leases.get_mut(&to) {
-            lease.keys.insert(key.clone());
+            lease.keys.insert(Bytes::copy_from_slice(key));
         }
     }
 

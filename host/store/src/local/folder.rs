@@ -25,6 +25,17 @@ pub(super) struct Folder {
 pub(super) struct FolderLock(#[allow(dead_code)] File);
 
 impl Folder {
+    /// Makes a folder where there is no store yet. Blocks on the disk.
+    pub(super) fn create(dir: &Path) -> Result<Self> {
+        if dir.join("FORMAT").exists() || dir.join("FORMAT.new").exists() {
+            return Err(Error::Unavailable(format!(
+                "the data folder {} has a store already; choose another, or move it away",
+                dir.display()
+            )));
+        }
+        Self::open(dir)
+    }
+
     /// Opens or makes a folder. Blocks on the disk.
     pub(super) fn open(dir: &Path) -> Result<Self> {
         let doing = |what: &str, error: &io::Error| {

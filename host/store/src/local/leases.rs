@@ -3,6 +3,7 @@
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
+use super::auth::Caller;
 use super::server::Server;
 use crate::Error;
 
@@ -18,7 +19,7 @@ pub(super) async fn run(server: Weak<Server>) {
         let due = this.lease_clock.lock().expired(Instant::now(), REVOKES_MAX);
         let mut pause = None;
         for id in &due {
-            match this.lease_revoke(*id).await {
+            match this.lease_revoke(Caller::Trusted, *id).await {
                 Ok(()) => {}
                 Err(Error::LeaseNotFound) => this.lease_clock.lock().forget(*id),
                 Err(error) => {

@@ -3,28 +3,35 @@
 //! Reads do not pass through Raft's core; writes are proposed and come back durable and applied. After
 //! [`LocalStore::shutdown`] every call answers `Unavailable`. The gRPC face and other members are not here.
 
+mod auth;
 mod cluster;
 mod folder;
 mod leases;
+mod maintenance;
 mod server;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::lock::RwLock;
 use crate::{
-    ClusterOptions, Error, LeaseId, LeaseStatus, RangeRequest, RangeResponse, Result, Revision, Status, Store, Txn,
+    ClusterOptions, Error, LeaseId, LeaseStatus, RangeRequest, RangeResponse, RangeStream, Result, Revision, Status, Store, Txn,
     TxnResponse, Watch, WatchRequest,
 };
 pub use cluster::PeerHandler;
+pub use maintenance::{AutoCompaction, HashKv, QUOTA_BYTES, Sizes};
+use auth::Caller;
 use server::Server;
 
 /// What stays free on the disk, by default: writes are refused before it is used up.
 pub const SPACE_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 /// A request may be so large (etcd's default).
 pub const REQUEST_BYTES_MAX: usize = 1536 * 1024;
+/// Operations in a branch of a transaction (etcd's default).
+pub const TXN_OPS_MAX: usize = 128;
 
 /// How to open a store.
 #[derive(Debug, Clone)]
@@ -35,6 +42,19 @@ pub struct Options {
     pub cluster: ClusterOptions,
     /// Bytes that stay free on its disk; writes that would use them are answered with `NoSpace`.
     pub space_reserve_bytes: u64,
+    /// What keys, values and their history may take before the `NoSpace` alarm; 0 is [`QUOTA_BYTES`], and
+    /// below 0 there is no bound (etcd's `--quota-backend-bytes`).
+    pub quota_bytes: i64,
+    /// Which history is forgotten without being asked to.
+    pub auto_compaction: AutoCompaction,
+    /// A request may be so large (etcd's `--max-request-bytes`).
+    pub request_bytes_max: usize,
+    /// Comparisons, and operations of a branch, in a transaction (etcd's `--max-txn-ops`).
+    pub txn_ops_max: usize,
+    /// What hashing a password costs, as a power of two (etcd's `--bcrypt-cost`).
+    pub bcrypt_cost: u32,
+    /// How long a token lasts after its last use (etcd's `--auth-token-ttl`).
+    pub token_ttl: Duration,
 }
 
 impl Options {
@@ -44,6 +64,12 @@ impl Options {
             dir: dir.into(),
             cluster: ClusterOptions::default(),
             space_reserve_bytes: SPACE_RESERVE_BYTES,
+            quota_bytes: 0,
+            auto_compaction: AutoCompaction::Off,
+            request_bytes_max: REQUEST_BYTES_MAX,
+            txn_ops_max: TXN_OPS_MAX,
+            bcrypt_cost: crate::auth::BCRYPT_COST,
+            token_ttl: crate::auth::TOKEN_TTL,
         }
     }
 }
@@ -91,11 +117,15 @@ impl LocalStore {
 #[async_trait]
 impl Store for LocalStore {
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse> {
-        self.server()?.range(request).await
+        self.server()?.range(Caller::Trusted, request).await
+    }
+
+    async fn range_stream(&self, request: RangeRequest) -> Result<RangeStream> {
+        self.server()?.range_stream(Caller::Trusted, request).await
     }
 
     async fn txn(&self, txn: Txn) -> Result<TxnResponse> {
-        self.server()?.txn(txn).await
+        self.server()?.txn(Caller::Trusted, txn).await
     }
 
     async fn watch(&self, request: WatchRequest) -> Result<Watch> {
@@ -111,7 +141,7 @@ impl Store for LocalStore {
     }
 
     async fn lease_revoke(&self, id: LeaseId) -> Result<()> {
-        self.server()?.lease_revoke(id).await
+        self.server()?.lease_revoke(Caller::Trusted, id).await
     }
 
     async fn lease_keep_alive(&self, id: LeaseId) -> Result<i64> {

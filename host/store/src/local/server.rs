@@ -7,7 +7,9 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::folder::{Folder, FolderLock};
-use super::{Options, REQUEST_BYTES_MAX, leases};
+use super::auth::Caller;
+use super::maintenance::Limits;
+use super::{Options, leases};
 use crate::cluster::{cluster_id, founding_member_id};
 use crate::consensus::Consensus;
 use crate::engine::{LogEngine, SpaceGuard};
@@ -17,8 +19,8 @@ use crate::mvcc::{check_range, check_txn, is_read_only};
 use crate::replica::{Command, Outcome, Replica};
 use crate::watch::Hub;
 use crate::{
-    Error, Identity, KeyRange, LeaseId, LeaseStatus, Member, Op, RaftView, RangeRequest, RangeResponse, Result, Revision, Status, Txn,
-    TxnResponse, Watch, WatchRequest,
+    Error, Identity, KeyRange, LeaseId, LeaseStatus, Member, RaftView, RangeRequest, RangeResponse, RangeStream, Refusal, Result, Revision, Status,
+    Txn, TxnResponse, Watch, WatchRequest,
 };
 
 /// How often a lease id that the store chooses may turn out to be taken.
@@ -27,10 +29,11 @@ const LEASE_ID_ATTEMPTS_MAX: usize = 8;
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 
 pub(super) struct Server {
-    replica: Arc<Replica>,
-    consensus: Consensus,
+    pub(super) replica: Arc<Replica>,
+    pub(super) consensus: Consensus,
     log: Arc<dyn LogEngine>,
-    space: SpaceGuard,
+    pub(super) space: SpaceGuard,
+    pub(super) limits: Limits,
     pub(super) lease_clock: Mutex<LeaseClock>,
     /// The clock's next deadline may have changed.
     pub(super) lease_changed: Arc<Notify>,
@@ -43,6 +46,7 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) async fn open(options: Options) -> Result<Arc<Self>> {
+        let limits = Limits::of(&options);
         let dir = options.dir.clone();
         let opening = tokio::task::spawn_blocking(move || {
             let folder = Folder::open(&dir)?;
@@ -71,11 +75,13 @@ impl Server {
             lease_changed: Arc::new(Notify::new()),
             tasks: Mutex::new(Vec::new()),
             space: SpaceGuard::new(options.dir, options.space_reserve_bytes),
+            limits,
             log: folder.log,
             lock: folder.lock,
             replica,
             consensus,
         });
+        server.replica.tokens().lock().set_ttl(limits.token_ttl);
         server.start_leases();
         let hub = Arc::downgrade(server.replica.hub());
         let tasks = [
@@ -153,22 +159,36 @@ impl Server {
         }
     }
 
-    pub(super) async fn range(&self, request: RangeRequest) -> Result<RangeResponse> {
+    pub(super) async fn range(&self, caller: Caller, request: RangeRequest) -> Result<RangeResponse> {
         check_range(&request)?;
         if !request.serializable {
             self.consensus.read_barrier().await?;
         }
-        self.replica.range(&request)
+        caller.read(&self.replica, &request.range, || self.replica.range(&request))
     }
 
-    pub(super) async fn txn(&self, txn: Txn) -> Result<TxnResponse> {
-        check_txn(&txn)?;
+    pub(super) async fn range_stream(&self, caller: Caller, request: RangeRequest) -> Result<RangeStream> {
+        check_range(&request)?;
+        if !request.serializable {
+            self.consensus.read_barrier().await?;
+        }
+        let replica = self.replica.clone();
+        let planning = tokio::task::spawn_blocking(move || {
+            caller.read(&replica, &request.range, || replica.range_stream(&request))
+        });
+        planning
+            .await
+            .unwrap_or_else(|error| Err(Error::Unavailable(error.to_string())))
+    }
+
+    pub(super) async fn txn(&self, caller: Caller, txn: Txn) -> Result<TxnResponse> {
+        check_txn(&txn, self.limits.txn_ops_max)?;
         if is_read_only(&txn) {
             self.consensus.read_barrier().await?;
+            caller.check_txn(&self.replica, &txn)?;
             return self.replica.read_txn(&txn);
         }
-        let grows = has_put(&txn);
-        match self.propose(&Command::Txn(txn), grows).await? {
+        match self.propose(&caller.command(Command::Txn(txn))).await? {
             Outcome::Txn(answer) => answer,
             Outcome::Done(answer) => Err(unexpected(&answer)),
         }
@@ -176,13 +196,13 @@ impl Server {
 
     pub(super) fn watch(&self, request: WatchRequest) -> Result<Watch> {
         if matches!(&request.range, KeyRange::Key(key) if key.is_empty()) {
-            return Err(Error::Invalid("etcdserver: key is not provided".into()));
+            return Err(Refusal::EmptyKey.into());
         }
         self.replica.watch(request)
     }
 
     pub(super) async fn compact(&self, revision: Revision, physical: bool) -> Result<()> {
-        self.propose_done(&Command::Compact { revision }, false).await?;
+        self.propose_done(&Command::Compact { revision }).await?;
         if physical {
             self.replica.upkeep().deleted().await?;
         }
@@ -196,7 +216,7 @@ impl Server {
                 id: chosen,
                 ttl_seconds,
             };
-            match self.propose_done(&command, false).await {
+            match self.propose_done(&command).await {
                 Ok(()) => return self.granted(chosen),
                 Err(Error::LeaseExists) if id == 0 && attempt < LEASE_ID_ATTEMPTS_MAX => {}
                 Err(error) => return Err(error),
@@ -215,8 +235,8 @@ impl Server {
         Ok((id, ttl_seconds))
     }
 
-    pub(super) async fn lease_revoke(&self, id: LeaseId) -> Result<()> {
-        self.propose_done(&Command::LeaseRevoke { id }, false).await?;
+    pub(super) async fn lease_revoke(&self, caller: Caller, id: LeaseId) -> Result<()> {
+        self.propose_done(&caller.command(Command::LeaseRevoke { id })).await?;
         self.lease_clock.lock().forget(id);
         Ok(())
     }
@@ -272,33 +292,22 @@ impl Server {
         }
     }
 
-    async fn propose(&self, command: &Command, grows: bool) -> Result<Outcome> {
+    pub(super) async fn propose(&self, command: &Command) -> Result<Outcome> {
         let proposal = command.encode()?;
-        if proposal.len() > REQUEST_BYTES_MAX {
-            return Err(Error::Invalid("etcdserver: request is too large".into()));
-        }
-        self.space.admit(proposal.len(), grows)?;
+        self.admit(command, proposal.len()).await?;
         self.consensus.propose(proposal).await
     }
 
-    async fn propose_done(&self, command: &Command, grows: bool) -> Result<()> {
-        match self.propose(command, grows).await? {
+    pub(super) async fn propose_done(&self, command: &Command) -> Result<()> {
+        match self.propose(command).await? {
             Outcome::Done(answer) => answer,
             Outcome::Txn(answer) => Err(unexpected(&answer)),
         }
     }
 }
 
-fn unexpected(answer: &impl std::fmt::Debug) -> Error {
+pub(super) fn unexpected(answer: &impl std::fmt::Debug) -> Error {
     Error::Unknown(format!("the command was answered by {answer:?}"))
-}
-
-fn has_put(txn: &Txn) -> bool {
-    txn.success.iter().chain(&txn.failure).any(|op| match op {
-        Op::Put(_) => true,
-        Op::Range(_) | Op::Delete { .. } => false,
-        Op::Txn(nested) => has_put(nested),
-    })
 }
 
 /// Waits until the databases are closed, so that whoever gets the folder next can open them.

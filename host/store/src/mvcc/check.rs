@@ -6,16 +6,7 @@
 use bytes::Bytes;
 
 use super::Span;
-use crate::{Error, KeyRange, Op, Put, RangeRequest, Result, Txn};
-
-/// Operations in one branch of a transaction (etcd's default).
-const TXN_OPS_MAX: usize = 128;
-/// Transactions inside one another.
-const TXN_DEPTH_MAX: usize = 8;
-
-fn invalid(text: &str) -> Error {
-    Error::Invalid(text.to_owned())
-}
+use crate::{KeyRange, Op, Put, RangeRequest, Refusal, Result, Txn};
 
 /// Checks a read.
 pub(crate) fn check_range(request: &RangeRequest) -> Result<()> {
@@ -24,36 +15,37 @@ pub(crate) fn check_range(request: &RangeRequest) -> Result<()> {
 
 fn check_key_range(range: &KeyRange) -> Result<()> {
     match range {
-        KeyRange::Key(key) if key.is_empty() => Err(invalid("etcdserver: key is not provided")),
+        KeyRange::Key(key) if key.is_empty() => Err(Refusal::EmptyKey.into()),
         _ => Ok(()),
     }
 }
 
 fn check_put(put: &Put) -> Result<()> {
     if put.key.is_empty() {
-        return Err(invalid("etcdserver: key is not provided"));
+        return Err(Refusal::EmptyKey.into());
     }
     if put.ignore_value && !put.value.is_empty() {
-        return Err(invalid("etcdserver: value is provided"));
+        return Err(Refusal::ValueProvided.into());
     }
     if put.ignore_lease && put.lease != 0 {
-        return Err(invalid("etcdserver: lease is provided"));
+        return Err(Refusal::LeaseProvided.into());
     }
     Ok(())
 }
 
 /// Checks a transaction.
-pub(crate) fn check_txn(txn: &Txn) -> Result<()> {
-    check_ops(txn, 1)?;
+pub(crate) fn check_txn(txn: &Txn, ops_max: usize) -> Result<()> {
+    check_ops(txn, ops_max)?;
     check_writes(&txn.success)?;
     check_writes(&txn.failure)?;
     Ok(())
 }
 
-fn check_ops(txn: &Txn, depth: usize) -> Result<()> {
-    let sizes = [txn.compare.len(), txn.success.len(), txn.failure.len()];
-    if depth > TXN_DEPTH_MAX || sizes.iter().any(|size| *size > TXN_OPS_MAX) {
-        return Err(invalid("etcdserver: too many operations in txn request"));
+/// What a transaction takes of the bound its nested ones no longer have, as in etcd; so their depth is bounded.
+fn check_ops(txn: &Txn, ops_max: usize) -> Result<()> {
+    let count = txn.compare.len().max(txn.success.len()).max(txn.failure.len());
+    if count > ops_max {
+        return Err(Refusal::TooManyOps.into());
     }
     for compare in &txn.compare {
         check_key_range(&compare.range)?;
@@ -63,7 +55,7 @@ fn check_ops(txn: &Txn, depth: usize) -> Result<()> {
             Op::Range(request) => check_range(request)?,
             Op::Put(put) => check_put(put)?,
             Op::Delete { range, .. } => check_key_range(range)?,
-            Op::Txn(nested) => check_ops(nested, depth + 1)?,
+            Op::Txn(nested) => check_ops(nested, ops_max - count)?,
         }
     }
     Ok(())
@@ -84,7 +76,7 @@ impl Writes {
     fn add_put(&mut self, key: &Bytes, allowed_twice: bool) -> Result<()> {
         let twice = self.has_put(key) && !allowed_twice;
         if twice || self.deletes.iter().any(|span| span.contains(key)) {
-            return Err(invalid("etcdserver: duplicate key given in txn request"));
+            return Err(Refusal::DuplicateKey.into());
         }
         self.puts.push(key.clone());
         Ok(())

@@ -31,7 +31,7 @@ mod txn;
 pub(crate) use check::{check_range, check_txn, is_read_only};
 pub(crate) use history::Item;
 pub(crate) use key_range::Span;
-pub(crate) use range::plan_range;
+pub(crate) use range::{Hit, Shape, count, fetch_one, hit, plan_range};
 pub(crate) use record::{Record, Rev};
 pub(crate) use state::State;
 pub(crate) use txn::{Change, delete_keys, execute};

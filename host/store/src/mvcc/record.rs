@@ -59,6 +59,19 @@ impl Record {
         out.freeze()
     }
 
+    /// A checksum of it and of its revision: the same wherever the same was written.
+    pub(crate) fn hash(&self, rev: Rev) -> u32 {
+        let mut head = [0; Rev::ENCODED_BYTES + HEADER_BYTES];
+        head[..12].copy_from_slice(&rev.encode());
+        head[12] = u8::from(self.deleted);
+        head[13..21].copy_from_slice(&self.create_revision.to_be_bytes());
+        head[21..29].copy_from_slice(&self.version.to_be_bytes());
+        head[29..37].copy_from_slice(&self.lease.to_be_bytes());
+        head[37..].copy_from_slice(&(self.key.len() as u32).to_be_bytes());
+        let hash = crc32c::crc32c_append(crc32c::crc32c(&head), &self.key);
+        crc32c::crc32c_append(hash, &self.value)
+    }
+
     pub(crate) fn decode(mut bytes: Bytes) -> Result<Self> {
         let short = || Error::Corrupt("a record of the state is shorter than its header says".into());
         if bytes.len() < HEADER_BYTES {

@@ -3,10 +3,14 @@
 //! Owned by the state machine, which alone writes it, after the same changes are in the engine. What a
 //! restart rebuilds from the engine's records equals what applying had left.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::index::KeyIndex;
-use super::{Change, Item, Record, Rev};
+use super::{Item, Rev};
+use crate::alarm::Alarms;
+use crate::auth::AuthState;
 use crate::lease::LeaseTable;
 use crate::{Error, Result, Revision};
 
@@ -21,6 +25,8 @@ pub(crate) struct State {
     pub(crate) compact_revision: Revision,
     pub(crate) index: KeyIndex,
     pub(crate) leases: LeaseTable,
+    pub(crate) auth: Arc<AuthState>,
+    pub(crate) alarms: Alarms,
 }
 
 impl Default for State {
@@ -30,32 +36,19 @@ impl Default for State {
             compact_revision: 0,
             index: KeyIndex::default(),
             leases: LeaseTable::default(),
+            auth: Arc::default(),
+            alarms: Alarms::default(),
         }
     }
 }
 
 impl State {
-    /// Takes in the changes of one write, all of one main revision.
-    pub(crate) fn publish(&mut self, changes: &[Change]) {
-        for change in changes {
-            self.take(change.rev, &change.record);
-        }
-    }
-
     /// Takes in one record, in revision order: a change, or what a restart reads from disk.
-    pub(crate) fn take(&mut self, rev: Rev, record: &Record) {
-        let before = self.index.latest(&record.key).map_or(0, |item| item.lease);
-        self.leases.move_key(&record.key, before, record.lease);
-        self.index.push(
-            &record.key,
-            Item {
-                rev,
-                create_revision: record.create_revision,
-                version: if record.deleted { 0 } else { record.version },
-                lease: record.lease,
-            },
-        );
-        self.revision = self.revision.max(rev.main);
+    pub(crate) fn take(&mut self, key: &[u8], item: Item) {
+        let before = self.index.latest(key).map_or(0, |item| item.lease);
+        self.leases.move_key(key, before, item.lease);
+        self.index.push(key, item);
+        self.revision = self.revision.max(item.rev.main);
     }
 
     /// Whether a compaction at `revision` may go ahead.
@@ -73,11 +66,15 @@ impl State {
         Ok(())
     }
 
-    /// Forgets history before `revision`; returns the records that are no longer reachable. Those at
-    /// exactly `revision` must stay on disk until the next compaction.
+    /// Forgets history before `revision` at once; returns the records that are no longer reachable. Those at
+    /// exactly `revision` must stay on disk until the next compaction. For a state that nobody reads yet.
     pub(crate) fn compact(&mut self, revision: Revision) -> Vec<Rev> {
         self.compact_revision = revision;
-        self.index.compact(revision)
+        let (mut from, mut dropped) = (Some(Box::default()), Vec::new());
+        while let Some(key) = from {
+            from = self.index.compact_some(&key, revision, usize::MAX, &mut dropped);
+        }
+        dropped
     }
 
     /// The revision at which a read that asks for `asked` looks; 0 asks for now.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::range::fetch;
+use super::range::{Shape, fetch};
 use super::{Item, Record, Records, Rev, Span, State};
 use crate::{
     Compare, CompareResult, CompareTarget, Error, KeyRange, KeyValue, Op, OpResponse, Put, RangeRequest,
@@ -75,15 +75,9 @@ fn holds(state: &State, records: &dyn Records, compare: &Compare) -> Result<bool
         return Ok(true);
     }
     // A key that does not exist compares as zeros, but it has no value that could be compared.
-    let missing = Item {
-        rev: Rev { main: 0, sub: 0 },
-        create_revision: 0,
-        version: 0,
-        lease: 0,
-    };
-    match (&compare.range, &compare.target) {
-        (_, CompareTarget::Value(_)) => Ok(false),
-        _ => holds_for(records, compare, missing),
+    match &compare.target {
+        CompareTarget::Value(_) => Ok(false),
+        _ => holds_for(records, compare, Item::MISSING),
     }
 }
 
@@ -191,6 +185,8 @@ impl<'a> Run<'a> {
             kvs.extend(self.latest(&key)?);
         }
         let count = kvs.len();
+        Shape::of(request).apply(&mut kvs);
+        let more = request.limit > 0 && kvs.len() > request.limit && !request.count_only;
         if request.count_only {
             kvs.clear();
         }
@@ -202,7 +198,7 @@ impl<'a> Run<'a> {
         }
         Ok(RangeResponse {
             revision: self.current(),
-            more: count > kvs.len() && !kvs.is_empty(),
+            more,
             kvs,
             count: i64::try_from(count).unwrap_or(i64::MAX),
         })
@@ -276,11 +272,12 @@ impl<'a> Run<'a> {
             return self.state.index.latest(key);
         };
         let Change { rev, record, .. } = &self.changes[*at];
-        (!record.deleted).then_some(Item {
+        (!record.deleted).then(|| Item {
             rev: *rev,
             create_revision: record.create_revision,
             version: record.version,
             lease: record.lease,
+            ..Item::MISSING
         })
     }
 
@@ -300,7 +297,7 @@ impl<'a> Run<'a> {
         let mut keys: Vec<Bytes> = stored
             .map(|(key, _)| key)
             .filter(|key| !self.changed.contains_key(*key))
-            .cloned()
+            .map(Bytes::copy_from_slice)
             .collect();
         let changed = self.changed.iter().filter(|(key, _)| span.contains(key));
         keys.extend(

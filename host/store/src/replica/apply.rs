@@ -1,15 +1,18 @@
 //! Applying one command: decide, write, publish, tell the watchers.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::{Command, Mark, Outcome, Replica, rows};
+use crate::alarm::Alarms;
+use crate::auth::AuthState;
 use crate::engine::StateBatch;
 use crate::lease::{LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN};
-use crate::mvcc::{Change, State, delete_keys, execute};
+use crate::mvcc::{Change, Item, State, delete_keys, execute};
 use crate::watch::{Batch, History};
-use crate::{Error, LeaseId, Result, Revision};
+use crate::{Error, LeaseId, Refusal, Result, Revision};
 
 /// What a command does to the state, beside its answer.
 #[derive(Default)]
@@ -18,13 +21,29 @@ struct Effect {
     granted: Option<(LeaseId, i64)>,
     revoked: Option<LeaseId>,
     compacted: Option<Revision>,
+    auth: Option<AuthState>,
+    /// A token, and whose it is.
+    let_in: Option<(String, String)>,
+    alarms: Option<Alarms>,
+}
+
+impl Effect {
+    fn is_more_than_records(&self) -> bool {
+        self.granted.is_some()
+            || self.revoked.is_some()
+            || self.compacted.is_some()
+            || self.auth.is_some()
+            || self.alarms.is_some()
+    }
 }
 
 impl Replica {
     /// Applies a command together with the caller's marks. An error means that the engine failed and that
     /// nothing was applied; a command's own failure is in its outcome.
     pub(crate) fn apply(self: &Arc<Self>, command: &Command, marks: Vec<(Mark, Bytes)>) -> Result<Outcome> {
-        let decided = match command {
+        let (outer, command) = (command, command.inner());
+        let admitted = outer.admit(&self.state.read());
+        let decided = admitted.and_then(|()| match command {
             Command::Txn(txn) => execute(&self.state.read(), &**self, txn).map(|(response, changes)| {
                 (
                     Outcome::Txn(Ok(response)),
@@ -35,7 +54,7 @@ impl Replica {
                 )
             }),
             command => self.decide(command).map(|effect| (Outcome::Done(Ok(())), effect)),
-        };
+        });
         let (outcome, effect) = match decided {
             Ok(decided) => decided,
             Err(error) if is_fatal(&error) => return Err(error),
@@ -48,6 +67,9 @@ impl Replica {
             }
         };
         self.carry_out(effect, marks)?;
+        if let (Command::Auth(command), Outcome::Done(Ok(()))) = (command, &outcome) {
+            self.tokens.lock().after(command);
+        }
         Ok(outcome)
     }
 
@@ -59,7 +81,7 @@ impl Replica {
     fn decide(&self, command: &Command) -> Result<Effect> {
         let state = self.state.read();
         match *command {
-            Command::Txn(_) => Ok(Effect::default()),
+            Command::Txn(_) | Command::By(..) => Ok(Effect::default()),
             Command::Compact { revision } => {
                 state.check_compact(revision)?;
                 Ok(Effect {
@@ -83,6 +105,29 @@ impl Replica {
                 Ok(Effect {
                     changes,
                     revoked: Some(id),
+                    ..Effect::default()
+                })
+            }
+            Command::Auth(ref command) => Ok(Effect {
+                auth: Some(state.auth.apply(command)?),
+                ..Effect::default()
+            }),
+            Command::Authenticate {
+                ref user,
+                ref token,
+                auth_revision,
+            } => {
+                check_let_in(&state, user, auth_revision)?;
+                Ok(Effect {
+                    let_in: Some((token.clone(), user.clone())),
+                    ..Effect::default()
+                })
+            }
+            Command::Alarm { alarm, is_raised } => {
+                let mut alarms = state.alarms.clone();
+                alarms.set(alarm, is_raised);
+                Ok(Effect {
+                    alarms: Some(alarms),
                     ..Effect::default()
                 })
             }
@@ -112,7 +157,13 @@ impl Replica {
         if let Some(revision) = effect.compacted {
             batch.put(rows::COMPACT, Bytes::copy_from_slice(&revision.to_be_bytes()));
         }
-        batch.is_atomic = effect.granted.is_some() || effect.revoked.is_some() || effect.compacted.is_some();
+        if let Some(auth) = &effect.auth {
+            batch.put(rows::AUTH, auth.encode()?);
+        }
+        if let Some(alarms) = &effect.alarms {
+            batch.put(rows::ALARMS, rows::encode_alarms(alarms)?);
+        }
+        batch.is_atomic = effect.is_more_than_records();
         let bytes = batch.size_bytes();
         self.engine.apply(batch)?;
         self.upkeep.wrote(bytes);
@@ -127,10 +178,17 @@ impl Replica {
                 values.insert(change.rev, change.record.clone());
             }
         }
-        let mut unreachable = Vec::new();
+        // Hashing is done before the lock is taken.
+        let items = effect
+            .changes
+            .iter()
+            .map(|change| Item::of(change.rev, &change.record));
+        let items: Vec<Item> = items.collect();
         {
             let mut state = self.state.write();
-            state.publish(&effect.changes);
+            for (change, item) in effect.changes.iter().zip(items) {
+                state.take(&change.record.key, item);
+            }
             if let Some((id, ttl_seconds)) = effect.granted {
                 state.leases.grant(id, ttl_seconds);
             }
@@ -138,11 +196,20 @@ impl Replica {
                 state.leases.revoke(id);
             }
             if let Some(revision) = effect.compacted {
-                unreachable = state.compact(revision);
+                state.compact_revision = revision;
+            }
+            if let Some(auth) = effect.auth {
+                state.auth = Arc::new(auth);
+            }
+            if let Some(alarms) = effect.alarms {
+                state.alarms = alarms;
             }
         }
-        if effect.compacted.is_some() {
-            self.collect(unreachable);
+        if let Some((token, user)) = effect.let_in {
+            self.tokens.lock().add(token, user, Instant::now());
+        }
+        if let Some(revision) = effect.compacted {
+            self.upkeep.compact(revision);
         }
         if let Some(first) = effect.changes.first() {
             let batch = Batch {
@@ -156,19 +223,32 @@ impl Replica {
 }
 
 fn check_grant(state: &State, id: LeaseId, ttl_seconds: i64) -> Result<()> {
-    if id <= 0 {
-        return Err(Error::Invalid(format!(
-            "lease ID is {id}; it must be greater than 0"
-        )));
+    // etcd answers an id of nought with this, and takes negative ones.
+    if id == 0 {
+        return Err(Error::LeaseNotFound);
     }
     if ttl_seconds > LEASE_TTL_SECONDS_MAX {
-        return Err(Error::Invalid("etcdserver: too large lease TTL".into()));
+        return Err(Refusal::LeaseTtlTooLarge.into());
     }
     if state.leases.contains(id) {
         Err(Error::LeaseExists)
     } else {
         Ok(())
     }
+}
+
+/// The password was checked at another revision of the auth state: the proposer checks it again.
+fn check_let_in(state: &State, user: &str, auth_revision: u64) -> Result<()> {
+    if !state.auth.enabled {
+        return Err(Refusal::AuthNotEnabled.into());
+    }
+    if !state.auth.users.contains_key(user) {
+        return Err(Refusal::AuthFailed.into());
+    }
+    if state.auth.revision != auth_revision {
+        return Err(Refusal::AuthOldRevision.into());
+    }
+    Ok(())
 }
 
 /// Whether an error is the engine's, and not the command's.

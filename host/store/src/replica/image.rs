@@ -5,18 +5,22 @@
 //! [`ImageSource`] of its own.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::load::{load, wipe};
-use super::upkeep::Pin;
+use super::upkeep::DiskPin;
 use super::{Mark, Replica, rows};
+use crate::alarm::Alarms;
+use crate::auth::AuthState;
 use crate::engine::{StateBatch, Visit};
 use crate::mvcc::Rev;
-use crate::{LeaseId, Result, Revision};
+use crate::{Error, LeaseId, Result, Revision};
 
 /// Bytes installed in one batch.
-const INSTALL_BATCH_BYTES: usize = 1024 * 1024;
+pub(super) const INSTALL_BATCH_BYTES: usize = 1024 * 1024;
 
 /// Where the records of an image come from.
 pub(crate) trait ImageSource: Send + Sync + 'static {
@@ -27,17 +31,63 @@ pub(crate) trait ImageSource: Send + Sync + 'static {
 /// The state at one moment.
 #[derive(Clone)]
 pub(crate) struct Image {
+    pub(crate) head: ImageHead,
+    pub(crate) source: Arc<dyn ImageSource>,
+}
+
+/// All of the state but its records.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ImageHead {
     pub(crate) revision: Revision,
     pub(crate) compact_revision: Revision,
+    /// With the time that each was granted, in seconds.
     pub(crate) leases: Vec<(LeaseId, i64)>,
-    pub(crate) source: Arc<dyn ImageSource>,
+    pub(crate) auth: AuthState,
+    pub(crate) alarms: Alarms,
+}
+
+impl ImageHead {
+    pub(crate) fn encode(&self) -> Result<Bytes> {
+        let encoded = postcard::to_stdvec(self);
+        encoded
+            .map(Bytes::from)
+            .map_err(|error| Error::Invalid(format!("encoding a snapshot's head: {error}")))
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
+        let head: Self = postcard::from_bytes(bytes)
+            .map_err(|error| Error::Corrupt(format!("a snapshot's head: {error}")))?;
+        Ok(Self {
+            auth: head.auth.unified(),
+            ..head
+        })
+    }
+
+    /// Its rows.
+    pub(super) fn rows(&self, batch: &mut StateBatch) -> Result<()> {
+        for (id, ttl_seconds) in &self.leases {
+            batch.put(
+                rows::lease(*id),
+                Bytes::copy_from_slice(&ttl_seconds.to_be_bytes()),
+            );
+        }
+        if self.compact_revision > 0 {
+            batch.put(
+                rows::COMPACT,
+                Bytes::copy_from_slice(&self.compact_revision.to_be_bytes()),
+            );
+        }
+        batch.put(rows::AUTH, self.auth.encode()?);
+        batch.put(rows::ALARMS, rows::encode_alarms(&self.alarms)?);
+        Ok(())
+    }
 }
 
 impl std::fmt::Debug for Image {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Image")
-            .field("revision", &self.revision)
+            .field("revision", &self.head.revision)
             .finish_non_exhaustive()
     }
 }
@@ -46,7 +96,7 @@ impl std::fmt::Debug for Image {
 struct Pinned {
     replica: Arc<Replica>,
     revision: Revision,
-    _pin: Pin,
+    _pin: DiskPin,
 }
 
 impl ImageSource for Pinned {
@@ -62,12 +112,16 @@ impl ImageSource for Pinned {
 impl Replica {
     /// The state as it is now. Called between two commands.
     pub(crate) fn image(self: &Arc<Self>) -> Image {
-        let pin = self.upkeep.pin();
+        let pin = self.upkeep.pin_disk();
         let state = self.state.read();
         Image {
-            revision: state.revision,
-            compact_revision: state.compact_revision,
-            leases: state.leases.iter().collect(),
+            head: ImageHead {
+                revision: state.revision,
+                compact_revision: state.compact_revision,
+                leases: state.leases.iter().collect(),
+                auth: AuthState::clone(&state.auth),
+                alarms: state.alarms.clone(),
+            },
             source: Arc::new(Pinned {
                 replica: self.clone(),
                 revision: state.revision,
@@ -91,32 +145,28 @@ impl Replica {
             }
             Ok(true)
         })?;
-        for (id, ttl_seconds) in &image.leases {
-            batch.put(
-                rows::lease(*id),
-                Bytes::copy_from_slice(&ttl_seconds.to_be_bytes()),
-            );
-        }
-        if image.compact_revision > 0 {
-            batch.put(
-                rows::COMPACT,
-                Bytes::copy_from_slice(&image.compact_revision.to_be_bytes()),
-            );
-        }
+        image.head.rows(&mut batch)?;
         for (mark, value) in marks {
-            batch.put(rows::mark(mark), rows::mark_value(mark, image.revision, &value));
+            batch.put(
+                rows::mark(mark),
+                rows::mark_value(mark, image.head.revision, &value),
+            );
         }
         batch.delete(rows::INSTALLING);
         batch.is_atomic = true;
         self.engine.apply(batch)?;
         self.engine.sync()?;
         let (mut state, unreachable) = load(&*self.engine)?;
-        state.revision = state.revision.max(image.revision);
+        state.revision = state.revision.max(image.head.revision);
         self.values.lock().clear();
-        self.deferred.lock().clear();
-        let revision = state.revision;
-        *self.state.write() = state;
-        self.collect(unreachable);
+        self.tokens.lock().clear();
+        let (revision, compact_revision) = (state.revision, state.compact_revision);
+        {
+            let mut now = self.state.write();
+            *now = state;
+            self.installs.fetch_add(1, Ordering::Release);
+        }
+        self.upkeep.begin(compact_revision, unreachable);
         self.hub.reset(revision);
         Ok(())
     }

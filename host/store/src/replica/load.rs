@@ -1,13 +1,15 @@
 //! Building the state in memory from its rows, when a member starts or a snapshot was installed.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use super::cache::ValueCache;
 use super::history::scan_records;
 use super::{Mark, Replica, Upkeep, rows};
+use crate::auth::AuthState;
 use crate::engine::{StateBatch, StateEngine};
 use crate::lock::{Mutex, RwLock};
-use crate::mvcc::{Rev, State};
+use crate::mvcc::{Item, Rev, State};
 use crate::watch::Hub;
 use crate::{Error, Result};
 
@@ -22,31 +24,19 @@ impl Replica {
             engine.apply(batch)?;
         }
         let (state, garbage) = load(&*engine)?;
-        let upkeep = Upkeep::start(engine.clone())?;
-        let this = Self {
-            hub: Arc::new(Hub::new(state.revision)),
-            state: RwLock::new(state),
+        let (revision, compact_revision) = (state.revision, state.compact_revision);
+        let state = Arc::new(RwLock::new(state));
+        let upkeep = Upkeep::start(engine.clone(), state.clone())?;
+        upkeep.begin(compact_revision, garbage);
+        Ok(Arc::new(Self {
+            hub: Arc::new(Hub::new(revision)),
+            state,
             values: Mutex::new(ValueCache::default()),
-            deferred: Mutex::new(Vec::new()),
+            tokens: Mutex::default(),
+            installs: AtomicU64::new(0),
             engine,
             upkeep,
-        };
-        this.collect(garbage);
-        Ok(Arc::new(this))
-    }
-
-    /// Hands unreachable records to the background, but for those of exactly the compact revision.
-    pub(super) fn collect(&self, mut unreachable: Vec<Rev>) {
-        let compact_revision = self.state.read().compact_revision;
-        let mut deferred = self.deferred.lock();
-        unreachable.append(&mut deferred);
-        // The oldest first: a key's tombstone must never be gone before the values that it ends.
-        unreachable.sort_unstable();
-        let (now, later) = unreachable
-            .into_iter()
-            .partition(|rev| rev.main < compact_revision);
-        *deferred = later;
-        self.upkeep.delete(now);
+        }))
     }
 }
 
@@ -65,6 +55,15 @@ pub(super) fn load(engine: &dyn StateEngine) -> Result<(State, Vec<Rev>)> {
     let applied = engine.get(&rows::mark(Mark::Applied))?;
     let applied = applied.and_then(|row| rows::split_mark(Mark::Applied, row));
     let applied = applied.map_or(0, |(revision, _)| revision);
+    let restored = engine.get(&rows::RESTORED)?;
+    let restored = restored.map(|value| integer(&value).ok_or_else(|| damaged("the restored revision")));
+    let applied = applied.max(restored.transpose()?.unwrap_or(0));
+    if let Some(row) = engine.get(&rows::AUTH)? {
+        state.auth = Arc::new(AuthState::decode(&row)?);
+    }
+    if let Some(row) = engine.get(&rows::ALARMS)? {
+        state.alarms = rows::decode_alarms(&row)?;
+    }
     // What an interrupted apply left; the log still has its entry.
     let unfinished = rows::record(Rev {
         main: applied + 1,
@@ -72,7 +71,7 @@ pub(super) fn load(engine: &dyn StateEngine) -> Result<(State, Vec<Rev>)> {
     });
     engine.remove_range(&unfinished, &[rows::RECORD + 1])?;
     scan_records(engine, 0, applied, &mut |rev, record| {
-        state.take(rev, &record);
+        state.take(&record.key, Item::of(rev, &record));
         Ok(true)
     })?;
     let compacted = engine.get(&rows::COMPACT)?;

@@ -8,26 +8,33 @@
 mod apply;
 mod cache;
 mod command;
+mod hash;
 mod history;
 mod image;
 mod load;
+mod restore;
 mod rows;
+mod stream;
 mod upkeep;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
 pub(crate) use command::{Command, Outcome};
-pub(crate) use image::Image;
+pub(crate) use image::{Image, ImageHead, ImageSource};
+pub(crate) use restore::restore;
+pub use restore::{ImageReader, ImageRecord, RestoreSource};
 pub(crate) use rows::Mark;
 pub(crate) use upkeep::Upkeep;
 
+use crate::auth::Tokens;
 use crate::engine::StateEngine;
 use crate::lock::{Mutex, RwLock};
-use crate::mvcc::{Rev, State, plan_range};
+use crate::mvcc::{State, plan_range};
 use crate::watch::{History, Hub};
-use crate::{Error, RangeRequest, RangeResponse, Result, Txn, TxnResponse, Watch, WatchRequest};
+use crate::{Error, HashKv, RangeRequest, RangeResponse, Result, Txn, TxnResponse, Watch, WatchRequest};
 use cache::ValueCache;
 
 /// How often a read of the newest revision starts over because a compaction overtook it.
@@ -36,12 +43,14 @@ const READ_ATTEMPTS_MAX: usize = 16;
 /// One member's applied state.
 pub(crate) struct Replica {
     engine: Arc<dyn StateEngine>,
-    state: RwLock<State>,
+    state: Arc<RwLock<State>>,
     values: Mutex<ValueCache>,
+    /// Who was let in here.
+    tokens: Mutex<Tokens>,
     hub: Arc<Hub>,
     upkeep: Arc<Upkeep>,
-    /// Unreachable records of exactly the compact revision; they go with the next compaction.
-    deferred: Mutex<Vec<Rev>>,
+    /// How often the whole state was replaced.
+    installs: AtomicU64,
 }
 
 impl Replica {
@@ -93,6 +102,15 @@ impl Replica {
 
     pub(crate) fn size_bytes(&self) -> u64 {
         self.engine.size_bytes()
+    }
+
+    /// Changes when a snapshot replaces the state.
+    fn installs(&self) -> u64 {
+        self.installs.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn tokens(&self) -> &Mutex<Tokens> {
+        &self.tokens
     }
 
     pub(crate) fn hub(&self) -> &Arc<Hub> {

@@ -2,8 +2,9 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::alarm::Alarms;
 use crate::mvcc::Rev;
-use crate::{LeaseId, Revision};
+use crate::{Error, LeaseId, Result, Revision};
 
 /// Values that the state machine keeps beside the state, written in the same batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,24 @@ pub(super) const LEASE: u8 = b'l';
 pub(super) const COMPACT: [u8; 1] = [b'c'];
 /// Present while a snapshot is being installed.
 pub(super) const INSTALLING: [u8; 1] = [b'i'];
+
+/// Users and roles.
+pub(super) const AUTH: [u8; 1] = [b'u'];
+/// The alarms that are raised.
+pub(super) const ALARMS: [u8; 1] = [b'n'];
+/// The revision that a restored backup left the store at, before any entry is applied.
+pub(super) const RESTORED: [u8; 1] = [b'b'];
+
+pub(super) fn encode_alarms(alarms: &Alarms) -> Result<Bytes> {
+    let encoded = postcard::to_stdvec(alarms);
+    encoded
+        .map(Bytes::from)
+        .map_err(|error| Error::Invalid(format!("encoding the alarms: {error}")))
+}
+
+pub(super) fn decode_alarms(row: &[u8]) -> Result<Alarms> {
+    postcard::from_bytes(row).map_err(|error| Error::Corrupt(format!("the alarms: {error}")))
+}
 
 pub(super) fn mark(mark: Mark) -> [u8; 1] {
     match mark {

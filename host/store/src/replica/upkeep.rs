@@ -1,10 +1,12 @@
-//! The thread that brings the applied state to disk and deletes what compaction left.
+//! The thread that brings the applied state to disk, and carries out compactions.
 //!
 //! It sleeps without a timer while there is nothing to do. A sync comes [`SYNC_AFTER`] after the first write,
-//! or at once over [`SYNC_BYTES_MAX`]. Deletes come in small batches with a pause between, oldest first, and
-//! wait while a snapshot is being read ([`Pin`]).
+//! or at once over [`SYNC_BYTES_MAX`]. A compaction goes over the index in slices, each a short hold of the
+//! state's lock, and then deletes records in small batches with a pause between, those of one key oldest first.
+//! Who reads at a revision for a while holds compactions beyond it back ([`Pin`]); who reads all of the disk
+//! holds deletes back ([`DiskPin`]).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -13,21 +15,42 @@ use tokio::sync::oneshot;
 
 use super::rows;
 use crate::engine::{StateBatch, StateEngine};
-use crate::mvcc::Rev;
-use crate::{Error, Result};
+use crate::lock::RwLock;
+use crate::mvcc::{Rev, State};
+use crate::{Error, Result, Revision};
 
 const SYNC_AFTER: Duration = Duration::from_millis(100);
 const SYNC_BYTES_MAX: usize = 16 * 1024 * 1024;
 const DELETE_BATCH: usize = 1_000;
 const DELETE_PAUSE: Duration = Duration::from_millis(2);
+/// Keys gone over in one hold of the state's lock: some tens of microseconds.
+const COMPACT_KEYS: usize = 512;
+const COMPACT_PAUSE: Duration = Duration::from_micros(500);
+
+/// What is being compacted.
+#[derive(Default)]
+struct Compaction {
+    /// What was last asked for.
+    wanted: Revision,
+    /// What all of the index has been compacted to.
+    done: Revision,
+    /// A pass over the index: its revision, and the key where it goes on.
+    pass: Option<(Revision, Box<[u8]>)>,
+    /// Revisions that are being read at, with their readers.
+    pinned: BTreeMap<Revision, usize>,
+    /// Unreachable records of exactly the revision last compacted to, which a watch may still begin at; they go
+    /// with the next.
+    deferred: Vec<Rev>,
+}
 
 #[derive(Default)]
 struct Work {
     dirty_bytes: usize,
     dirty_since: Option<Instant>,
+    compaction: Compaction,
     garbage: VecDeque<Rev>,
     is_deleting: bool,
-    pins: usize,
+    disk_pins: usize,
     /// Those who wait until all garbage is gone from disk.
     waiting: Vec<oneshot::Sender<Result<()>>>,
     stopping: bool,
@@ -35,24 +58,81 @@ struct Work {
 
 /// The thread's handle.
 pub(crate) struct Upkeep {
+    engine: Arc<dyn StateEngine>,
+    state: Arc<RwLock<State>>,
     work: Mutex<Work>,
     changed: Condvar,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// While it lives, no record is deleted from disk.
-pub(crate) struct Pin(Arc<Upkeep>);
+/// While it lives, what can be read at its revision stays so.
+pub(crate) struct Pin(Arc<Upkeep>, Revision);
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        self.0.work().pins -= 1;
+        let mut work = self.0.work();
+        if let Some(readers) = work.compaction.pinned.get_mut(&self.1) {
+            *readers -= 1;
+            if *readers == 0 {
+                work.compaction.pinned.remove(&self.1);
+            }
+        }
+        drop(work);
         self.0.changed.notify_all();
     }
 }
 
+/// While it lives, no record is deleted from disk.
+pub(crate) struct DiskPin(Arc<Upkeep>);
+
+impl Drop for DiskPin {
+    fn drop(&mut self) {
+        self.0.work().disk_pins -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Compaction {
+    /// The pass to go on with, or to begin; none while readers hold it back.
+    fn next(&mut self) -> Option<(Revision, Box<[u8]>)> {
+        if let Some(pass) = self.pass.take() {
+            return Some(pass);
+        }
+        let pinned = self.pinned.keys().next().copied();
+        let target = pinned.map_or(self.wanted, |pinned| pinned.min(self.wanted));
+        (target > self.done).then(|| (target, Box::default()))
+    }
+
+    fn is_finished(&self) -> bool {
+        self.done >= self.wanted && self.pass.is_none()
+    }
+}
+
+impl Work {
+    /// Takes in what a slice of a pass dropped, the oldest of each key first.
+    fn collect(&mut self, revision: Revision, dropped: Vec<Rev>) {
+        for rev in dropped {
+            if rev.main < revision {
+                self.garbage.push_back(rev);
+            } else {
+                self.compaction.deferred.push(rev);
+            }
+        }
+    }
+
+    fn is_sync_due(&self) -> bool {
+        let is_late = self
+            .dirty_since
+            .is_some_and(|since| since.elapsed() >= SYNC_AFTER);
+        is_late || self.dirty_bytes >= SYNC_BYTES_MAX
+    }
+}
+
 impl Upkeep {
-    pub(super) fn start(engine: Arc<dyn StateEngine>) -> Result<Arc<Self>> {
+    pub(super) fn start(engine: Arc<dyn StateEngine>, state: Arc<RwLock<State>>) -> Result<Arc<Self>> {
         let this = Arc::new(Self {
+            engine,
+            state,
             work: Mutex::new(Work::default()),
             changed: Condvar::new(),
             thread: Mutex::new(None),
@@ -60,7 +140,7 @@ impl Upkeep {
         let worker = this.clone();
         let thread = thread::Builder::new()
             .name("store-upkeep".into())
-            .spawn(move || worker.run(&*engine));
+            .spawn(move || worker.run());
         let thread = thread.map_err(|error| Error::Unavailable(format!("starting a thread: {error}")))?;
         *lock(&this.thread) = Some(thread);
         Ok(this)
@@ -83,12 +163,26 @@ impl Upkeep {
         }
     }
 
-    /// Deletes records, later.
-    pub(super) fn delete(&self, records: Vec<Rev>) {
-        if !records.is_empty() {
-            self.work().garbage.extend(records);
-            self.changed.notify_all();
-        }
+    /// Forgets history below a revision, later. The state says already that it is gone.
+    pub(super) fn compact(&self, revision: Revision) {
+        let mut work = self.work();
+        work.compaction.wanted = work.compaction.wanted.max(revision);
+        drop(work);
+        self.changed.notify_all();
+    }
+
+    /// A state that was just read from disk: compacted to a revision, which left these records unreachable.
+    pub(super) fn begin(&self, revision: Revision, mut unreachable: Vec<Rev>) {
+        unreachable.sort_unstable();
+        let mut work = self.work();
+        work.garbage.clear();
+        work.compaction.deferred.clear();
+        work.compaction.pass = None;
+        work.compaction.wanted = revision;
+        work.compaction.done = revision;
+        work.collect(revision, unreachable);
+        drop(work);
+        self.changed.notify_all();
     }
 
     /// Returns when all that compaction left is gone from disk.
@@ -101,14 +195,21 @@ impl Upkeep {
             .unwrap_or_else(|_| Err(Error::Unavailable("the store is shutting down".into())))
     }
 
+    /// Keeps all that can be read at a revision for as long as the pin lives. Called with the state's lock held,
+    /// at a revision that is not compacted.
+    pub(super) fn pin(self: &Arc<Self>, revision: Revision) -> Pin {
+        *self.work().compaction.pinned.entry(revision).or_default() += 1;
+        Pin(self.clone(), revision)
+    }
+
     /// Keeps all records on disk for as long as the pin lives.
-    pub(super) fn pin(self: &Arc<Self>) -> Pin {
+    pub(super) fn pin_disk(self: &Arc<Self>) -> DiskPin {
         let mut work = self.work();
-        work.pins += 1;
+        work.disk_pins += 1;
         while work.is_deleting {
             work = self.changed.wait(work).unwrap_or_else(PoisonError::into_inner);
         }
-        Pin(self.clone())
+        DiskPin(self.clone())
     }
 
     /// Stops the thread and waits for it.
@@ -120,25 +221,53 @@ impl Upkeep {
         }
     }
 
-    fn run(&self, engine: &dyn StateEngine) {
+    fn run(&self) {
         let mut work = self.work();
         while !work.stopping {
-            work = if !work.garbage.is_empty() && work.pins == 0 {
-                self.delete_some(engine, work)
-            } else if !work.waiting.is_empty() && work.garbage.is_empty() {
-                self.answer(engine, work)
+            if work.is_sync_due() {
+                work = self.sync(work);
+            } else if let Some((revision, from)) = work.compaction.next() {
+                work = self.compact_some(work, revision, &from);
+            } else if !work.garbage.is_empty() && work.disk_pins == 0 {
+                work = self.delete_some(work);
+            } else if !work.waiting.is_empty() && work.garbage.is_empty() && work.compaction.is_finished() {
+                work = self.answer(work);
             } else {
-                self.sync_or_wait(engine, work)
-            };
+                work = self.wait_for_work(work);
+            }
         }
         work.waiting.clear();
     }
 
-    fn delete_some<'a>(
+    fn compact_some<'a>(
         &'a self,
-        engine: &dyn StateEngine,
-        mut work: MutexGuard<'a, Work>,
+        work: MutexGuard<'a, Work>,
+        revision: Revision,
+        from: &[u8],
     ) -> MutexGuard<'a, Work> {
+        drop(work);
+        let mut dropped = Vec::new();
+        let next = {
+            let mut state = self.state.write();
+            state
+                .index
+                .compact_some(from, revision, COMPACT_KEYS, &mut dropped)
+        };
+        let mut work = self.work();
+        if from.is_empty() {
+            // What the pass before this one left to it.
+            let deferred = std::mem::take(&mut work.compaction.deferred);
+            work.collect(revision, deferred);
+        }
+        work.collect(revision, dropped);
+        match next {
+            Some(key) => work.compaction.pass = Some((revision, key)),
+            None => work.compaction.done = revision,
+        }
+        self.wait(work, COMPACT_PAUSE)
+    }
+
+    fn delete_some<'a>(&'a self, mut work: MutexGuard<'a, Work>) -> MutexGuard<'a, Work> {
         let count = work.garbage.len().min(DELETE_BATCH);
         let records: Vec<Rev> = work.garbage.drain(..count).collect();
         work.is_deleting = true;
@@ -148,7 +277,7 @@ impl Upkeep {
             batch.delete(rows::record(rev));
         }
         // What fails is found again at the next start, and the next write reports the engine's failure.
-        if let Err(error) = engine.apply(batch) {
+        if let Err(error) = self.engine.apply(batch) {
             tracing::error!(%error, "deleting compacted records");
         }
         self.wrote(0);
@@ -158,40 +287,32 @@ impl Upkeep {
         self.wait(work, DELETE_PAUSE)
     }
 
-    fn answer<'a>(
-        &'a self,
-        engine: &dyn StateEngine,
-        mut work: MutexGuard<'a, Work>,
-    ) -> MutexGuard<'a, Work> {
+    fn answer<'a>(&'a self, mut work: MutexGuard<'a, Work>) -> MutexGuard<'a, Work> {
         let waiting = std::mem::take(&mut work.waiting);
         drop(work);
-        let synced = engine.sync();
+        let synced = self.engine.sync();
         for done in waiting {
             let _ = done.send(synced.clone());
         }
         self.work()
     }
 
-    fn sync_or_wait<'a>(
-        &'a self,
-        engine: &dyn StateEngine,
-        mut work: MutexGuard<'a, Work>,
-    ) -> MutexGuard<'a, Work> {
-        let Some(since) = work.dirty_since else {
-            return self.changed.wait(work).unwrap_or_else(PoisonError::into_inner);
-        };
-        let left = SYNC_AFTER.saturating_sub(since.elapsed());
-        if work.dirty_bytes < SYNC_BYTES_MAX && !left.is_zero() {
-            return self.wait(work, left);
-        }
+    fn sync<'a>(&'a self, mut work: MutexGuard<'a, Work>) -> MutexGuard<'a, Work> {
         work.dirty_since = None;
         work.dirty_bytes = 0;
         drop(work);
         // The next write meets the same failure and stops the store.
-        if let Err(error) = engine.sync() {
+        if let Err(error) = self.engine.sync() {
             tracing::error!(%error, "syncing the state");
         }
         self.work()
+    }
+
+    fn wait_for_work<'a>(&'a self, work: MutexGuard<'a, Work>) -> MutexGuard<'a, Work> {
+        match work.dirty_since {
+            None => self.changed.wait(work).unwrap_or_else(PoisonError::into_inner),
+            Some(since) => self.wait(work, SYNC_AFTER.saturating_sub(since.elapsed())),
+        }
     }
 
     fn wait<'a>(&self, work: MutexGuard<'a, Work>, time: Duration) -> MutexGuard<'a, Work> {

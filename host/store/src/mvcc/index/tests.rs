@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::KeyRange;
 
@@ -20,6 +22,34 @@ impl Model {
         keys.filter_map(|key| Some((key.clone(), self.at(key, revision)?)))
             .collect()
     }
+
+    /// Every revision of which a read from one revision to another sees something, and the tombstones between.
+    fn reachable(&self, from: Revision, to: Revision) -> Vec<Revision> {
+        let mut found = Vec::new();
+        for (key, items) in &self.0 {
+            let base = self.at(key, from).map(|item| item.rev.main);
+            let after = items
+                .iter()
+                .map(|(main, _)| *main)
+                .filter(|main| *main > from && *main <= to);
+            found.extend(base.into_iter().chain(after));
+        }
+        found.sort_unstable();
+        found
+    }
+}
+
+/// What the index says can be read from a revision to another.
+fn reachable(index: &KeyIndex, from: Revision, to: Revision) -> Vec<Revision> {
+    let mut found = Vec::new();
+    let mut next = Some(Box::default());
+    while let Some(key) = next {
+        next = index.visit_some(&key, 100, |_, history| {
+            found.extend(history.reachable(from, to).map(|item| item.rev.main));
+        });
+    }
+    found.sort_unstable();
+    found
 }
 
 #[test]
@@ -41,7 +71,7 @@ fn index_answers_as_the_model() {
             } else {
                 live.map_or(0, |item| item.version) + 1
             },
-            lease: 0,
+            ..Item::MISSING
         };
         index.push(&key, item);
         model
@@ -51,7 +81,10 @@ fn index_answers_as_the_model() {
             .push((main, (!dies).then_some(item)));
         if random.u32(..200) == 0 {
             compacted = random.i64(compacted..=main);
-            index.compact(compacted);
+            let (mut from, mut dropped) = (Some(Box::default()), Vec::new());
+            while let Some(key) = from {
+                from = index.compact_some(&key, compacted, random.usize(1..400), &mut dropped);
+            }
         }
         if random.u32(..20) == 0 {
             let bound = |random: &mut fastrand::Rng| Bytes::from(format!("{:03}", random.u32(..900)));
@@ -60,7 +93,7 @@ fn index_answers_as_the_model() {
             let at = random.i64(compacted.max(1)..=main);
             let found: Vec<_> = index
                 .range(&span, at)
-                .map(|(key, item)| (key.clone(), item))
+                .map(|(key, item)| (Bytes::copy_from_slice(key), item))
                 .collect();
             assert_eq!(
                 found,
@@ -72,6 +105,7 @@ fn index_answers_as_the_model() {
                 model.range(&span, main).len(),
                 "{span:?}"
             );
+            assert_eq!(reachable(&index, compacted, at), model.reachable(compacted, at));
         }
     }
 }
