@@ -5,6 +5,7 @@
 
 mod cluster;
 mod component;
+pub mod etcdctl;
 mod http;
 mod kubectl;
 mod wait;

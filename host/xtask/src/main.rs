@@ -35,7 +35,8 @@ enum Task {
     Build,
     /// Build the plugins and demonstration workloads into target/components
     Components,
-    /// Measure, print a table and write it as JSON to target/bench.json
+    /// Measure, print a table and write it as JSON to target/bench.json; `bench store` measures the store
+    /// against Debian's etcd, to target/bench-store.json
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,

@@ -69,6 +69,10 @@ pub(crate) fn test(arguments: &[String]) -> anyhow::Result<()> {
     components::build()?;
     let kubectl = tools::kubectl()?;
     let newest = tools::newest_kubectl();
+    if let Err(error) = tools::etcd() {
+        // As below.
+        say(&format!("going on without etcd and etcdctl: {error:#}"));
+    }
     say("building the host for tests");
     // The whole workspace at once, as the tests below: what is built for one is built for the other.
     build_capstan(&["--workspace", "--all-targets"], "debug")?;
@@ -86,6 +90,11 @@ pub(crate) fn test(arguments: &[String]) -> anyhow::Result<()> {
 }
 
 pub(crate) fn bench(arguments: &[String]) -> anyhow::Result<()> {
+    if let Some((first, rest)) = arguments.split_first()
+        && first == "store"
+    {
+        return bench_store(rest);
+    }
     build()?;
     let kubectl = tools::kubectl()?;
     say("building the bench");
@@ -101,6 +110,19 @@ pub(crate) fn bench(arguments: &[String]) -> anyhow::Result<()> {
         "--",
     ]);
     bench.args(arguments).env("CAPSTAN_KUBECTL", kubectl);
+    succeed(&mut bench)
+}
+
+/// Our store against Debian's etcd; with `--capstan` that binary instead of a newly built one.
+fn bench_store(arguments: &[String]) -> anyhow::Result<()> {
+    if !arguments.iter().any(|argument| argument.starts_with("--capstan")) {
+        build()?;
+    }
+    tools::etcd()?;
+    say("building the bench");
+    let mut bench = cargo();
+    bench.args(["run", "--release", "--quiet", "--package", "capstan-tests"]);
+    bench.args(["--bin", "bench_store", "--"]).args(arguments);
     succeed(&mut bench)
 }
 

