@@ -3,6 +3,7 @@
 //! Every [`Cluster`] has its own data folder, port and loopback networks, and ends with the value. Waiting is
 //! always for a condition, with a bound. Called by the tests beside it and by the bench.
 
+pub mod chaos;
 mod cluster;
 mod component;
 pub mod etcdctl;

@@ -73,6 +73,9 @@ pub(crate) fn test(arguments: &[String]) -> anyhow::Result<()> {
         // As below.
         say(&format!("going on without etcd and etcdctl: {error:#}"));
     }
+    if let Err(error) = tools::networks() {
+        say(&format!("going on without networks and disks for the store's chaos: {error:#}"));
+    }
     say("building the host for tests");
     // The whole workspace at once, as the tests below: what is built for one is built for the other.
     build_capstan(&["--workspace", "--all-targets"], "debug")?;
@@ -94,6 +97,11 @@ pub(crate) fn bench(arguments: &[String]) -> anyhow::Result<()> {
         && first == "store"
     {
         return bench_store(rest);
+    }
+    if let Some((first, rest)) = arguments.split_first()
+        && first == "chaos"
+    {
+        return bench_chaos(rest);
     }
     build()?;
     let kubectl = tools::kubectl()?;
@@ -123,6 +131,22 @@ fn bench_store(arguments: &[String]) -> anyhow::Result<()> {
     let mut bench = cargo();
     bench.args(["run", "--release", "--quiet", "--package", "capstan-tests"]);
     bench.args(["--bin", "bench_store", "--"]).args(arguments);
+    succeed(&mut bench)
+}
+
+/// Members of our store as processes, real faults, and a check of all that clients saw; another store's where
+/// `CAPSTAN_CHAOS_STORE` names it.
+fn bench_chaos(arguments: &[String]) -> anyhow::Result<()> {
+    let ours = root().join("target/release/capstan");
+    let program = std::env::var_os("CAPSTAN_CHAOS_STORE").map_or(ours.clone(), PathBuf::from);
+    if program == ours {
+        build()?;
+    }
+    tools::networks()?;
+    say("building the bench");
+    let mut bench = cargo();
+    bench.args(["run", "--release", "--quiet", "--package", "capstan-tests"]);
+    bench.args(["--bin", "chaos", "--"]).args(arguments).env("CAPSTAN_CHAOS_STORE", program);
     succeed(&mut bench)
 }
 

@@ -50,6 +50,19 @@ pub(crate) fn etcd() -> anyhow::Result<()> {
     apt_install(&missing).with_context(|| format!("install {} and try again", missing.join(" and ")))
 }
 
+/// What makes networks and disks for the store's chaos, installed where it is missing.
+pub(crate) fn networks() -> anyhow::Result<()> {
+    let missing: Vec<&str> = [("ip", "iproute2"), ("mkfs.ext4", "e2fsprogs"), ("mount", "mount")]
+        .into_iter()
+        .filter(|(program, _)| on_path(program).is_none())
+        .map(|(_, package)| package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    apt_install(&missing).with_context(|| format!("install {} and try again", missing.join(" and ")))
+}
+
 fn on_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?)
         .map(|folder| folder.join(program))
