@@ -4,8 +4,11 @@
 //! ([`bootstrap`]), the checks before a change of membership ([`reconfigure`]), and the messages. How they
 //! travel is the transport's ([`PeerTransport`]); what is done with them is `consensus`'s and the server's.
 
+pub(crate) mod bootstrap;
 mod member;
+pub(crate) mod message;
 mod options;
+pub(crate) mod reconfigure;
 mod transport;
 mod view;
 

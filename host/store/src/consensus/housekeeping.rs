@@ -1,87 +1,62 @@
 //! Keeps the log short: a checkpoint after so much was applied, and then the log before the *previous*
 //! checkpoint is purged. So it holds two intervals at most, and a follower that lags by less is served from it.
+//!
+//! A leader keeps more for followers that answer, within a bound: else one that is slower than the log is
+//! purged would be sent one snapshot after the other.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use openraft::type_config::async_runtime::watch::WatchReceiver;
-use tokio::sync::Notify;
+use std::time::Duration;
 
-use super::raft::Raft;
-use crate::Error;
-use crate::lock::Mutex;
+use super::raft::Core;
 
-/// Bytes of commands applied between two checkpoints.
-const CHECKPOINT_BYTES: usize = 32 * 1024 * 1024;
-/// Entries applied between two checkpoints.
-const CHECKPOINT_ENTRIES: usize = 20_000;
-
-/// What was applied since the last checkpoint.
-#[derive(Debug, Default)]
-pub(super) struct Progress {
-    since: Mutex<(usize, usize)>,
-    due: Notify,
-    /// Why the state machine stopped.
-    failure: OnceLock<Error>,
-}
-
-impl Progress {
-    /// What a log of an earlier run, of so many bytes on disk, counts for: short runs add up.
-    pub(super) fn resume(&self, log_bytes: u64) {
-        self.since.lock().0 = usize::try_from(log_bytes).unwrap_or(usize::MAX);
-    }
-
-    pub(super) fn applied(&self, bytes: usize) {
-        let mut since = self.since.lock();
-        since.0 = since.0.saturating_add(bytes);
-        since.1 += 1;
-        if since.0 >= CHECKPOINT_BYTES || since.1 >= CHECKPOINT_ENTRIES {
-            *since = (0, 0);
-            self.due.notify_one();
-        }
-    }
-
-    pub(super) fn failed(&self, error: &std::io::Error) {
-        self.failure.get_or_init(|| {
-            let ours = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-            ours.cloned()
-                .unwrap_or_else(|| Error::Unavailable(error.to_string()))
-        });
-    }
-
-    pub(super) fn failure(&self) -> Option<&Error> {
-        self.failure.get()
-    }
-}
+/// Checkpoints that the log may go back for a follower that answers.
+const KEPT_CHECKPOINTS_MAX: usize = 16;
+/// A follower that has not answered for so long gets a snapshot when it is back.
+const LIVE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Runs until Raft stops.
-pub(super) async fn run(raft: Raft, progress: Arc<Progress>) {
-    let mut metrics = raft.metrics();
+pub(super) async fn run(core: Arc<Core>) {
+    let mut metrics = core.raft.metrics();
     // All that was applied when this run began; the state has been synced since.
-    let mut previous = metrics.borrow_watched().snapshot.map(|log_id| log_id.index);
+    let mut taken: Vec<u64> = metrics.borrow_watched().snapshot.map(|log_id| log_id.index).into_iter().collect();
     loop {
         tokio::select! {
-            () = progress.due.notified() => {}
-            () = raft_stopped(&raft) => return,
+            () = core.progress.due.notified() => {}
+            () = raft_stopped(&core) => return,
         }
         let before = metrics.borrow_watched().snapshot;
-        if raft.trigger().snapshot().await.is_err() {
+        if core.raft.trigger().snapshot().await.is_err() {
             return;
         }
-        let taken = metrics
+        let now = metrics
             .wait_until(|now| now.snapshot > before || now.running_state.is_err())
             .await;
-        let Ok(Some(taken)) = taken.map(|now| now.snapshot) else {
+        let Ok(Some(now)) = now.map(|now| now.snapshot) else {
             return;
         };
-        if let Some(upto) = previous.replace(taken.index)
-            && raft.trigger().purge_log(upto).await.is_err()
+        if let Some(upto) = purgeable(&core, &mut taken)
+            && core.raft.trigger().purge_log(upto).await.is_err()
         {
             return;
         }
+        taken.push(now.index);
     }
 }
 
-async fn raft_stopped(raft: &Raft) {
-    let mut metrics = raft.metrics();
+/// Up to which of the earlier checkpoints the log may go; that one and those before it are forgotten.
+fn purgeable(core: &Core, taken: &mut Vec<u64>) -> Option<u64> {
+    let newest = *taken.last()?;
+    let (matched, live) = (core.matched(), core.live(LIVE_WITHIN));
+    let needed = live.iter().filter(|id| **id != core.own_id).map(|id| matched.get(id).copied().unwrap_or(0));
+    let bound = if taken.len() > KEPT_CHECKPOINTS_MAX { taken[taken.len() - KEPT_CHECKPOINTS_MAX] } else { 0 };
+    let upto = needed.min().unwrap_or(newest).max(bound).min(newest);
+    taken.retain(|index| *index > upto);
+    (upto > 0).then_some(upto)
+}
+
+async fn raft_stopped(core: &Core) {
+    let mut metrics = core.raft.metrics();
     let _ = metrics.wait_until(|now| now.running_state.is_err()).await;
 }

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::log_tail::LogTail;
 use super::log_writer::{self, Done, Job};
+use super::snapshot_in::Spool;
 use super::types::{Entry, LogId, TypeConfig, Vote, decode, encode, io_error};
 use crate::Result;
 use crate::engine::{LogEngine, LogValue};
@@ -26,14 +27,26 @@ pub(super) struct LogStore {
     engine: Arc<dyn LogEngine>,
     tail: Arc<RwLock<LogTail>>,
     jobs: mpsc::Sender<Job>,
+    /// What stands in for the log until that is purged.
+    spool: Option<Arc<Spool>>,
 }
+
+/// Bytes of entries in one read for another member, but for one larger entry.
+const READ_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Entries of an answer that are read from the engine at a time.
+const READ_ENTRIES: u64 = 64;
 
 impl LogStore {
     /// Starts the log's thread; it ends when every clone is dropped.
-    pub(super) fn start(engine: Arc<dyn LogEngine>) -> Result<Self> {
+    pub(super) fn start(engine: Arc<dyn LogEngine>, spool: Option<Arc<Spool>>) -> Result<Self> {
         let tail = Arc::new(RwLock::new(LogTail::default()));
         let jobs = log_writer::start(engine.clone(), tail.clone())?;
-        Ok(Self { engine, tail, jobs })
+        Ok(Self {
+            engine,
+            tail,
+            jobs,
+            spool,
+        })
     }
 
     async fn run(&self, job: impl FnOnce(Done) -> Job) -> io::Result<()> {
@@ -45,6 +58,16 @@ impl LogStore {
     async fn send(&self, job: Job) -> io::Result<()> {
         self.jobs.send(job).await.map_err(|_| stopped())
     }
+}
+
+/// The log's last entry's id.
+pub(super) fn last_log_id(engine: &dyn LogEngine) -> Result<Option<LogId>> {
+    let bad = |error: io::Error| super::raft::from_io(&error);
+    let purged = engine.get(LogValue::Purged)?;
+    let purged: Option<LogId> = purged.map(|bytes| decode("the purged log id", &bytes)).transpose().map_err(bad)?;
+    let last = engine.last()?;
+    let last: Option<Entry> = last.map(|bytes| decode("the log's last entry", &bytes)).transpose().map_err(bad)?;
+    Ok(last.map(|entry| entry.log_id()).max(purged))
 }
 
 fn stopped() -> io::Error {
@@ -95,6 +118,27 @@ impl RaftLogReader<TypeConfig> for LogStore {
             entries.extend(self.tail.read().read(next, last).unwrap_or_default());
         }
         Ok(entries)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        let (mut found, mut bytes, mut next) = (Vec::new(), 0, start);
+        while next < end && bytes < READ_BYTES_MAX {
+            let upto = end.min(next.saturating_add(READ_ENTRIES));
+            let entries = self.try_get_log_entries(next..upto).await?;
+            if entries.is_empty() {
+                break;
+            }
+            for entry in entries {
+                // The first is always taken.
+                if !found.is_empty() && bytes >= READ_BYTES_MAX {
+                    return Ok(found);
+                }
+                bytes += super::log_tail::cost(&entry);
+                next = entry.log_id().index + 1;
+                found.push(entry);
+            }
+        }
+        Ok(found)
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
@@ -169,6 +213,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         })
         .await?;
         self.tail.write().purge(log_id.index);
+        if let Some(spool) = &self.spool {
+            spool.purged(log_id.index);
+        }
         Ok(())
     }
 }

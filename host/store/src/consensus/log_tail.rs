@@ -82,7 +82,7 @@ impl LogTail {
     }
 }
 
-fn cost(entry: &Entry) -> usize {
+pub(super) fn cost(entry: &Entry) -> usize {
     let command = match &entry.payload {
         EntryPayload::Normal(proposal) => proposal.0.len(),
         EntryPayload::Blank | EntryPayload::Membership(_) => 0,

@@ -1,19 +1,32 @@
-//! Consensus: openraft over our log, our state machine, and (with more members) our network.
+//! Consensus: openraft over our log, our state machine and our links.
 //!
-//! Nothing outside this module names openraft. One voter for now, which needs no timer: it elects itself at
-//! once and never ticks. The seams for more members stand: [`network`] for what goes between them,
-//! [`crate::replica::ImageSource`] for snapshots, [`Consensus::read_barrier`] for linearizable reads.
+//! Nothing outside this module names openraft. The only voter elects itself at once and never ticks; more of
+//! them vote before they stand ([`network`]), a leader without its quorum serves nobody ([`view`]), followers
+//! forward to it ([`raft`]), and reads ask a quorum ([`reads`]). What a change of members may be is decided in
+//! [`crate::cluster`].
 
+mod handler;
 mod housekeeping;
+mod links;
 mod log_store;
 mod log_tail;
 mod log_writer;
+mod members;
 mod network;
+mod progress;
 mod raft;
+mod reads;
+mod recovery;
+mod snapshot_in;
+mod snapshot_out;
 mod state_machine;
+mod tend;
 mod types;
+mod view;
 
-pub(crate) use raft::Consensus;
+pub(crate) use progress::Applied;
+pub(crate) use raft::{Consensus, Start};
+pub(crate) use recovery::{found_on_restored, restored_log_id};
 
 #[cfg(test)]
 mod tests;

@@ -1,40 +1,97 @@
-//! The handle: starts Raft, proposes commands, guards reads, stops.
+//! The handle: starts Raft, proposes commands here or at the leader, stops.
 
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use openraft::errors::{ClientWriteError, Fatal, RaftError};
+use openraft::errors::{ClientWriteError, Fatal, InitializeError, RaftError};
+use openraft::impls::OneshotResponder;
 use openraft::storage::RaftLogStorage;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
-use openraft::{BasicNode, Config, ReadPolicy, ServerState, SnapshotPolicy};
+use openraft::{Config, ServerState, SnapshotPolicy};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 use tokio::task::JoinHandle as Task;
 
-use super::housekeeping::{self, Progress};
+use super::links::Links;
 use super::log_store::LogStore;
-use super::network::NoPeers;
+use super::network::Network;
+use super::progress::{Applied, Progress};
+use super::reads::Rounds;
+use super::snapshot_in::Spool;
 use super::state_machine::StateMachine;
-use super::types::{LogId, NodeId, Proposal, TypeConfig};
+use super::types::{LogId, Node, NodeId, Proposal, TypeConfig};
+use super::view::Heard;
+use super::{housekeeping, recovery, tend, view};
+use crate::cluster::message::Reply;
 use crate::engine::LogEngine;
+use crate::lock::Mutex;
 use crate::replica::{Outcome, Replica};
-use crate::{Error, Result};
+use crate::{ClusterOptions, Error, Identity, Member, PeerCallKind, PeerError, RaftView, Refusal, Result};
 
 pub(super) type Raft = openraft::Raft<TypeConfig, StateMachine>;
 
-/// The only member's name.
-const NODE_ID: NodeId = 1;
-const HEARTBEAT_MS: u64 = 100;
-const ELECTION_MS_MIN: u64 = 1_000;
-const ELECTION_MS_MAX: u64 = 2_000;
-/// How long a start may take until all of the log is applied.
+/// How long a start of the only voter may take until all of the log is applied.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// What a request may take beside two elections (etcd's).
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// After so long without a change of leader a request looks again.
+const LEADER_POLL: Duration = Duration::from_millis(50);
+/// Entries in a message; their bytes are bounded where the log is read.
+const PAYLOAD_ENTRIES_MAX: u64 = 2_048;
+
+/// How a member starts.
+pub(crate) struct Start<'a> {
+    pub(crate) log: Arc<dyn LogEngine>,
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) identity: &'a Identity,
+    /// The members of a cluster that begins with this start.
+    pub(crate) founders: Vec<Member>,
+    /// What is known of a cluster that is joined.
+    pub(crate) known: Vec<Member>,
+    pub(crate) options: &'a ClusterOptions,
+    /// Where snapshots are received.
+    pub(crate) dir: &'a Path,
+    pub(crate) observer: Arc<dyn Applied>,
+}
 
 /// A member's part in consensus.
 pub(crate) struct Consensus {
-    raft: Raft,
-    progress: Arc<Progress>,
-    housekeeping: Task<()>,
+    pub(super) core: Arc<Core>,
+    tasks: Mutex<Vec<Task<()>>>,
+}
+
+/// What its tasks share.
+pub(super) struct Core {
+    pub(super) raft: Raft,
+    pub(super) progress: Arc<Progress>,
+    pub(super) links: Arc<Links>,
+    pub(super) own_id: NodeId,
+    pub(super) timing: Timing,
+    pub(super) view: watch::Sender<RaftView>,
+    /// The term that this member leads, once it has applied an entry of it.
+    pub(super) leading: watch::Sender<Option<u64>>,
+    pub(super) heard: Heard,
+    pub(super) rounds: Rounds,
+    pub(super) spool: Arc<Spool>,
+    /// One change of membership at a time.
+    pub(super) changing: tokio::sync::Mutex<()>,
+    /// This member's name and client URLs, to be made known.
+    pub(super) attributes: (String, Vec<String>),
+}
+
+/// How long things take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timing {
+    pub(super) heartbeat: Duration,
+    pub(super) election_min: Duration,
+    pub(super) election_max: Duration,
+    /// A request to the cluster.
+    pub(super) request: Duration,
 }
 
 /// Raft's state in short.
@@ -45,14 +102,32 @@ pub(crate) struct RaftStatus {
     pub(crate) is_leader: bool,
 }
 
-fn config() -> Result<Arc<Config>> {
+impl Timing {
+    fn of(options: &ClusterOptions) -> Self {
+        let election_max = options.election * 2;
+        Self {
+            heartbeat: options.heartbeat,
+            election_min: options.election,
+            election_max,
+            request: REQUEST_TIMEOUT + options.election * 2,
+        }
+    }
+}
+
+fn config(cluster_id: u64, timing: &Timing) -> Result<Arc<Config>> {
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let config = Config {
-        cluster_name: "capstan".into(),
-        heartbeat_interval: HEARTBEAT_MS,
-        election_timeout_min: ELECTION_MS_MIN,
-        election_timeout_max: ELECTION_MS_MAX,
-        // One voter needs no timer; an idle store is to be idle.
+        cluster_name: format!("{cluster_id:x}"),
+        heartbeat_interval: milliseconds(timing.heartbeat),
+        election_timeout_min: milliseconds(timing.election_min),
+        election_timeout_max: milliseconds(timing.election_max),
+        install_snapshot_timeout: milliseconds(timing.request),
+        // One voter needs no timer; an idle store is to be idle. The view turns it on when there are more.
         enable_tick: false,
+        enable_pre_vote: Some(true),
+        // A restarted leader's state may be older than what it acknowledged.
+        enable_leader_restore: Some(false),
+        max_payload_entries: PAYLOAD_ENTRIES_MAX,
         snapshot_policy: SnapshotPolicy::Never,
         // Housekeeping purges.
         max_in_snapshot_log_to_keep: u64::MAX,
@@ -60,28 +135,59 @@ fn config() -> Result<Arc<Config>> {
     };
     let config = config
         .validate()
-        .map_err(|error| Error::Unavailable(error.to_string()))?;
+        .map_err(|error| Error::Invalid(error.to_string()))?;
     Ok(Arc::new(config))
 }
 
 impl Consensus {
-    /// Starts the only member; returns when it leads and has applied all of its log.
-    pub(crate) async fn start(log: Arc<dyn LogEngine>, replica: Arc<Replica>) -> Result<Self> {
-        let progress = Arc::new(Progress::default());
-        progress.resume(log.size_bytes());
-        let log_store = LogStore::start(log)?;
-        let machine = StateMachine::open(replica, progress.clone());
+    /// Starts a member. One that is the only voter leads and has applied all of its log when this returns.
+    pub(crate) async fn start(start: Start<'_>) -> Result<Self> {
+        let timing = Timing::of(start.options);
+        let own_id = start.identity.member_id;
+        let progress = Arc::new(Progress::new(Some(start.observer)));
+        progress.resume(start.log.size_bytes());
+        let spool = Arc::new(Spool::new(start.dir));
+        recovery::finish_install(&spool, &*start.log, &start.replica).await?;
+        if start.options.force_new_cluster {
+            recovery::force_new_cluster(&*start.log, &start.replica, own_id)?;
+        }
+        let log_store = LogStore::start(start.log, Some(spool.clone()))?;
+        let machine = StateMachine::open(start.replica, progress.clone());
         let machine = machine.map_err(|error| from_io(&error))?;
         check_halves(&mut log_store.clone(), machine.applied()).await?;
-        let raft = Raft::new(NODE_ID, config()?, NoPeers, log_store, machine).await;
+        let links = Links::new(start.identity.cluster_id, own_id, start.options.transport.clone());
+        let links = Arc::new(links);
+        for member in start.founders.iter().chain(&start.known).cloned().chain(progress.members()) {
+            links.learn_one(member.id, &member.peer_urls);
+        }
+        let network = Network {
+            links: links.clone(),
+            append_deadline: timing.election_max,
+        };
+        let config = config(start.identity.cluster_id, &timing)?;
+        let raft = Raft::new(own_id, config, network, log_store, machine).await;
         let raft = raft.map_err(|fatal| from_fatal(&progress, &fatal))?;
-        let housekeeping = tokio::spawn(housekeeping::run(raft.clone(), progress.clone()));
-        let this = Self {
+        let core = Arc::new(Core {
             raft,
             progress,
-            housekeeping,
-        };
-        match this.lead().await {
+            links,
+            own_id,
+            timing,
+            view: watch::Sender::new(RaftView::default()),
+            leading: watch::Sender::new(None),
+            heard: Heard::default(),
+            rounds: Rounds::default(),
+            spool,
+            changing: tokio::sync::Mutex::new(()),
+            attributes: (start.options.name.clone(), start.options.client_urls.clone()),
+        });
+        let tasks = vec![
+            tokio::spawn(housekeeping::run(core.clone())),
+            tokio::spawn(view::run(core.clone())),
+            tokio::spawn(tend::run(core.clone())),
+        ];
+        let this = Self { core, tasks: Mutex::new(tasks) };
+        match this.begin(start.founders).await {
             Ok(()) => Ok(this),
             Err(error) => {
                 this.stop().await;
@@ -90,82 +196,236 @@ impl Consensus {
         }
     }
 
-    async fn lead(&self) -> Result<()> {
-        let fatal = |fatal| from_fatal(&self.progress, &fatal);
-        if self.raft.is_initialized().await.map_err(fatal)? {
-            self.raft.trigger().elect(false).await.map_err(fatal)?;
-        } else {
-            let members = BTreeMap::from([(NODE_ID, BasicNode::default())]);
-            self.raft.initialize(members).await.map_err(|error| match error {
-                RaftError::Fatal(error) => fatal(error),
-                error => Error::Unavailable(error.to_string()),
-            })?;
+    async fn begin(&self, founders: Vec<Member>) -> Result<()> {
+        let core = &self.core;
+        let fatal = |fatal| from_fatal(&core.progress, &fatal);
+        let is_initialized = core.raft.is_initialized().await.map_err(fatal)?;
+        if !is_initialized && !founders.is_empty() {
+            let nodes: BTreeMap<NodeId, Node> =
+                founders.into_iter().map(|member| (member.id, member.into())).collect();
+            match core.raft.initialize(nodes).await {
+                // The others were quicker: what they founded is the same.
+                Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+                Err(RaftError::Fatal(error)) => return Err(fatal(error)),
+                Err(error) => return Err(Error::Invalid(error.to_string())),
+            }
         }
-        let leads = self
-            .raft
-            .wait(Some(START_TIMEOUT))
-            .state(ServerState::Leader, "leading")
-            .await;
-        leads.map_err(|error| self.failure(&error))?;
+        if !core.is_only_voter() {
+            return Ok(());
+        }
+        core.raft.trigger().elect(false).await.map_err(fatal)?;
+        let wait = core.raft.wait(Some(START_TIMEOUT));
+        let leads = wait.state(ServerState::Leader, "leading").await;
+        leads.map_err(|error| core.failure(&error))?;
         // A new leader's first entry commits all before it.
-        self.raft
-            .write_blank()
-            .await
-            .map_err(|error| self.failure(&error))?;
+        core.raft.write_blank().await.map_err(|error| core.failure(&error))?;
+        view::refresh(core);
         Ok(())
     }
 
-    /// Proposes an encoded command and returns its outcome, when it is durable and applied.
+    /// Proposes an encoded command and returns its outcome, when it is durable, and applied here too.
     pub(crate) async fn propose(&self, command: Bytes) -> Result<Outcome> {
-        if let Some(error) = self.progress.failure() {
-            return Err(Error::Unavailable(format!("the store has stopped: {error}")));
+        let core = &self.core;
+        core.alive()?;
+        if core.is_only_voter() {
+            return match core.write(Proposal(command), None).await {
+                Reply::Done((_, outcome)) => Ok(outcome),
+                Reply::NotLeader => Err(Error::Unavailable("this member does not lead yet".into())),
+                Reply::Failed(error) => Err(error),
+            };
         }
-        match self.raft.client_write(Proposal(command)).await {
-            Ok(answer) => Ok(answer.data),
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
-                Err(Error::Unavailable(to.to_string()))
-            }
-            // The entry may be in the log and be applied by the next start.
-            Err(error) => Err(Error::Unknown(self.failure(&error).to_string())),
+        let proposal = Proposal(command);
+        let here = || {
+            let (core, proposal) = (core.clone(), proposal.clone());
+            async move { core.write_in_time(proposal, None).await }
+        };
+        let (index, outcome) = core.at_leader(PeerCallKind::Propose, &proposal.0, Repeat::Never, here).await?;
+        core.progress.wait(index, Instant::now() + core.timing.request).await;
+        Ok(outcome)
+    }
+
+    /// Proposes a command that was decided on as the leader of `term`, and only in that term.
+    pub(crate) async fn propose_in_term(&self, command: Bytes, term: u64) -> Result<Outcome> {
+        self.core.alive()?;
+        match self.core.write_in_time(Proposal(command), Some(term)).await {
+            Reply::Done((_, outcome)) => Ok(outcome),
+            Reply::NotLeader => Err(Error::Refused(Refusal::NotLeader)),
+            Reply::Failed(error) => Err(error),
         }
     }
 
-    /// Returns when whatever was acknowledged before the call can be read here.
-    pub(crate) async fn read_barrier(&self) -> Result<()> {
-        // The only voter acknowledges after applying, and nobody else can lead.
-        let is_only_voter = {
-            let mut voters = self.raft.voter_ids();
-            voters.next() == Some(NODE_ID) && voters.next().is_none()
-        };
-        if is_only_voter {
-            return Ok(());
-        }
-        let ready = self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await;
-        ready.map(|_| ()).map_err(|error| self.failure(&error))
+    /// Asks the leader something of the server's that may be asked twice; `here` answers it on the leader.
+    pub(crate) async fn ask_leader<Answer, Here, Answering>(
+        &self,
+        kind: PeerCallKind,
+        message: &(impl Serialize + Sync),
+        here: Here,
+    ) -> Result<Answer>
+    where
+        Answer: DeserializeOwned,
+        Here: Fn() -> Answering,
+        Answering: Future<Output = Reply<Answer>>,
+    {
+        self.core.at_leader(kind, message, Repeat::Freely, here).await
     }
 
     pub(crate) fn status(&self) -> RaftStatus {
-        let metrics = self.raft.metrics();
+        let metrics = self.core.raft.metrics();
         let now = metrics.borrow_watched();
         RaftStatus {
             term: now.current_term,
-            index: now.last_applied.map_or(0, |log_id| log_id.index),
+            index: self.core.progress.index(),
             is_leader: now.state == ServerState::Leader,
         }
     }
 
-    /// Stops, with all that was proposed either done or refused.
-    pub(crate) async fn stop(&self) {
-        let _ = self.raft.shutdown().await;
-        self.housekeeping.abort();
+    /// The view of this moment.
+    pub(crate) fn view(&self) -> RaftView {
+        let core = &self.core;
+        let index = {
+            let metrics = core.raft.data_metrics();
+            let now = metrics.borrow_watched();
+            now.cluster_committed.map_or(0, |log_id| log_id.index)
+        };
+        let applied_index = core.progress.index();
+        RaftView {
+            index: index.max(applied_index),
+            applied_index,
+            ..*core.view.borrow()
+        }
     }
 
-    fn failure(&self, error: &dyn std::error::Error) -> Error {
+    pub(crate) fn watch_view(&self) -> watch::Receiver<RaftView> {
+        self.core.view.subscribe()
+    }
+
+    /// The term that this member leads, or none. A term shows up when all before it is applied.
+    pub(crate) fn watch_leading(&self) -> watch::Receiver<Option<u64>> {
+        self.core.leading.subscribe()
+    }
+
+    pub(crate) fn is_only_voter(&self) -> bool {
+        self.core.is_only_voter()
+    }
+
+    /// How long an election may take at most.
+    pub(crate) fn election_max(&self) -> Duration {
+        self.core.timing.election_max
+    }
+
+    /// Stops, with all that was proposed either done or refused.
+    pub(crate) async fn stop(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in tasks {
+            task.abort();
+            let _ = task.await;
+        }
+        let _ = self.core.raft.shutdown().await;
+    }
+}
+
+/// Whether a message may be sent again when its outcome is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    Never,
+    Freely,
+}
+
+impl Core {
+    pub(super) fn alive(&self) -> Result<()> {
+        self.progress.failure().map_or(Ok(()), |error| {
+            Err(Error::Unavailable(format!("the store has stopped: {error}")))
+        })
+    }
+
+    pub(super) fn is_only_voter(&self) -> bool {
+        let mut voters = self.raft.voter_ids();
+        voters.next() == Some(self.own_id) && voters.next().is_none()
+    }
+
+    /// Writes an entry as the leader.
+    async fn write(&self, proposal: Proposal, term: Option<u64>) -> Reply<(u64, Outcome)> {
+        let (responder, answer) = OneshotResponder::new_pair();
+        let mut request = self.raft.write(proposal).responder(responder);
+        if let Some(term) = term {
+            request = request.with_leader(super::types::committed(term));
+        }
+        if let Err(error) = request.await {
+            return Reply::Failed(self.unknown(&error));
+        }
+        match answer.await {
+            Ok(Ok(done)) => Reply::Done((done.log_id.index, done.data)),
+            // It was turned away before it was in the log.
+            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Reply::NotLeader,
+            Ok(Err(error)) => Reply::Failed(self.unknown(&error)),
+            // The entry may be in the log and be applied by the next start.
+            Err(error) => Reply::Failed(self.unknown(&error)),
+        }
+    }
+
+    pub(super) async fn write_in_time(&self, proposal: Proposal, term: Option<u64>) -> Reply<(u64, Outcome)> {
+        let writing = tokio::time::timeout(self.timing.request, self.write(proposal, term));
+        writing.await.unwrap_or_else(|_| Reply::Failed(timed_out()))
+    }
+
+    /// Has the leader do something, wherever it is, and waits for one if there is none.
+    pub(super) async fn at_leader<Answer, Here, Answering>(
+        &self,
+        kind: PeerCallKind,
+        message: &(impl Serialize + ?Sized),
+        repeat: Repeat,
+        here: Here,
+    ) -> Result<Answer>
+    where
+        Answer: DeserializeOwned,
+        Here: Fn() -> Answering,
+        Answering: Future<Output = Reply<Answer>>,
+    {
+        let deadline = Instant::now() + self.timing.request;
+        let mut view = self.view.subscribe();
+        loop {
+            let leader = view.borrow_and_update().leader;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::Refused(Refusal::Timeout));
+            }
+            let reply = match leader {
+                0 => Reply::NotLeader,
+                leader if leader == self.own_id => here().await,
+                leader => match self.links.ask(leader, kind, &message, left).await {
+                    Ok(reply) => reply,
+                    Err(PeerError::Unreachable(_)) => Reply::NotLeader,
+                    Err(PeerError::Failed(_)) if repeat == Repeat::Freely => Reply::NotLeader,
+                    Err(PeerError::Failed(_)) => return Err(timed_out()),
+                },
+            };
+            match reply {
+                Reply::Done(answer) => return Ok(answer),
+                Reply::Failed(error) => return Err(error),
+                Reply::NotLeader => self.alive()?,
+            }
+            let _ = tokio::time::timeout(LEADER_POLL.min(left), view.changed()).await;
+        }
+    }
+
+    fn unknown(&self, error: &dyn std::error::Error) -> Error {
+        match self.progress.failure() {
+            Some(error) => Error::Unknown(error.to_string()),
+            None => Error::Unknown(error.to_string()),
+        }
+    }
+
+    pub(super) fn failure(&self, error: &dyn std::error::Error) -> Error {
         match self.progress.failure() {
             Some(error) => error.clone(),
             None => Error::Unavailable(error.to_string()),
         }
     }
+}
+
+/// What was begun and has no answer yet.
+pub(super) fn timed_out() -> Error {
+    Error::Unknown(Refusal::Timeout.message().into())
 }
 
 /// The log and the state must meet. The state only ever holds what the log had synced, and the log only
@@ -191,7 +451,7 @@ async fn check_halves(log: &mut LogStore, applied: Option<LogId>) -> Result<()> 
     Ok(())
 }
 
-fn from_io(error: &std::io::Error) -> Error {
+pub(super) fn from_io(error: &std::io::Error) -> Error {
     let ours = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     ours.cloned()
         .unwrap_or_else(|| Error::Unavailable(error.to_string()))
@@ -207,7 +467,9 @@ fn from_fatal(progress: &Progress, fatal: &Fatal<TypeConfig>) -> Error {
 
 impl Drop for Consensus {
     fn drop(&mut self) {
-        // It holds Raft, and Raft holds the log.
-        self.housekeeping.abort();
+        // They hold Raft, and Raft holds the log.
+        for task in self.tasks.lock().drain(..) {
+            task.abort();
+        }
     }
 }

@@ -12,7 +12,7 @@ use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
-use super::housekeeping::Progress;
+use super::progress::Progress;
 use super::types::{
     Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig, decode, encode, io_error,
 };
@@ -43,6 +43,8 @@ impl StateMachine {
         let membership = read(Mark::Membership)?.map(|bytes| decode("the membership", &bytes));
         let membership = membership.transpose()?.unwrap_or_default();
         let has_checkpoint = read(Mark::Checkpoint)?.is_some();
+        let membership: StoredMembership = membership;
+        progress.jumped(applied, membership.clone());
         Ok(Self {
             replica,
             applied,
@@ -69,17 +71,20 @@ impl StateMachine {
                 let membership = StoredMembership::new(Some(log_id), membership);
                 marks.push((Mark::Membership, encode(&membership)?.into()));
                 self.replica.apply_marks(marks).map_err(io_error)?;
+                self.progress.set_membership(membership.clone());
                 self.membership = membership;
                 Outcome::Done(Ok(()))
             }
             EntryPayload::Normal(proposal) => {
                 size_bytes = proposal.0.len();
                 let command = Command::decode(&proposal.0).map_err(io_error)?;
-                self.replica.apply(&command, marks).map_err(io_error)?
+                let outcome = self.replica.apply(&command, marks).map_err(io_error)?;
+                self.progress.carried_out(&command, &outcome);
+                outcome
             }
         };
         self.applied = Some(log_id);
-        self.progress.applied(size_bytes);
+        self.progress.applied(log_id, size_bytes);
         Ok(outcome)
     }
 
@@ -116,6 +121,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 responder.send(outcome);
             }
         }
+        self.progress.publish();
         Ok(())
     }
 
@@ -128,19 +134,14 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, image: Image) -> io::Result<()> {
-        let mut marks = vec![
-            (Mark::Membership, Bytes::from(encode(&meta.last_membership)?)),
-            (Mark::Checkpoint, Bytes::new()),
-        ];
-        if let Some(log_id) = &meta.last_log_id {
-            marks.push((Mark::Applied, encode(log_id)?.into()));
-        }
+        let marks = super::recovery::marks(meta)?;
         let replica = self.replica.clone();
         let installing = tokio::task::spawn_blocking(move || replica.install(&image, marks));
         installing.await.map_err(io::Error::other)?.map_err(io_error)?;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.has_checkpoint = true;
+        self.progress.jumped(self.applied, self.membership.clone());
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
 
-use super::housekeeping::Progress;
+use super::progress::Progress;
 use super::log_store::LogStore;
 use super::state_machine::StateMachine;
 use super::types::TypeConfig;
@@ -20,9 +20,9 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
         let dir = tempfile::tempdir().unwrap();
         let log = SledLog::open(&dir.path().join("log")).unwrap();
         let state = SledState::open(&dir.path().join("state")).unwrap();
-        let replica = Replica::open(Arc::new(state)).unwrap();
-        let machine = StateMachine::open(replica, Arc::new(Progress::default())).unwrap();
-        Ok((dir, LogStore::start(Arc::new(log)).unwrap(), machine))
+        let replica = Replica::open(Arc::new(state), crate::metrics::StoreMetrics::new()).unwrap();
+        let machine = StateMachine::open(replica, Arc::new(Progress::new(None))).unwrap();
+        Ok((dir, LogStore::start(Arc::new(log), None).unwrap(), machine))
     }
 }
 

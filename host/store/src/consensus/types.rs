@@ -3,9 +3,10 @@
 use std::fmt;
 
 use bytes::Bytes;
-use openraft::{BasicNode, EntryPayload, OptionalSend, RaftTypeConfig, impls};
+use openraft::{EntryPayload, OptionalSend, RaftTypeConfig, impls};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::Member;
 use crate::replica::Outcome;
 
 /// A command on its way through the log: encoded once, and cheap to clone.
@@ -36,12 +37,46 @@ pub(super) struct TypeConfig;
 
 pub(super) type NodeId = u64;
 
+/// What the membership says of a member. It is all that is known of it: addresses must be there as soon as
+/// the member is, and travel with log and snapshot as the membership does.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) peer_urls: Vec<String>,
+    pub(super) client_urls: Vec<String>,
+    /// It is to stay without a vote. Without this, one that has no vote yet gets it when it has caught up.
+    pub(super) is_learner: bool,
+}
+
+impl Node {
+    pub(super) fn member(&self, id: NodeId) -> Member {
+        Member {
+            id,
+            name: self.name.clone(),
+            peer_urls: self.peer_urls.clone(),
+            client_urls: self.client_urls.clone(),
+            is_learner: self.is_learner,
+        }
+    }
+}
+
+impl From<Member> for Node {
+    fn from(member: Member) -> Self {
+        Self {
+            name: member.name,
+            peer_urls: member.peer_urls,
+            client_urls: member.client_urls,
+            is_learner: member.is_learner,
+        }
+    }
+}
+
 #[allow(deprecated)] // The runtime's own crate is not a dependency of ours.
 impl RaftTypeConfig for TypeConfig {
     type D = Proposal;
     type R = Outcome;
     type NodeId = NodeId;
-    type Node = BasicNode;
+    type Node = Node;
     type Term = u64;
     type LeaderId = impls::leader_id_std::LeaderId<u64, NodeId>;
     type Vote = impls::Vote<Self::LeaderId>;
@@ -61,10 +96,18 @@ impl RaftTypeConfig for TypeConfig {
 
 pub(super) type Entry = <TypeConfig as RaftTypeConfig>::Entry;
 pub(super) type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
+pub(super) type CommittedLeaderId =
+    <<TypeConfig as RaftTypeConfig>::LeaderId as openraft::vote::RaftLeaderId>::Committed;
+pub(super) type Membership = openraft::Membership<NodeId, Node>;
 pub(super) type Vote = <TypeConfig as RaftTypeConfig>::Vote;
 pub(super) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
 pub(super) type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
 pub(super) type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, crate::replica::Image>;
+
+/// The leader of a term, as log ids name it.
+pub(super) fn committed(term: u64) -> CommittedLeaderId {
+    CommittedLeaderId { term }
+}
 
 /// Encodes what openraft wants kept.
 pub(super) fn encode<T: Serialize>(value: &T) -> std::io::Result<Vec<u8>> {

@@ -5,8 +5,10 @@ use std::sync::Weak;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{LocalStore, Server};
-use crate::{Error, Identity, Member, PeerCallKind, PeerChunks, PeerError, RaftView, Refusal, Result};
+use super::LocalStore;
+use super::server::Server;
+use crate::cluster::message::{self, Change, Changed};
+use crate::{Error, Identity, Member, PeerCallKind, PeerChunks, PeerError, RaftView, Result};
 
 /// Takes what other members send; the transport's server calls it. It does not keep the store open.
 #[derive(Clone)]
@@ -61,7 +63,7 @@ impl LocalStore {
 
     /// Who this member is; empty after a shutdown.
     pub fn identity(&self) -> Identity {
-        self.server().map(|server| server.identity()).unwrap_or_default()
+        self.server().map(|server| server.identity.clone()).unwrap_or_default()
     }
 
     /// All members, by id.
@@ -89,7 +91,7 @@ impl LocalStore {
     /// # Errors
     /// etcd's refusals: `MemberNotFound`, `NotEnoughStartedMembers`, `UnhealthyCluster`.
     pub async fn member_remove(&self, id: u64) -> Result<Vec<Member>> {
-        self.server()?.member_remove(id).await
+        self.server()?.change_members(Change::Remove { id }).await
     }
 
     /// Changes where other members reach a member.
@@ -97,7 +99,7 @@ impl LocalStore {
     /// # Errors
     /// etcd's refusals: `MemberNotFound`, `PeerUrlExists`.
     pub async fn member_update(&self, id: u64, peer_urls: Vec<String>) -> Result<Vec<Member>> {
-        self.server()?.member_update(id, peer_urls).await
+        self.server()?.change_members(Change::Update { id, peer_urls }).await
     }
 
     /// Gives a learner that has caught up its vote.
@@ -105,7 +107,7 @@ impl LocalStore {
     /// # Errors
     /// etcd's refusals: `MemberNotFound`, `NotLearner`, `LearnerNotReady`, `NotEnoughStartedMembers`.
     pub async fn member_promote(&self, id: u64) -> Result<Vec<Member>> {
-        self.server()?.member_promote(id).await
+        self.server()?.change_members(Change::Promote { id }).await
     }
 
     /// Hands the leadership, which this member must have, to another.
@@ -113,59 +115,63 @@ impl LocalStore {
     /// # Errors
     /// etcd's refusals: `NotLeader`, `BadLeaderTransferee`, `Timeout`.
     pub async fn move_leader(&self, target: u64) -> Result<()> {
-        self.server()?.move_leader(target).await
+        self.server()?.consensus.move_leader(target).await
     }
 
     /// This member's view of consensus; cheap. Zeros after a shutdown.
     pub fn raft(&self) -> RaftView {
-        self.server().map(|server| server.raft()).unwrap_or_default()
+        self.server().map(|server| server.consensus.view()).unwrap_or_default()
     }
 
     /// Changes of the view but for its indexes. Closed by a shutdown.
     pub fn watch_raft(&self) -> watch::Receiver<RaftView> {
         let closed = || watch::channel(RaftView::default()).1;
-        self.server().map_or_else(|_| closed(), |server| server.watch_raft())
+        self.server().map_or_else(|_| closed(), |server| server.consensus.watch_view())
     }
-}
-
-/// Until members can be more than one.
-fn alone<T>() -> Result<T> {
-    Err(Error::Refused(Refusal::UnhealthyCluster))
 }
 
 impl Server {
-    async fn handle(&self, _: u64, _: PeerCallKind, _: Bytes) -> Result<Bytes, PeerError> {
-        Err(PeerError::Unreachable("this store has one member".into()))
-    }
-
-    async fn handle_stream(&self, _: u64, _: PeerCallKind, _: PeerChunks) -> Result<Bytes, PeerError> {
-        Err(PeerError::Unreachable("this store has one member".into()))
-    }
-
-    async fn members(&self, _linearizable: bool) -> Result<Vec<Member>> {
-        Ok(vec![self.member.clone()])
-    }
-
-    async fn member_add(&self, _: Vec<String>, _: bool) -> Result<(Member, Vec<Member>)> {
-        alone()
-    }
-
-    async fn member_remove(&self, _: u64) -> Result<Vec<Member>> {
-        alone()
-    }
-
-    async fn member_update(&self, _: u64, _: Vec<String>) -> Result<Vec<Member>> {
-        alone()
-    }
-
-    async fn member_promote(&self, _: u64) -> Result<Vec<Member>> {
-        alone()
-    }
-
-    async fn move_leader(&self, target: u64) -> Result<()> {
-        if target == self.member.id {
+    /// Turns away another cluster's. One that joins does not know its cluster yet.
+    fn check_cluster(&self, from: u64, kind: PeerCallKind) -> Result<(), PeerError> {
+        if from == self.identity.cluster_id || (from == 0 && kind == PeerCallKind::Members) {
             return Ok(());
         }
-        Err(Error::Refused(Refusal::BadLeaderTransferee))
+        Err(PeerError::Unreachable(format!(
+            "cluster ID mismatch: the message is of {from:x}, this is {:x}",
+            self.identity.cluster_id
+        )))
+    }
+
+    async fn handle(&self, from: u64, kind: PeerCallKind, body: Bytes) -> Result<Bytes, PeerError> {
+        self.check_cluster(from, kind)?;
+        if kind == PeerCallKind::Lease {
+            let (_, body) = message::open(self.identity.member_id, &body)?;
+            return message::answer(&self.answer_lease(message::read(&body)?).await);
+        }
+        self.consensus.handle(kind, &body).await
+    }
+
+    async fn handle_stream(&self, from: u64, kind: PeerCallKind, chunks: PeerChunks) -> Result<Bytes, PeerError> {
+        self.check_cluster(from, kind)?;
+        self.consensus.handle_stream(kind, chunks).await
+    }
+
+    async fn members(&self, linearizable: bool) -> Result<Vec<Member>> {
+        if linearizable {
+            self.consensus.read_barrier().await?;
+        }
+        Ok(self.consensus.members())
+    }
+
+    async fn member_add(&self, peer_urls: Vec<String>, is_learner: bool) -> Result<(Member, Vec<Member>)> {
+        let change = Change::Add { peer_urls, is_learner };
+        let Changed { id, members } = self.consensus.change_members(change).await?;
+        let added = members.iter().find(|member| member.id == id).cloned();
+        let gone = || Error::Unknown("the added member is gone already".into());
+        Ok((added.ok_or_else(gone)?, members))
+    }
+
+    async fn change_members(&self, change: Change) -> Result<Vec<Member>> {
+        Ok(self.consensus.change_members(change).await?.members)
     }
 }

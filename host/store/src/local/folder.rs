@@ -1,17 +1,19 @@
 //! The data folder: one process at a time, and nothing but a whole store of a known format is opened.
 //!
 //! `LOCK` is locked while open. `FORMAT` says what is here; while a folder is being made it is called
-//! `FORMAT.new`, so that an interrupted making is told apart from a folder that lost its `FORMAT`.
+//! `FORMAT.new`, so that an interrupted making is told apart from a folder that lost its `FORMAT`. `MEMBER` says
+//! which member of which cluster this is.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::engine::{LogEngine, SledLog, SledState, StateEngine};
+use crate::engine::{LogEngine, LogEngineKind, Metered, PlainLog, SledLog, SledState, StateEngine, WriteBehind};
+use crate::metrics::StoreMetrics;
 use crate::{Error, Result};
 
-const FORMAT: &str = "capstan-store 1\n";
+const FORMAT: &str = "capstan-store 2\n";
 
 /// An open data folder.
 pub(super) struct Folder {
@@ -33,27 +35,58 @@ impl Folder {
                 dir.display()
             )));
         }
-        Self::open(dir)
+        Self::open(dir, LogEngineKind::default(), &StoreMetrics::new())
     }
 
-    /// Opens or makes a folder. Blocks on the disk.
-    pub(super) fn open(dir: &Path) -> Result<Self> {
+    /// Opens or makes a folder with this kind of log. Blocks on the disk.
+    pub(super) fn open(dir: &Path, kind: LogEngineKind, metrics: &Arc<StoreMetrics>) -> Result<Self> {
         let doing = |what: &str, error: &io::Error| {
             crate::engine::io_error(&format!("{what} {}", dir.display()), error)
         };
         fs::create_dir_all(dir).map_err(|error| doing("making the data folder", &error))?;
         let lock = lock(dir)?;
-        let is_new = check_format(dir)?;
-        let (log, state) = open_engines(dir)?;
+        let is_new = check_format(dir, kind)?;
+        let (log, state) = open_engines(dir, kind)?;
         if is_new {
             finish_format(dir).map_err(|error| doing("writing FORMAT in", &error))?;
         }
         Ok(Self {
-            log: Arc::new(log),
-            state: Arc::new(state),
+            log: Arc::new(Metered::<dyn LogEngine>::new(log, metrics.clone())),
+            state: Arc::new(WriteBehind::start(Arc::new(Metered::<dyn StateEngine>::new(
+                Arc::new(state),
+                metrics.clone(),
+            )))?),
             lock,
         })
     }
+}
+
+/// The ids of the cluster and of the member that the folder is of; none before its first start.
+pub(super) fn read_member(dir: &Path) -> Result<Option<(u64, u64)>> {
+    let path = dir.join("MEMBER");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(crate::engine::io_error(&format!("reading {}", path.display()), &error)),
+    };
+    let mut ids = text.split_whitespace().map(|id| u64::from_str_radix(id, 16));
+    match (ids.next(), ids.next(), ids.next()) {
+        (Some(Ok(cluster)), Some(Ok(member)), None) => Ok(Some((cluster, member))),
+        _ => Err(Error::Corrupt(format!("{} is damaged", path.display()))),
+    }
+}
+
+/// Writes them, once for ever.
+pub(super) fn write_member(dir: &Path, cluster_id: u64, member_id: u64) -> Result<()> {
+    let write = || -> io::Result<()> {
+        let new = dir.join("MEMBER.new");
+        let mut file = File::create(&new)?;
+        file.write_all(format!("{cluster_id:016x} {member_id:016x}\n").as_bytes())?;
+        file.sync_all()?;
+        fs::rename(new, dir.join("MEMBER"))?;
+        File::open(dir)?.sync_all()
+    };
+    write().map_err(|error| crate::engine::io_error("writing MEMBER", &error))
 }
 
 fn lock(dir: &Path) -> Result<FolderLock> {
@@ -78,15 +111,23 @@ fn lock(dir: &Path) -> Result<FolderLock> {
 }
 
 /// Whether the folder is new. Refuses one that is not a whole store of this format.
-fn check_format(dir: &Path) -> Result<bool> {
+fn check_format(dir: &Path, kind: LogEngineKind) -> Result<bool> {
     let corrupt = |what: String| Error::Corrupt(format!("the data folder {}: {what}", dir.display()));
-    let data: [PathBuf; 2] = ["log", "state"].map(|name| dir.join(name).join("db"));
+    let data = [
+        ("log", has_log(dir, kind)),
+        ("state", dir.join("state").join("db").exists()),
+    ];
     match fs::read_to_string(dir.join("FORMAT")) {
-        Ok(format) if format == FORMAT => {
-            let missing = data.iter().find(|path| !path.exists());
-            missing.map_or(Ok(false), |path| {
-                Err(corrupt(format!("{} is missing", path.display())))
-            })
+        Ok(found) if found == format(kind) => {
+            let missing = data.iter().find(|(_, is_there)| !is_there);
+            missing.map_or(Ok(false), |(part, _)| Err(corrupt(format!("the {part} is missing"))))
+        }
+        Ok(found) if LogEngineKind::ALL.iter().any(|other| found == format(*other)) => {
+            let other = LogEngineKind::ALL.into_iter().find(|other| found == format(*other));
+            let (dir, other) = (dir.display(), other.unwrap_or(kind));
+            Err(Error::Invalid(format!(
+                "the data folder {dir} has a log of kind {other}, and kind {kind} was asked for; ask for {other}"
+            )))
         }
         Ok(format) => {
             let format = format.trim_end().escape_debug();
@@ -97,19 +138,19 @@ fn check_format(dir: &Path) -> Result<bool> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let is_being_made = dir.join("FORMAT.new").exists();
-            if !is_being_made && data.iter().any(|path| path.exists()) {
+            if !is_being_made && data.iter().any(|(_, is_there)| *is_there) {
                 return Err(corrupt("FORMAT is missing though there is data".into()));
             }
-            begin_format(dir).map_err(|error| crate::engine::io_error("writing FORMAT.new", &error))?;
+            begin_format(dir, kind).map_err(|error| crate::engine::io_error("writing FORMAT.new", &error))?;
             Ok(true)
         }
         Err(error) => Err(corrupt(format!("FORMAT cannot be read: {error}"))),
     }
 }
 
-fn begin_format(dir: &Path) -> io::Result<()> {
+fn begin_format(dir: &Path, kind: LogEngineKind) -> io::Result<()> {
     let mut file = File::create(dir.join("FORMAT.new"))?;
-    file.write_all(FORMAT.as_bytes())?;
+    file.write_all(format(kind).as_bytes())?;
     file.sync_all()
 }
 
@@ -118,14 +159,36 @@ fn finish_format(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// What `FORMAT` says of a folder.
+fn format(kind: LogEngineKind) -> String {
+    match kind {
+        LogEngineKind::Sled => FORMAT.to_owned(),
+        LogEngineKind::Plain => format!("{FORMAT}log {kind}\n"),
+    }
+}
+
+fn has_log(dir: &Path, kind: LogEngineKind) -> bool {
+    match kind {
+        LogEngineKind::Sled => dir.join("log").join("db").exists(),
+        LogEngineKind::Plain => PlainLog::is_in(&dir.join("log")),
+    }
+}
+
 /// Both at once: opening waits for the disk.
-fn open_engines(dir: &Path) -> Result<(SledLog, SledState)> {
+fn open_engines(dir: &Path, kind: LogEngineKind) -> Result<(Arc<dyn LogEngine>, SledState)> {
     std::thread::scope(|scope| {
-        let log = scope.spawn(|| SledLog::open(&dir.join("log")));
+        let log = scope.spawn(|| open_log(&dir.join("log"), kind));
         let state = SledState::open(&dir.join("state"));
         let log = log
             .join()
             .unwrap_or_else(|_| Err(Error::Corrupt("opening the log failed".into())));
         Ok((log?, state?))
+    })
+}
+
+fn open_log(dir: &Path, kind: LogEngineKind) -> Result<Arc<dyn LogEngine>> {
+    Ok(match kind {
+        LogEngineKind::Sled => Arc::new(SledLog::open(dir)?),
+        LogEngineKind::Plain => Arc::new(PlainLog::open(dir)?),
     })
 }

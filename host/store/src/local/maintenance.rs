@@ -2,12 +2,13 @@
 //! making a store of one.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::folder::Folder;
-use super::server::Server;
+use super::server::{Server, unexpected};
 use super::{LocalStore, Options};
-use crate::replica::{Command, ImageReader, RestoreSource};
+use crate::replica::{Command, ImageReader, Outcome, RestoreSource};
 use crate::{Alarm, AlarmKind, Error, Refusal, Result, Revision};
 
 /// The quota by default (etcd's).
@@ -48,13 +49,16 @@ pub struct Sizes {
 }
 
 /// A member's bounds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Limits {
     quota_bytes: u64,
     request_bytes_max: usize,
     pub(super) txn_ops_max: usize,
     pub(super) bcrypt_cost: u32,
     pub(super) token_ttl: Duration,
+    pub(super) auto_compaction: AutoCompaction,
+    /// This member's alarm is because its disk was full.
+    is_disk_full: AtomicBool,
 }
 
 impl Limits {
@@ -69,6 +73,8 @@ impl Limits {
             txn_ops_max: options.txn_ops_max,
             bcrypt_cost: options.bcrypt_cost,
             token_ttl: options.token_ttl,
+            auto_compaction: options.auto_compaction,
+            is_disk_full: AtomicBool::new(false),
         }
     }
 }
@@ -167,7 +173,7 @@ impl LocalStore {
 }
 
 impl Server {
-    fn sizes(&self) -> Sizes {
+    pub(super) fn sizes(&self) -> Sizes {
         Sizes {
             db_size_bytes: self.replica.size_bytes(),
             db_size_in_use_bytes: self.replica.look(|state| state.index.size_bytes()),
@@ -176,43 +182,63 @@ impl Server {
     }
 
     async fn set_alarm(&self, alarm: Alarm, is_raised: bool) -> Result<()> {
-        let is_known = self
-            .replica
-            .look(|state| state.alarms.iter().any(|other| other == alarm));
-        if is_known == is_raised {
-            self.consensus.read_barrier().await?;
-        }
         let command = Command::Alarm { alarm, is_raised };
-        let proposal = command.encode()?;
-        self.consensus.propose(proposal).await.map(|_| ())
+        match self.consensus.propose(command.encode()?).await? {
+            Outcome::Done(answer) => answer,
+            Outcome::Txn(answer) => Err(unexpected(&answer)),
+        }
     }
 
-    /// Asks whether a command may be proposed: alarms, permissions, its size, the quota, the disk.
+    /// Asks whether a command may be proposed: its size, the quota, the disk, alarms, permissions.
     pub(super) async fn admit(&self, command: &Command, bytes: usize) -> Result<()> {
         if bytes > self.limits.request_bytes_max {
             return Err(Refusal::RequestTooLarge.into());
         }
-        self.replica.look(|state| command.admit(state))?;
-        let grows = command.grows();
-        if grows && self.is_over_quota(bytes) {
-            self.raise_no_space().await;
-            return Err(Refusal::NoSpace.into());
+        if command.grows() {
+            self.check_room(bytes).await?;
+        } else {
+            self.space.admit(bytes, false)?;
         }
-        self.space.admit(bytes, grows)
+        self.replica.look(|state| command.admit(state))
     }
 
-    fn is_over_quota(&self, bytes: usize) -> bool {
-        let quota = self.limits.quota_bytes;
-        quota > 0 && self.replica.look(|state| state.index.size_bytes()) + bytes as u64 > quota
+    /// What every write that grows the store looks at, looked at without one.
+    pub(super) async fn guard(&self) {
+        if let Err(error) = self.check_room(0).await {
+            tracing::debug!(%error, "no room");
+        }
     }
 
-    async fn raise_no_space(&self) {
-        let alarm = Alarm {
-            member_id: self.member.id,
+    /// Whether quota and disk have room; raises this member's alarm where not. The alarm of a full disk is
+    /// disarmed again by the member that raised it, as far as it remembers; that of the quota by people alone.
+    async fn check_room(&self, bytes: usize) -> Result<()> {
+        let own = Alarm {
+            member_id: self.identity.member_id,
             kind: AlarmKind::NoSpace,
         };
-        if let Err(error) = self.set_alarm(alarm, true).await {
+        let (in_use, is_raised) = self.replica.look(|state| {
+            let is_raised = state.alarms.iter().any(|alarm| alarm == own);
+            (state.index.size_bytes(), is_raised)
+        });
+        let quota = self.limits.quota_bytes;
+        let refused = if quota > 0 && in_use + bytes as u64 > quota {
+            Some(Error::from(Refusal::NoSpace))
+        } else {
+            let refused = self.space.admit(bytes, true).err();
+            if refused.is_some() {
+                self.limits.is_disk_full.store(true, Ordering::Release);
+            }
+            refused
+        };
+        let Some(refused) = refused else {
+            if self.limits.is_disk_full.swap(false, Ordering::AcqRel) && is_raised {
+                self.set_alarm(own, false).await?;
+            }
+            return Ok(());
+        };
+        if !is_raised && let Err(error) = self.set_alarm(own, true).await {
             tracing::warn!(%error, "raising the NOSPACE alarm");
         }
+        Err(refused)
     }
 }

@@ -6,8 +6,12 @@
 mod auth;
 mod cluster;
 mod folder;
+mod glance;
+mod keeping;
 mod leases;
 mod maintenance;
+mod metrics;
+mod open;
 mod server;
 
 use std::path::PathBuf;
@@ -18,7 +22,7 @@ use async_trait::async_trait;
 
 use crate::lock::RwLock;
 use crate::{
-    ClusterOptions, Error, LeaseId, LeaseStatus, RangeRequest, RangeResponse, RangeStream, Result, Revision, Status, Store, Txn,
+    ClusterOptions, Error, LeaseId, LeaseStatus, LogEngineKind, RangeRequest, RangeResponse, RangeStream, Result, Revision, Status, Store, StoreMetrics, Txn,
     TxnResponse, Watch, WatchRequest,
 };
 pub use cluster::PeerHandler;
@@ -55,6 +59,8 @@ pub struct Options {
     pub bcrypt_cost: u32,
     /// How long a token lasts after its last use (etcd's `--auth-token-ttl`).
     pub token_ttl: Duration,
+    /// What keeps the log. A folder with data must be opened with the kind that it was made with.
+    pub log_engine: LogEngineKind,
 }
 
 impl Options {
@@ -70,6 +76,7 @@ impl Options {
             txn_ops_max: TXN_OPS_MAX,
             bcrypt_cost: crate::auth::BCRYPT_COST,
             token_ttl: crate::auth::TOKEN_TTL,
+            log_engine: LogEngineKind::default(),
         }
     }
 }
@@ -77,6 +84,7 @@ impl Options {
 /// A store in this process.
 pub struct LocalStore {
     server: RwLock<Option<Arc<Server>>>,
+    metrics: Arc<StoreMetrics>,
 }
 
 impl std::fmt::Debug for LocalStore {
@@ -94,6 +102,7 @@ impl LocalStore {
     pub async fn open(options: Options) -> Result<Self> {
         let server = Server::open(options).await?;
         Ok(Self {
+            metrics: server.replica.metrics().clone(),
             server: RwLock::new(Some(server)),
         })
     }

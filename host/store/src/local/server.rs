@@ -3,23 +3,26 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::folder::{Folder, FolderLock};
 use super::auth::Caller;
+use super::keeping;
 use super::maintenance::Limits;
-use super::{Options, leases};
-use crate::cluster::{cluster_id, founding_member_id};
+use super::leases::{self, Leases};
+use super::open::start_consensus;
+use super::Options;
+use crate::cluster::message::{LeaseAnswer, LeaseAsk};
 use crate::consensus::Consensus;
 use crate::engine::{LogEngine, SpaceGuard};
-use crate::lease::LeaseClock;
 use crate::lock::Mutex;
+use crate::metrics::Pending;
 use crate::mvcc::{check_range, check_txn, is_read_only};
 use crate::replica::{Command, Outcome, Replica};
 use crate::watch::Hub;
 use crate::{
-    Error, Identity, KeyRange, LeaseId, LeaseStatus, Member, RaftView, RangeRequest, RangeResponse, RangeStream, Refusal, Result, Revision, Status,
+    Error, Identity, KeyRange, LeaseId, LeaseStatus, RangeRequest, RangeResponse, RangeStream, Refusal, Result, Revision, Status,
+    StoreMetrics,
     Txn, TxnResponse, Watch, WatchRequest,
 };
 
@@ -31,48 +34,35 @@ const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 pub(super) struct Server {
     pub(super) replica: Arc<Replica>,
     pub(super) consensus: Consensus,
-    log: Arc<dyn LogEngine>,
+    pub(super) log: Arc<dyn LogEngine>,
     pub(super) space: SpaceGuard,
     pub(super) limits: Limits,
-    pub(super) lease_clock: Mutex<LeaseClock>,
-    /// The clock's next deadline may have changed.
-    pub(super) lease_changed: Arc<Notify>,
+    pub(super) leases: Arc<Leases>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     lock: FolderLock,
-    pub(super) member: Member,
-    cluster_id: u64,
-    view: watch::Sender<RaftView>,
+    pub(super) identity: Identity,
 }
 
 impl Server {
     pub(super) async fn open(options: Options) -> Result<Arc<Self>> {
         let limits = Limits::of(&options);
-        let dir = options.dir.clone();
+        let (dir, log_engine) = (options.dir.clone(), options.log_engine);
         let opening = tokio::task::spawn_blocking(move || {
-            let folder = Folder::open(&dir)?;
-            let replica = Replica::open(folder.state.clone())?;
+            let metrics = StoreMetrics::new();
+            let folder = Folder::open(&dir, log_engine, &metrics)?;
+            let replica = Replica::open(folder.state.clone(), metrics)?;
             Ok::<_, Error>((folder, replica))
         });
         let opened = opening
             .await
             .map_err(|error| Error::Corrupt(format!("opening the store: {error}")))?;
         let (folder, replica) = opened?;
-        let consensus = Consensus::start(folder.log.clone(), replica.clone()).await;
-        let consensus = consensus.inspect_err(|_| replica.upkeep().stop())?;
-        let cluster = options.cluster;
-        let member_id = founding_member_id(&cluster.peer_urls, &cluster.token);
+        let leases = Leases::new(&replica);
+        let started = start_consensus(&folder, &replica, &leases, &options).await;
+        let (identity, consensus) = started.inspect_err(|_| replica.upkeep().stop())?;
         let server = Arc::new(Self {
-            cluster_id: cluster_id(std::iter::once(member_id)),
-            member: Member {
-                id: member_id,
-                name: cluster.name,
-                peer_urls: cluster.peer_urls,
-                client_urls: cluster.client_urls,
-                is_learner: false,
-            },
-            view: watch::Sender::new(RaftView::default()),
-            lease_clock: Mutex::new(LeaseClock::default()),
-            lease_changed: Arc::new(Notify::new()),
+            identity,
+            leases,
             tasks: Mutex::new(Vec::new()),
             space: SpaceGuard::new(options.dir, options.space_reserve_bytes),
             limits,
@@ -81,48 +71,16 @@ impl Server {
             replica,
             consensus,
         });
-        server.replica.tokens().lock().set_ttl(limits.token_ttl);
-        server.start_leases();
+        super::metrics::start(&server);
+        server.replica.tokens().lock().set_ttl(server.limits.token_ttl);
         let hub = Arc::downgrade(server.replica.hub());
         let tasks = [
             tokio::spawn(leases::run(Arc::downgrade(&server))),
             tokio::spawn(Hub::run_progress(hub)),
+            tokio::spawn(keeping::run(Arc::downgrade(&server))),
         ];
         server.tasks.lock().extend(tasks);
         Ok(server)
-    }
-
-    pub(super) fn identity(&self) -> Identity {
-        Identity {
-            cluster_id: self.cluster_id,
-            member_id: self.member.id,
-            name: self.member.name.clone(),
-        }
-    }
-
-    pub(super) fn raft(&self) -> RaftView {
-        let raft = self.consensus.status();
-        RaftView {
-            term: raft.term,
-            index: raft.index,
-            applied_index: raft.index,
-            leader: if raft.is_leader { self.member.id } else { 0 },
-            is_learner: false,
-        }
-    }
-
-    pub(super) fn watch_raft(&self) -> watch::Receiver<RaftView> {
-        self.view.send_replace(self.raft());
-        self.view.subscribe()
-    }
-
-    /// A new leader gives every lease its whole time.
-    fn start_leases(&self) {
-        let leases: Vec<_> = self.replica.look(|state| state.leases.iter().collect());
-        let (now, mut clock) = (Instant::now(), self.lease_clock.lock());
-        for (id, ttl_seconds) in leases {
-            clock.renew(id, ttl_seconds, now);
-        }
     }
 
     pub(super) async fn shutdown(self: Arc<Self>) {
@@ -132,6 +90,7 @@ impl Server {
             task.abort();
             let _ = task.await;
         }
+        self.consensus.resign().await;
         self.consensus.stop().await;
         let replica = self.replica.clone();
         let synced = tokio::task::spawn_blocking(move || {
@@ -217,7 +176,10 @@ impl Server {
                 ttl_seconds,
             };
             match self.propose_done(&command).await {
-                Ok(()) => return self.granted(chosen),
+                Ok(()) => {
+                    let kept = self.replica.look(|state| state.leases.ttl_seconds(chosen));
+                    return Ok((chosen, kept.unwrap_or(ttl_seconds)));
+                }
                 Err(Error::LeaseExists) if id == 0 && attempt < LEASE_ID_ATTEMPTS_MAX => {}
                 Err(error) => return Err(error),
             }
@@ -225,47 +187,30 @@ impl Server {
         Err(Error::LeaseExists)
     }
 
-    fn granted(&self, id: LeaseId) -> Result<(LeaseId, i64)> {
-        let ttl_seconds = self
-            .replica
-            .look(|state| state.leases.ttl_seconds(id))
-            .ok_or(Error::LeaseNotFound)?;
-        self.lease_clock.lock().renew(id, ttl_seconds, Instant::now());
-        self.lease_changed.notify_one();
-        Ok((id, ttl_seconds))
-    }
-
     pub(super) async fn lease_revoke(&self, caller: Caller, id: LeaseId) -> Result<()> {
         self.propose_done(&caller.command(Command::LeaseRevoke { id })).await?;
-        self.lease_clock.lock().forget(id);
         Ok(())
     }
 
     pub(super) async fn lease_keep_alive(&self, id: LeaseId) -> Result<i64> {
-        self.consensus.read_barrier().await?;
-        let ttl_seconds = self
-            .replica
-            .look(|state| state.leases.ttl_seconds(id))
-            .ok_or(Error::LeaseNotFound)?;
-        let now = Instant::now();
-        let mut clock = self.lease_clock.lock();
-        // One that has run out is being ended; it cannot be saved any more.
-        clock.remaining_seconds(id, now).ok_or(Error::LeaseNotFound)?;
-        clock.renew(id, ttl_seconds, now);
-        Ok(ttl_seconds)
+        self.renew_lease(id).await
     }
 
     pub(super) async fn lease_time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseStatus> {
-        self.consensus.read_barrier().await?;
-        let (granted, keys) = self.replica.look(|state| {
-            let keys = if keys { state.leases.keys(id) } else { Vec::new() };
-            (state.leases.ttl_seconds(id), keys)
-        });
-        let remaining = self.lease_clock.lock().remaining_seconds(id, Instant::now());
+        let LeaseAnswer {
+            granted_ttl_seconds,
+            remaining_ttl_seconds,
+        } = self.ask_lease(LeaseAsk::TimeToLive(id)).await?;
+        let keys = if keys {
+            self.consensus.read_barrier().await?;
+            self.replica.look(|state| state.leases.keys(id))
+        } else {
+            Vec::new()
+        };
         Ok(LeaseStatus {
             id,
-            granted_ttl_seconds: granted.unwrap_or(0),
-            remaining_ttl_seconds: granted.and(remaining).unwrap_or(-1),
+            granted_ttl_seconds,
+            remaining_ttl_seconds,
             keys,
         })
     }
@@ -295,7 +240,11 @@ impl Server {
     pub(super) async fn propose(&self, command: &Command) -> Result<Outcome> {
         let proposal = command.encode()?;
         self.admit(command, proposal.len()).await?;
-        self.consensus.propose(proposal).await
+        let metrics = self.replica.metrics();
+        let pending = Pending::of(metrics);
+        let answer = self.consensus.propose(proposal).await;
+        drop(pending);
+        answer.inspect_err(|_| drop(metrics.proposals_failed.inc()))
     }
 
     pub(super) async fn propose_done(&self, command: &Command) -> Result<()> {

@@ -1,0 +1,259 @@
+//! Clusters of three and five: founding, forwarding, failover, reads, leases, restart.
+
+#![allow(clippy::unwrap_used)]
+
+mod members_net;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use capstan_store::{Error, LocalStore, PeerCallKind, Put, RangeRequest, Store, conformance};
+use members_net::{Cluster, PATIENCE, THREE, eventually};
+
+async fn value(store: &LocalStore, key: &str, serializable: bool) -> Option<String> {
+    let request = RangeRequest { serializable, ..RangeRequest::key(key.to_owned()) };
+    let answer = store.range(request).await.unwrap();
+    answer.kvs.first().map(|kv| String::from_utf8(kv.value.to_vec()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn founding_forwarding_and_reading_on_every_member() {
+    for names in [&THREE[..], &["a", "b", "c", "d", "e"]] {
+        let cluster = Cluster::found(names).await;
+        for name in names {
+            let store = cluster.store(name);
+            store.put(Put::new(*name, "1")).await.unwrap();
+            // What one has written it sees without asking anybody, and all the others when they ask.
+            assert_eq!(value(&store, name, true).await.as_deref(), Some("1"));
+            for other in names {
+                assert_eq!(value(&cluster.store(other), name, false).await.as_deref(), Some("1"));
+            }
+        }
+        for name in names {
+            let store = cluster.store(name);
+            let members = eventually("all names and URLs", || async {
+                let members = store.members(true).await.unwrap();
+                members.iter().all(|member| !member.client_urls.is_empty()).then_some(members)
+            });
+            assert_eq!(members.await.len(), names.len());
+        }
+        cluster.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_store_suite_on_a_follower() {
+    let cluster = Cluster::found(&THREE).await;
+    let follower = cluster.store(&cluster.follower().await);
+    let open = || {
+        let store: Arc<dyn Store> = follower.clone();
+        async move { store }
+    };
+    conformance::run(open).await;
+    drop(follower);
+    cluster.shutdown().await;
+}
+
+/// Writes a counter to a key of its own until told to stop; returns the last that was acknowledged.
+async fn write(store: Arc<LocalStore>, key: String, stop: Arc<AtomicBool>) -> u64 {
+    let mut acknowledged = 0;
+    for count in 1.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        match store.put(Put::new(key.clone(), count.to_string())).await {
+            Ok(_) => acknowledged = count,
+            Err(Error::Corrupt(text)) => panic!("{text}"),
+            Err(_) => {}
+        }
+    }
+    acknowledged
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_leader_takes_no_acknowledged_write_along() {
+    let cluster = Cluster::found(&THREE).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    for round in 0..3 {
+        let leader = cluster.leader().await;
+        let followers: Vec<&str> = THREE.into_iter().filter(|name| *name != leader).collect();
+        stop.store(false, Ordering::Relaxed);
+        let writers: Vec<_> = THREE
+            .iter()
+            .flat_map(|name| [0, 1].map(|at| (*name, at)))
+            .map(|(name, at)| {
+                let key = format!("{round}/{name}/{at}");
+                (key.clone(), tokio::spawn(write(cluster.store(name), key, stop.clone())))
+            })
+            .collect();
+        eventually("some writes", || async {
+            let revision = cluster.store(followers[0]).status().await.unwrap().revision;
+            (revision > 200 * (round + 1)).then_some(())
+        })
+        .await;
+        let term = cluster.store(followers[0]).raft().term;
+        cluster.net.isolate(&leader, &THREE);
+        cluster.leader_among(&followers).await;
+        stop.store(true, Ordering::Relaxed);
+        eventually("the old leader to know", || async {
+            (cluster.store(&leader).raft().leader == 0).then_some(())
+        })
+        .await;
+        cluster.net.heal();
+        cluster.leader().await;
+        assert!(cluster.store(followers[0]).raft().term > term);
+        for (key, writer) in writers {
+            let acknowledged = writer.await.unwrap();
+            for name in THREE {
+                let kept: u64 = value(&cluster.store(name), &key, false).await.map_or(0, |kept| kept.parse().unwrap());
+                assert!(kept >= acknowledged, "{key} on {name}: {acknowledged} acknowledged, {kept} kept");
+            }
+        }
+    }
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_was_away_returns_quietly() {
+    let cluster = Cluster::found(&THREE).await;
+    let away = cluster.follower().await;
+    let leader = cluster.leader().await;
+    cluster.store(&leader).put(Put::new("k", "0")).await.unwrap();
+    let before = cluster.store(&leader).raft();
+    cluster.net.isolate(&away, &THREE);
+    eventually("the one away to miss its leader", || async {
+        (cluster.store(&away).raft().leader == 0).then_some(())
+    })
+    .await;
+    // It stands for election again and again, and nobody votes for it.
+    let votes = cluster.net.count(PeerCallKind::Vote);
+    eventually("it to ask for votes", || async { (cluster.net.count(PeerCallKind::Vote) > votes + 4).then_some(()) }).await;
+    for count in 0..50 {
+        cluster.store(&leader).put(Put::new("k", count.to_string())).await.unwrap();
+    }
+    // Reads of what is old it serves only to those who asked for it.
+    assert!(matches!(
+        tokio::time::timeout(Duration::from_secs(1), cluster.store(&away).range(RangeRequest::key("k"))).await,
+        Err(_) | Ok(Err(_))
+    ));
+    cluster.net.heal();
+    assert_eq!(value(&cluster.store(&away), "k", false).await.as_deref(), Some("49"));
+    assert_eq!(cluster.leader().await, leader);
+    assert_eq!(cluster.store(&away).raft().term, before.term);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_are_never_older_than_what_was_acknowledged_before() {
+    let cluster = Cluster::found(&THREE).await;
+    cluster.net.disturb(2, Duration::from_millis(10));
+    let (writer, stop) = (cluster.store(&cluster.follower().await), Arc::new(AtomicBool::new(false)));
+    let newest = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let readers: Vec<_> = THREE
+        .iter()
+        .flat_map(|name| [*name; 4])
+        .map(|name| {
+            let (store, newest, stop) = (cluster.store(name), newest.clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut reads = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let before = newest.load(Ordering::SeqCst);
+                    let Ok(answer) = store.range(RangeRequest::key("n")).await else {
+                        continue;
+                    };
+                    let seen: u64 = answer
+                        .kvs
+                        .first()
+                        .map_or(0, |kv| std::str::from_utf8(&kv.value).unwrap().parse().unwrap());
+                    assert!(seen >= before, "read {seen} after {before} was acknowledged");
+                    reads += 1;
+                }
+                reads
+            })
+        })
+        .collect();
+    let start = Instant::now();
+    let mut cuts = 0;
+    for count in 1..=u64::MAX {
+        if start.elapsed() > Duration::from_secs(4) {
+            break;
+        }
+        if writer.put(Put::new("n", count.to_string())).await.is_ok() {
+            newest.fetch_max(count, Ordering::SeqCst);
+        }
+        if start.elapsed() > Duration::from_secs(2) && cuts == 0 {
+            cuts = 1;
+            let leader = cluster.leader().await;
+            cluster.net.isolate(&leader, &THREE);
+        }
+    }
+    cluster.net.heal();
+    stop.store(true, Ordering::Relaxed);
+    for reader in readers {
+        assert!(reader.await.unwrap() > 0);
+    }
+    let rounds = cluster.net.count(PeerCallKind::ReadIndex);
+    println!("{} writes, {rounds} read rounds of followers", newest.load(Ordering::SeqCst));
+    drop(writer);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_live_through_a_change_of_leader() {
+    let cluster = Cluster::found(&THREE).await;
+    let follower = cluster.follower().await;
+    let store = cluster.store(&follower);
+    let (id, ttl) = store.lease_grant(0, 3).await.unwrap();
+    store.put(Put { lease: id, ..Put::new("leased", "1") }).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let kept_alive = Instant::now();
+    assert_eq!(store.lease_keep_alive(id).await.unwrap(), ttl);
+    let leader = cluster.leader().await;
+    cluster.net.isolate(&leader, &THREE);
+    let others: Vec<&str> = THREE.into_iter().filter(|name| *name != leader).collect();
+    cluster.leader_among(&others).await;
+    let status = store.lease_time_to_live(id, true).await.unwrap();
+    assert!(status.remaining_ttl_seconds >= ttl && status.keys == ["leased"], "{status:?}");
+    cluster.net.heal();
+    let gone = eventually("the lease to end", || async {
+        value(&store, "leased", false).await.is_none().then(Instant::now)
+    })
+    .await;
+    assert!(gone - kept_alive >= Duration::from_secs(3), "ended after {:?}", gone - kept_alive);
+    assert!(store.leases().await.unwrap().is_empty());
+    assert!(matches!(store.lease_keep_alive(id).await, Err(Error::LeaseNotFound)));
+    drop(store);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_stop_and_start_again() {
+    let mut cluster = Cluster::found(&THREE).await;
+    for count in 0..100 {
+        cluster.store("a").put(Put::new(format!("k{count}"), "1")).await.unwrap();
+    }
+    let ids = THREE.map(|name| cluster.id(name));
+    for name in THREE {
+        cluster.stop(name).await;
+    }
+    for name in THREE {
+        cluster.start(name).await;
+    }
+    assert_eq!(THREE.map(|name| cluster.id(name)), ids);
+    for name in THREE {
+        let all = cluster.store(name).range(RangeRequest::prefix("k")).await.unwrap();
+        assert_eq!(all.count, 100);
+    }
+    // Two of three are enough, one is not: it refuses within its bound.
+    cluster.stop("a").await;
+    cluster.store("b").put(Put::new("two", "1")).await.unwrap();
+    cluster.stop("b").await;
+    let refused = tokio::time::timeout(PATIENCE, cluster.store("c").put(Put::new("one", "1"))).await.unwrap();
+    assert!(
+        matches!(&refused, Err(Error::Refused(_) | Error::Unknown(_))),
+        "{refused:?}"
+    );
+    assert_eq!(value(&cluster.store("c"), "two", true).await.as_deref(), Some("1"));
+    cluster.shutdown().await;
+}

@@ -1,0 +1,297 @@
+//! A cluster in this process: stores, and a network between them that loses, delays and cuts what it is told to.
+
+#![allow(clippy::unwrap_used, dead_code)]
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use capstan_store::{
+    ClusterOptions, InitialCluster, LocalStore, Options, Peer, PeerCall, PeerCallKind, PeerChunks, PeerError,
+    PeerHandler, PeerTransport,
+};
+use futures::StreamExt;
+use tempfile::TempDir;
+
+/// How long anything may take.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Default)]
+struct Faults {
+    /// Cut from the first to the second.
+    cut: HashSet<(String, String)>,
+    /// Of a hundred messages so many are lost, before they arrive or on the way back.
+    lost_percent: u8,
+    delay_max: Duration,
+    random: fastrand::Rng,
+}
+
+/// The network.
+#[derive(Default)]
+pub struct Net {
+    handlers: Mutex<HashMap<String, PeerHandler>>,
+    faults: Mutex<Faults>,
+    calls: Mutex<HashMap<PeerCallKind, u64>>,
+    pub streamed_bytes: AtomicU64,
+}
+
+pub fn url(name: &str) -> String {
+    format!("http://{name}:2380")
+}
+
+impl Net {
+    pub fn new(seed: u64) -> Arc<Self> {
+        println!("seed {seed}");
+        let net = Self::default();
+        net.faults.lock().unwrap().random = fastrand::Rng::with_seed(seed);
+        Arc::new(net)
+    }
+
+    /// Cuts both ways between a member and all of the others.
+    pub fn isolate(&self, name: &str, others: &[&str]) {
+        let mut faults = self.faults.lock().unwrap();
+        for other in others.iter().filter(|other| **other != name) {
+            faults.cut.insert((url(name), url(other)));
+            faults.cut.insert((url(other), url(name)));
+        }
+    }
+
+    pub fn cut_one_way(&self, from: &str, to: &str) {
+        self.faults.lock().unwrap().cut.insert((url(from), url(to)));
+    }
+
+    pub fn heal(&self) {
+        let mut faults = self.faults.lock().unwrap();
+        faults.cut.clear();
+        faults.lost_percent = 0;
+        faults.delay_max = Duration::ZERO;
+    }
+
+    /// Loses messages and delays others, so that they overtake one another.
+    pub fn disturb(&self, lost_percent: u8, delay_max: Duration) {
+        let mut faults = self.faults.lock().unwrap();
+        faults.lost_percent = lost_percent;
+        faults.delay_max = delay_max;
+    }
+
+    pub fn count(&self, kind: PeerCallKind) -> u64 {
+        self.calls.lock().unwrap().get(&kind).copied().unwrap_or(0)
+    }
+
+    fn handler(&self, from: &str, to: &Peer) -> Result<(String, PeerHandler), PeerError> {
+        let handlers = self.handlers.lock().unwrap();
+        let found = to.peer_urls.iter().find_map(|url| Some((url.clone(), handlers.get(url)?.clone())));
+        let (to, handler) = found.ok_or_else(|| PeerError::Unreachable("connection refused".into()))?;
+        if self.is_cut(from, &to) {
+            return Err(PeerError::Unreachable("no route".into()));
+        }
+        Ok((to, handler))
+    }
+
+    fn is_cut(&self, from: &str, to: &str) -> bool {
+        self.faults.lock().unwrap().cut.contains(&(from.to_owned(), to.to_owned()))
+    }
+
+    /// Whether this message gets lost, and how long it takes.
+    fn luck(&self) -> (bool, Duration) {
+        let faults = &mut *self.faults.lock().unwrap();
+        let delay = faults.random.f64() * faults.delay_max.as_secs_f64();
+        (faults.random.u8(0..100) < faults.lost_percent, Duration::from_secs_f64(delay))
+    }
+
+    async fn call(&self, from: &str, to: &Peer, call: PeerCall) -> Result<Bytes, PeerError> {
+        *self.calls.lock().unwrap().entry(call.kind).or_default() += 1;
+        let (to_url, handler) = self.handler(from, to)?;
+        let lost = || PeerError::Failed("lost".into());
+        let pass = async || {
+            let (is_lost, delay) = self.luck();
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            is_lost
+        };
+        if pass().await {
+            return Err(lost());
+        }
+        let answer = handler.handle(to.cluster_id, call.kind, call.body).await?;
+        if pass().await || self.is_cut(&to_url, from) || self.is_cut(from, &to_url) {
+            return Err(lost());
+        }
+        Ok(answer)
+    }
+}
+
+/// One member's way into the network.
+struct Port {
+    net: Arc<Net>,
+    own: String,
+}
+
+#[async_trait]
+impl PeerTransport for Port {
+    async fn call(&self, to: &Peer, call: PeerCall) -> Result<Bytes, PeerError> {
+        let deadline = call.deadline;
+        // What was sent is carried out, whether its sender still waits or not.
+        let (net, own, to) = (self.net.clone(), self.own.clone(), to.clone());
+        let sent = tokio::spawn(async move { net.call(&own, &to, call).await });
+        let answer = tokio::time::timeout(deadline, sent).await;
+        answer.map_or_else(|_| Err(PeerError::Failed("timed out".into())), |answer| answer.unwrap())
+    }
+
+    async fn send_stream(&self, to: &Peer, kind: PeerCallKind, chunks: PeerChunks) -> Result<Bytes, PeerError> {
+        *self.net.calls.lock().unwrap().entry(kind).or_default() += 1;
+        let (to_url, handler) = self.net.handler(&self.own, to)?;
+        let (net, own) = (self.net.clone(), self.own.clone());
+        let chunks = chunks.map(move |chunk| {
+            if net.is_cut(&own, &to_url) {
+                return Err(PeerError::Failed("cut".into()));
+            }
+            let chunk = chunk?;
+            net.streamed_bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            Ok(chunk)
+        });
+        handler.handle_stream(to.cluster_id, kind, chunks.boxed()).await
+    }
+}
+
+/// Members by name.
+pub struct Cluster {
+    pub net: Arc<Net>,
+    dirs: HashMap<String, TempDir>,
+    pub stores: HashMap<String, Arc<LocalStore>>,
+    founders: Vec<String>,
+}
+
+pub const THREE: [&str; 3] = ["a", "b", "c"];
+
+impl Cluster {
+    /// A new cluster, all of whose members are started and one of which leads.
+    pub async fn found(names: &[&str]) -> Self {
+        let mut this = Self {
+            net: Net::new(fastrand::u64(..)),
+            dirs: HashMap::new(),
+            stores: HashMap::new(),
+            founders: names.iter().map(ToString::to_string).collect(),
+        };
+        for name in names {
+            this.start(name).await;
+        }
+        this.leader().await;
+        this
+    }
+
+    fn options(&self, name: &str) -> Options {
+        let listed = |names: &[String]| names.iter().map(|name| (name.clone(), vec![url(name)])).collect();
+        let initial = if self.founders.iter().any(|founder| founder == name) {
+            InitialCluster::New(listed(&self.founders))
+        } else {
+            InitialCluster::Existing(listed(&self.founders))
+        };
+        Options {
+            cluster: ClusterOptions {
+                name: name.into(),
+                token: "test".into(),
+                peer_urls: vec![url(name)],
+                client_urls: vec![format!("http://{name}:2379")],
+                initial,
+                heartbeat: Duration::from_millis(50),
+                election: Duration::from_millis(500),
+                transport: Some(Arc::new(Port { net: self.net.clone(), own: url(name) })),
+                force_new_cluster: false,
+            },
+            ..Options::new(self.dir(name))
+        }
+    }
+
+    pub fn dir(&self, name: &str) -> PathBuf {
+        self.dirs[name].path().to_owned()
+    }
+
+    pub async fn start(&mut self, name: &str) {
+        self.dirs.entry(name.into()).or_insert_with(|| tempfile::tempdir().unwrap());
+        let options = self.options(name);
+        self.start_with(name, options).await;
+    }
+
+    /// Starts one by itself, with the data that it has, as the only member.
+    pub async fn start_forced(&mut self, name: &str) {
+        let mut options = self.options(name);
+        options.cluster.force_new_cluster = true;
+        self.start_with(name, options).await;
+    }
+
+    async fn start_with(&mut self, name: &str, options: Options) {
+        let store = Arc::new(LocalStore::open(options).await.unwrap());
+        self.net.handlers.lock().unwrap().insert(url(name), store.peers());
+        self.stores.insert(name.into(), store);
+    }
+
+    pub async fn stop(&mut self, name: &str) {
+        self.net.handlers.lock().unwrap().remove(&url(name));
+        if let Some(store) = self.stores.remove(name) {
+            store.shutdown().await;
+        }
+    }
+
+    /// Stops one and forgets all that it had.
+    pub async fn destroy(&mut self, name: &str) {
+        self.stop(name).await;
+        self.dirs.remove(name);
+    }
+
+    pub fn store(&self, name: &str) -> Arc<LocalStore> {
+        self.stores[name].clone()
+    }
+
+    pub fn id(&self, name: &str) -> u64 {
+        self.stores[name].identity().member_id
+    }
+
+    /// The member that all that run agree to be led by.
+    pub async fn leader(&self) -> String {
+        let names: Vec<&str> = self.stores.keys().map(String::as_str).collect();
+        self.leader_among(&names).await
+    }
+
+    /// The same for some of them.
+    pub async fn leader_among(&self, names: &[&str]) -> String {
+        let ids: HashMap<u64, &str> = names.iter().map(|name| (self.id(name), *name)).collect();
+        let found = eventually("a leader", || async {
+            let seen: HashSet<u64> = names.iter().map(|name| self.stores[*name].raft().leader).collect();
+            let one = (seen.len() == 1).then(|| seen.into_iter().next()).flatten()?;
+            ids.get(&one).map(ToString::to_string)
+        });
+        found.await
+    }
+
+    /// One that does not lead.
+    pub async fn follower(&self) -> String {
+        let leader = self.leader().await;
+        let mut names: Vec<_> = self.stores.keys().filter(|name| **name != leader).collect();
+        names.sort();
+        names[0].clone()
+    }
+
+    pub async fn shutdown(mut self) {
+        let names: Vec<String> = self.stores.keys().cloned().collect();
+        for name in names {
+            self.stop(&name).await;
+        }
+    }
+}
+
+/// Waits for a condition.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut check: impl FnMut() -> F) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = check().await {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
