@@ -18,6 +18,7 @@ mod engine;
 mod lease;
 mod local;
 mod lock;
+mod metrics;
 mod mvcc;
 mod refusal;
 mod replica;
@@ -30,10 +31,12 @@ pub use cluster::{
     ClusterOptions, Identity, InitialCluster, Member, Peer, PeerCall, PeerCallKind, PeerChunks, PeerError,
     PeerTransport, RaftView,
 };
+pub use engine::LogEngineKind;
 pub use local::{
     AutoCompaction, HashKv, LocalStore, Options, PeerHandler, QUOTA_BYTES, REQUEST_BYTES_MAX,
     SPACE_RESERVE_BYTES, Sizes, TXN_OPS_MAX,
 };
+pub use metrics::StoreMetrics;
 pub use refusal::{Code, Refusal};
 pub use replica::{ImageReader, ImageRecord, RestoreSource};
 pub use watch::WATCH_QUEUE_MAX;

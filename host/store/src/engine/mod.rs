@@ -5,18 +5,24 @@
 //! flush does not reach the disk's platter, so each flush is followed by an fdatasync of its file.
 
 mod frame;
+mod metered;
+mod plain_log;
 #[cfg(test)]
 pub(crate) mod power_loss;
 mod sled_database;
 mod sled_log;
 mod sled_state;
 mod space;
+mod write_behind;
 
 use bytes::Bytes;
 
+pub(crate) use metered::Metered;
+pub(crate) use plain_log::PlainLog;
 pub(crate) use sled_log::SledLog;
 pub(crate) use sled_state::SledState;
 pub(crate) use space::SpaceGuard;
+pub(crate) use write_behind::WriteBehind;
 
 use crate::{Error, Result};
 
@@ -42,11 +48,48 @@ pub(crate) trait LogEngine: Send + Sync + 'static {
     fn size_bytes(&self) -> u64;
 }
 
+/// What keeps the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogEngineKind {
+    /// A sled database of its own.
+    #[default]
+    Sled,
+    /// Plain preallocated files: quicker, and smaller in memory.
+    Plain,
+}
+
+impl LogEngineKind {
+    pub(crate) const ALL: [Self; 2] = [Self::Sled, Self::Plain];
+}
+
+impl std::fmt::Display for LogEngineKind {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Sled => "sled",
+            Self::Plain => "plain",
+        })
+    }
+}
+
+impl std::str::FromStr for LogEngineKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let named = Self::ALL.into_iter().find(|kind| kind.to_string() == text);
+        named.ok_or_else(|| Error::Invalid(format!("a log of kind {text:?} is not known: sled or plain")))
+    }
+}
+
 /// The log's named values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogValue {
     Vote,
     Purged,
+}
+
+impl LogValue {
+    /// All of them, each at its own number.
+    pub(crate) const ALL: [Self; 2] = [Self::Vote, Self::Purged];
 }
 
 /// Changes of the state: first the puts in their order, then the deletes in theirs.

@@ -168,15 +168,15 @@ impl SledDatabase {
         Ok(())
     }
 
-    /// The last value with `start <= key < end`.
-    pub(super) fn last(&self, start: &[u8], end: &[u8]) -> Result<Option<Bytes>> {
+    /// The last value with `start <= key < end`, and its key.
+    pub(super) fn last(&self, start: &[u8], end: &[u8]) -> Result<Option<(Vec<u8>, Bytes)>> {
         for row in self.tree.range(start..end).rev() {
             let (key, _) = row.map_err(|error| self.fail("reading", &error))?;
             let Some((key, chunk)) = key.split_last_chunk::<{ frame::SUFFIX_BYTES }>() else {
                 return Err(Error::Corrupt(format!("{}: a row without a key", self.name)));
             };
             if *chunk == [0; frame::SUFFIX_BYTES] {
-                return self.get(key);
+                return Ok(self.get(key)?.map(|value| (key.to_vec(), value)));
             }
         }
         Ok(None)

@@ -1,37 +1,113 @@
-//! The log on sled: entries under `e` and their index, named values under a letter of their own.
+//! The log on sled: rows of consecutive entries under `e` and the first one's index, named values under a letter
+//! of their own.
+//!
+//! A row holds what was appended together, because sled's cost is by the row. An entry is in the last row that
+//! begins at or before its index, and nowhere else: a cut inside a row is an empty row at the cut, so that no
+//! row is ever changed. Entries up to the watermark are purged, though their row may still be there.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes};
 
 use super::sled_database::SledDatabase;
 use super::{LogEngine, LogValue};
-use crate::Result;
+use crate::{Error, Result};
 
-/// Entries removed in one batch.
-const REMOVE_BATCH: u64 = 1_000;
+/// Bytes of entries after which a row is full.
+const ROW_BYTES: usize = 64 * 1024;
+/// Rows removed in one batch.
+const REMOVE_ROWS: usize = 256;
 const ENTRY: u8 = b'e';
+/// The row of the watermark.
+const WATERMARK: &[u8] = b"w";
 
 /// The log.
-pub(crate) struct SledLog(SledDatabase);
+pub(crate) struct SledLog {
+    database: SledDatabase,
+    /// One more than the last purged index.
+    first: AtomicU64,
+}
+
+/// A row: the index of its first entry, and its entries.
+struct Row {
+    first: u64,
+    entries: Vec<Bytes>,
+}
+
+impl Row {
+    fn decode(key: &[u8], mut value: Bytes) -> Result<Self> {
+        let damaged = || Error::Corrupt("the log: a row is shorter than it says".into());
+        let first = key.get(1..9).and_then(|bytes| bytes.try_into().ok());
+        let first = first.map(u64::from_be_bytes).ok_or_else(damaged)?;
+        let mut entries = Vec::new();
+        while value.has_remaining() {
+            let length = value.try_get_u32().map_err(|_| damaged())? as usize;
+            if length > value.len() {
+                return Err(damaged());
+            }
+            entries.push(value.split_to(length));
+        }
+        Ok(Self { first, entries })
+    }
+
+    fn end(&self) -> u64 {
+        self.first.saturating_add(self.entries.len() as u64)
+    }
+
+    fn numbered(self) -> impl Iterator<Item = (u64, Bytes)> {
+        (self.first..).zip(self.entries)
+    }
+}
 
 impl SledLog {
     pub(crate) fn open(directory: &Path) -> Result<Self> {
-        SledDatabase::open(directory, "log").map(Self)
+        let database = SledDatabase::open(directory, "log")?;
+        let first = match database.get(WATERMARK)? {
+            Some(mut value) => value
+                .try_get_u64()
+                .map_err(|_| Error::Corrupt("the log: its watermark is too short".into()))?,
+            None => 0,
+        };
+        Ok(Self {
+            database,
+            first: AtomicU64::new(first),
+        })
     }
 
-    fn remove(&self, indexes: impl Iterator<Item = u64>) -> Result<()> {
-        let keys = indexes.map(|index| entry_key(index).to_vec());
-        self.0.apply_in_order(std::iter::empty(), keys)
+    /// The row that an entry is in if it is anywhere.
+    fn row_of(&self, index: u64) -> Result<Option<Row>> {
+        let row = self.database.last(&[ENTRY], &entry_end(index))?;
+        row.map(|(key, value)| Row::decode(&key, value)).transpose()
     }
 
-    fn indexes(&self, first: u64, last: u64) -> Result<Option<(u64, u64)>> {
-        let mut found = None;
-        self.0.scan(&entry_key(first), &entry_end(last), &mut |key, _| {
-            found = Some((entry_index(key), last));
-            Ok(false)
+    /// Visits rows that begin from `first` to `last`, in order.
+    fn rows(&self, first: u64, last: u64, visit: &mut dyn FnMut(Row) -> Result<bool>) -> Result<()> {
+        let visit = &mut |key: &[u8], value| visit(Row::decode(key, value)?);
+        self.database.scan(&entry_key(first), &entry_end(last), visit)
+    }
+
+    fn remove(&self, rows: impl Iterator<Item = u64>) -> Result<()> {
+        let keys = rows.map(|first| entry_key(first).to_vec());
+        self.database.apply_in_order(std::iter::empty(), keys)
+    }
+
+    /// The first rows that have nothing after `last`.
+    fn purged_rows(&self, last: u64) -> Result<Vec<u64>> {
+        let mut purged = Vec::new();
+        let mut before: Option<(u64, u64)> = None;
+        self.rows(0, last.saturating_add(1), &mut |row| {
+            purged.extend(before.take().map(|(first, _)| first));
+            before = Some((row.first, row.end()));
+            Ok(purged.len() < REMOVE_ROWS)
         })?;
-        Ok(found)
+        // Of the last one seen, what follows it may be beyond.
+        purged.extend(
+            before
+                .filter(|(_, end)| *end <= last.saturating_add(1))
+                .map(|(first, _)| first),
+        );
+        Ok(purged)
     }
 }
 
@@ -46,12 +122,6 @@ fn entry_end(last: u64) -> Vec<u8> {
         .map_or_else(|| vec![ENTRY + 1], |next| entry_key(next).to_vec())
 }
 
-fn entry_index(key: &[u8]) -> u64 {
-    key.get(1..9)
-        .and_then(|bytes| bytes.try_into().ok())
-        .map_or(0, u64::from_be_bytes)
-}
-
 fn value_key(name: LogValue) -> &'static [u8] {
     match name {
         LogValue::Vote => b"v",
@@ -61,65 +131,100 @@ fn value_key(name: LogValue) -> &'static [u8] {
 
 impl LogEngine for SledLog {
     fn append(&self, entries: &[(u64, Vec<u8>)]) -> Result<()> {
-        let keys: Vec<_> = entries.iter().map(|(index, _)| entry_key(*index)).collect();
-        let rows = keys
-            .iter()
-            .zip(entries)
-            .map(|(key, (_, value))| (&key[..], &value[..]));
-        self.0.apply_in_order(rows, std::iter::empty())
+        let mut rows: Vec<([u8; 9], Vec<u8>)> = Vec::new();
+        for (index, entry) in entries {
+            let length = u32::try_from(entry.len());
+            let length = length.map_err(|_| Error::Invalid(format!("an entry of {} bytes", entry.len())))?;
+            if rows.last().is_none_or(|(_, row)| row.len() >= ROW_BYTES) {
+                rows.push((entry_key(*index), Vec::new()));
+            }
+            if let Some((_, row)) = rows.last_mut() {
+                row.put_u32(length);
+                row.put_slice(entry);
+            }
+        }
+        let rows = rows.iter().map(|(key, row)| (&key[..], &row[..]));
+        self.database.apply_in_order(rows, std::iter::empty())
     }
 
     fn read(&self, first: u64, last: u64) -> Result<Vec<Bytes>> {
-        let mut found = Vec::new();
-        self.0
-            .scan(&entry_key(first), &entry_end(last), &mut |_, value| {
-                found.push(value);
-                Ok(true)
-            })?;
-        Ok(found)
+        let first = first.max(self.first.load(Ordering::Acquire));
+        let mut found: Vec<(u64, Bytes)> = Vec::new();
+        let begin = self.row_of(first)?.map_or(first, |row| row.first);
+        self.rows(begin, last, &mut |row| {
+            found.truncate(found.partition_point(|(index, _)| *index < row.first));
+            found.extend(row.numbered().filter(|(index, _)| (first..=last).contains(index)));
+            Ok(true)
+        })?;
+        Ok(found.into_iter().map(|(_, entry)| entry).collect())
     }
 
     fn last(&self) -> Result<Option<Bytes>> {
-        self.0.last(&[ENTRY], &[ENTRY + 1])
+        let Some(mut row) = self.row_of(u64::MAX)? else {
+            return Ok(None);
+        };
+        let mut last = row.end().checked_sub(1);
+        if row.entries.is_empty() {
+            let Some(before) = row.first.checked_sub(1) else {
+                return Ok(None);
+            };
+            let Some(cut) = self.row_of(before)? else {
+                return Ok(None);
+            };
+            (row, last) = (cut, Some(before));
+        }
+        let is_kept = last.filter(|last| *last >= self.first.load(Ordering::Acquire));
+        Ok(is_kept.and_then(|last| {
+            row.numbered()
+                .find(|(index, _)| *index == last)
+                .map(|(_, entry)| entry)
+        }))
     }
 
     fn truncate(&self, first: u64) -> Result<()> {
-        let mut last = None;
-        self.0.scan(&entry_key(first), &[ENTRY + 1], &mut |key, _| {
-            last = Some(entry_index(key));
+        let mut rows = Vec::new();
+        self.rows(first, u64::MAX, &mut |row| {
+            rows.push(row.first);
             Ok(true)
         })?;
-        let Some(mut last) = last else { return Ok(()) };
-        while last >= first {
-            let from = last.saturating_sub(REMOVE_BATCH - 1).max(first);
-            self.remove((from..=last).rev())?;
-            let Some(next) = from.checked_sub(1) else { break };
-            last = next;
+        self.remove(rows.into_iter().rev())?;
+        if self.row_of(first)?.is_some_and(|row| row.end() > first) {
+            let cut = (&entry_key(first)[..], &[][..]);
+            self.database
+                .apply_in_order(std::iter::once(cut), std::iter::empty())?;
         }
         Ok(())
     }
 
     fn purge(&self, last: u64) -> Result<()> {
-        while let Some((first, _)) = self.indexes(0, last)? {
-            self.remove(first..=last.min(first.saturating_add(REMOVE_BATCH - 1)))?;
+        let first = last.saturating_add(1).max(self.first.load(Ordering::Acquire));
+        let mark = (WATERMARK, &first.to_be_bytes()[..]);
+        self.database
+            .apply_in_order(std::iter::once(mark), std::iter::empty())?;
+        self.first.store(first, Ordering::Release);
+        loop {
+            let rows = self.purged_rows(last)?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            self.remove(rows.into_iter())?;
         }
-        Ok(())
     }
 
     fn set(&self, name: LogValue, value: &[u8]) -> Result<()> {
-        self.0
-            .apply_in_order(std::iter::once((value_key(name), value)), std::iter::empty())
+        let value = std::iter::once((value_key(name), value));
+        self.database.apply_in_order(value, std::iter::empty())
     }
 
     fn get(&self, name: LogValue) -> Result<Option<Bytes>> {
-        self.0.get(value_key(name))
+        self.database.get(value_key(name))
     }
 
     fn sync(&self) -> Result<()> {
-        self.0.sync()
+        self.database.sync()
     }
 
     fn size_bytes(&self) -> u64 {
-        self.0.size_bytes()
+        self.database.size_bytes()
     }
 }

@@ -9,13 +9,14 @@ use super::{Mark, Replica, Upkeep, rows};
 use crate::auth::AuthState;
 use crate::engine::{StateBatch, StateEngine};
 use crate::lock::{Mutex, RwLock};
+use crate::metrics::StoreMetrics;
 use crate::mvcc::{Item, Rev, State};
 use crate::watch::Hub;
 use crate::{Error, Result};
 
 impl Replica {
     /// Opens the state of an engine.
-    pub(crate) fn open(engine: Arc<dyn StateEngine>) -> Result<Arc<Self>> {
+    pub(crate) fn open(engine: Arc<dyn StateEngine>, metrics: Arc<StoreMetrics>) -> Result<Arc<Self>> {
         if engine.get(&rows::INSTALLING)?.is_some() {
             // The snapshot's sender still has it; a half-installed one is worth nothing.
             wipe(&*engine)?;
@@ -29,13 +30,14 @@ impl Replica {
         let upkeep = Upkeep::start(engine.clone(), state.clone())?;
         upkeep.begin(compact_revision, garbage);
         Ok(Arc::new(Self {
-            hub: Arc::new(Hub::new(revision)),
+            hub: Arc::new(Hub::new(revision, metrics.clone())),
             state,
             values: Mutex::new(ValueCache::default()),
             tokens: Mutex::default(),
             installs: AtomicU64::new(0),
             engine,
             upkeep,
+            metrics,
         }))
     }
 }

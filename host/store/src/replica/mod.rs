@@ -32,6 +32,7 @@ pub(crate) use upkeep::Upkeep;
 use crate::auth::Tokens;
 use crate::engine::StateEngine;
 use crate::lock::{Mutex, RwLock};
+use crate::metrics::StoreMetrics;
 use crate::mvcc::{State, plan_range};
 use crate::watch::{History, Hub};
 use crate::{Error, HashKv, RangeRequest, RangeResponse, Result, Txn, TxnResponse, Watch, WatchRequest};
@@ -51,12 +52,14 @@ pub(crate) struct Replica {
     upkeep: Arc<Upkeep>,
     /// How often the whole state was replaced.
     installs: AtomicU64,
+    metrics: Arc<StoreMetrics>,
 }
 
 impl Replica {
     /// Answers a read from what is applied.
     pub(crate) fn range(&self, request: &RangeRequest) -> Result<RangeResponse> {
         for _ in 0..READ_ATTEMPTS_MAX {
+            self.metrics.ranges.inc();
             let plan = plan_range(&self.state.read(), request)?;
             let at = plan.at;
             match plan.fetch(self) {
@@ -70,6 +73,7 @@ impl Replica {
 
     /// Answers a transaction that cannot change anything.
     pub(crate) fn read_txn(&self, txn: &Txn) -> Result<TxnResponse> {
+        self.metrics.txns.inc();
         crate::mvcc::execute(&self.state.read(), self, txn).map(|(response, _)| response)
     }
 
@@ -95,6 +99,11 @@ impl Replica {
             .ok_or_else(|| Error::Corrupt("the state: a mark's row is too short".into()))
     }
 
+    /// Whether this is a restored backup, to which nothing but entries of its new cluster was applied.
+    pub(crate) fn is_restored(&self) -> Result<bool> {
+        Ok(self.engine.get(&rows::RESTORED)?.is_some())
+    }
+
     /// Returns when everything applied before is on disk.
     pub(crate) fn sync(&self) -> Result<()> {
         self.engine.sync()
@@ -111,6 +120,10 @@ impl Replica {
 
     pub(crate) fn tokens(&self) -> &Mutex<Tokens> {
         &self.tokens
+    }
+
+    pub(crate) fn metrics(&self) -> &Arc<StoreMetrics> {
+        &self.metrics
     }
 
     pub(crate) fn hub(&self) -> &Arc<Hub> {

@@ -55,3 +55,13 @@ fn previous(history: &dyn History, rev: Rev) -> Option<KeyValue> {
     let record = history.record(rev).ok().flatten()?;
     Some(record.key_value(rev.main))
 }
+
+impl WatchMessage {
+    /// How many events it has.
+    pub(super) fn event_count(&self) -> u64 {
+        match self {
+            Self::Events { events, .. } => events.len() as u64,
+            _ => 0,
+        }
+    }
+}

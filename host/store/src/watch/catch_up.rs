@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use prometheus_client::metrics::gauge::Gauge;
+
 use super::hub::{Step, Watcher};
 use super::{Batch, CATCH_UP_BYTES, History, Hub};
 use crate::{Result, Revision, WatchMessage};
@@ -12,7 +14,9 @@ const RECENT_MAX: usize = 64;
 /// Starts catching up.
 pub(super) fn spawn(hub: &Arc<Hub>, history: &Arc<dyn History>, watcher: Watcher) {
     let (hub, history) = (hub.clone(), history.clone());
+    let slow = Slow::of(&hub);
     tokio::spawn(async move {
+        let _slow = slow;
         let messages = watcher.messages.clone();
         let mut closing = hub.closing();
         let mut watcher = Some(watcher);
@@ -30,6 +34,23 @@ pub(super) fn spawn(hub: &Arc<Hub>, history: &Arc<dyn History>, watcher: Watcher
     });
 }
 
+/// Counts a watcher as slow for as long as it lives.
+struct Slow(Gauge);
+
+impl Slow {
+    fn of(hub: &Hub) -> Self {
+        let gauge = hub.metrics.slow_watchers.clone();
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// Runs until the watcher is live, gone, or has to be told the returned end.
 async fn run(
     hub: &Arc<Hub>,
@@ -45,6 +66,14 @@ async fn run(
                     if !send(history, watcher, &batch).await {
                         return None;
                     }
+                }
+                continue;
+            }
+            Step::Progress(revision) => {
+                let watcher = watcher.as_mut()?;
+                watcher.told = watcher.told.max(revision);
+                if watcher.messages.send(WatchMessage::Progress { revision }).await.is_err() {
+                    return None;
                 }
                 continue;
             }

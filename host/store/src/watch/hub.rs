@@ -4,6 +4,7 @@
 //! lock orders publishing and registering, so that a watcher misses nothing and sees nothing twice.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use tokio::sync::mpsc::error::TrySendError;
@@ -13,6 +14,7 @@ use super::registry::{Registry, WatcherId};
 use super::ring::Ring;
 use super::{Batch, History, PROGRESS_AFTER, WATCH_QUEUE_MAX, WATCHERS_MAX, catch_up};
 use crate::lock::Mutex;
+use crate::metrics::StoreMetrics;
 use crate::mvcc::Span;
 use crate::{Error, KeyRange, ProgressRequest, Result, Revision, Watch, WatchMessage, WatchRequest};
 
@@ -26,8 +28,11 @@ pub(super) struct Watcher {
     /// The first revision that it has not been sent.
     pub(super) next: Revision,
     /// It knows that it has everything up to here.
-    told: Revision,
+    pub(super) told: Revision,
     pub(super) messages: mpsc::Sender<WatchMessage>,
+    id: WatcherId,
+    /// Its owner asked for progress and has not been sent any since.
+    wants_progress: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -46,6 +51,7 @@ pub(crate) struct Hub {
     inner: Mutex<Inner>,
     published: Notify,
     closed: watch::Sender<bool>,
+    pub(super) metrics: Arc<StoreMetrics>,
 }
 
 /// What a catching-up watcher should do next.
@@ -56,11 +62,13 @@ pub(super) enum Step {
     Recent(Vec<Arc<Batch>>),
     /// Read writes up to this revision from disk.
     Disk(Revision),
+    /// It was asked for: say that all up to this revision has been sent.
+    Progress(Revision),
 }
 
 impl Hub {
     /// A hub of a store at `revision`.
-    pub(crate) fn new(revision: Revision) -> Self {
+    pub(crate) fn new(revision: Revision, metrics: Arc<StoreMetrics>) -> Self {
         Self {
             inner: Mutex::new(Inner {
                 live: HashMap::new(),
@@ -71,6 +79,7 @@ impl Hub {
             }),
             published: Notify::new(),
             closed: watch::Sender::new(false),
+            metrics,
         }
     }
 
@@ -107,7 +116,13 @@ impl Hub {
         } else {
             request.start_revision
         };
+        let id = inner.next_id;
+        inner.next_id += 1;
+        let wants_progress = Arc::<AtomicBool>::default();
+        let progress = self.progress_request(history, id, wants_progress.clone());
         let watcher = Watcher {
+            id,
+            wants_progress,
             span: Span::of(&request.range),
             range: request.range,
             prev_kv: request.prev_kv,
@@ -129,7 +144,27 @@ impl Hub {
         Ok(Watch {
             revision,
             messages,
-            progress: ProgressRequest::default(),
+            progress,
+        })
+    }
+
+    fn progress_request(
+        self: &Arc<Self>,
+        history: &Arc<dyn History>,
+        id: WatcherId,
+        wanted: Arc<AtomicBool>,
+    ) -> ProgressRequest {
+        let (hub, history) = (Arc::downgrade(self), Arc::downgrade(history));
+        ProgressRequest::new(move || {
+            let (Some(hub), Some(history)) = (hub.upgrade(), history.upgrade()) else {
+                return;
+            };
+            wanted.store(true, Ordering::Release);
+            // One that is catching up sees the wish when it has caught up.
+            let demoted = hub.inner.lock().answer_progress(id);
+            if let Some(watcher) = demoted {
+                catch_up::spawn(&hub, &history, watcher);
+            }
         })
     }
 
@@ -150,8 +185,10 @@ impl Hub {
             let Some(message) = batch.message(&**history, &watcher.span, watcher.prev_kv) else {
                 continue;
             };
+            let events = message.event_count();
             match watcher.messages.try_send(message) {
                 Ok(()) => {
+                    self.metrics.events.inc_by(events);
                     watcher.next = batch.revision + 1;
                     watcher.told = batch.revision;
                 }
@@ -170,6 +207,16 @@ impl Hub {
         self.published.notify_one();
     }
 
+    /// How many watchers are live, and how many messages wait in their queues.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let inner = self.inner.lock();
+        let waiting = inner.live.values().map(|watcher| {
+            let messages = &watcher.messages;
+            messages.max_capacity() - messages.capacity()
+        });
+        (inner.live.len(), waiting.sum())
+    }
+
     /// Makes a watcher live if it has seen everything, or says what it lacks.
     pub(super) fn step(&self, watcher: &mut Option<Watcher>, batches_max: usize) -> Step {
         let mut inner = self.inner.lock();
@@ -177,6 +224,10 @@ impl Hub {
             return Step::Joined;
         };
         if next > inner.revision {
+            let wants = |watcher: &Watcher| watcher.wants_progress.swap(false, Ordering::AcqRel);
+            if watcher.as_ref().is_some_and(wants) {
+                return Step::Progress(inner.revision);
+            }
             if let Some(watcher) = watcher.take() {
                 inner.join(watcher);
             }
@@ -246,10 +297,30 @@ impl Hub {
 
 impl Inner {
     fn join(&mut self, watcher: Watcher) {
-        let id = self.next_id;
-        self.next_id += 1;
-        self.registry.insert(&watcher.range, id);
-        self.live.insert(id, watcher);
+        self.registry.insert(&watcher.range, watcher.id);
+        self.live.insert(watcher.id, watcher);
+    }
+
+    /// Sends a live watcher the progress that was asked for, behind all that waits in its queue. One whose queue
+    /// is full is returned: it catches up, and is told then.
+    fn answer_progress(&mut self, id: WatcherId) -> Option<Watcher> {
+        let revision = self.revision;
+        let watcher = self.live.get_mut(&id)?;
+        match watcher.messages.try_send(WatchMessage::Progress { revision }) {
+            Ok(()) => {
+                watcher.told = revision;
+                watcher.wants_progress.store(false, Ordering::Release);
+                None
+            }
+            Err(TrySendError::Closed(_)) => {
+                drop(self.leave(id));
+                None
+            }
+            Err(TrySendError::Full(_)) => {
+                watcher.next = watcher.next.max(revision + 1);
+                self.leave(id)
+            }
+        }
     }
 
     fn leave(&mut self, id: WatcherId) -> Option<Watcher> {
