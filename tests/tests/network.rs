@@ -1,5 +1,7 @@
 //! Services of a cluster without root: cluster IPs, node ports, DNS, and what they say when they cannot.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;

@@ -182,6 +182,7 @@ pub struct Pod {
 /// One piece of news about the cluster, in the order in which it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
+#[allow(clippy::large_enum_variant)] // Nearly all are pods; a box each would cost more than the room.
 pub enum Delta {
     /// Texts of new symbols, consecutive from `first`.
     Symbols {

@@ -1,0 +1,12 @@
+//! The controllers on a real API server, a scenario a controller.
+
+#![allow(clippy::unwrap_used)]
+
+mod cluster;
+mod daemon_set;
+mod deployment;
+mod job;
+mod namespace;
+mod remedy;
+#[path = "../rig/mod.rs"]
+mod rig;
