@@ -1,6 +1,6 @@
 //! Generates the messages, clients and servers of etcd's API from `proto/`, without protoc.
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "mvccpb.proto",
     "authpb.proto",
     "kv.proto",
@@ -9,6 +9,7 @@ const FILES: [&str; 8] = [
     "cluster.proto",
     "maintenance.proto",
     "auth.proto",
+    "peer.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

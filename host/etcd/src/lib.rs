@@ -4,8 +4,18 @@
 //! It translates and carries; what a request means is decided in `capstan-store`. Called by the binary
 //! (`capstan store`, `capstan up --etcd-servers`) and by the tests.
 
+pub mod backup;
 mod bolt;
+mod convert;
+mod errors;
+pub mod discovery;
+pub mod face;
+pub mod flags;
+mod health;
 mod link;
+mod listen;
+mod peers;
+pub mod process;
 pub mod proto;
 pub mod remote;
 pub mod tls;

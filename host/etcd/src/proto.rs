@@ -19,3 +19,9 @@ pub mod authpb {
 pub mod etcdserverpb {
     tonic::include_proto!("etcdserverpb");
 }
+
+/// What members say to one another.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub(crate) mod peer {
+    tonic::include_proto!("capstan.peer.v1");
+}

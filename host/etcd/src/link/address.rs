@@ -82,7 +82,11 @@ impl Address {
 
     /// The URI of a path below it.
     pub(crate) fn uri(&self, path: &str) -> Result<Uri, http::Error> {
-        let scheme = if self.is_https { Scheme::HTTPS } else { Scheme::HTTP };
+        let scheme = if self.is_https {
+            Scheme::HTTPS
+        } else {
+            Scheme::HTTP
+        };
         let path: PathAndQuery = path.parse()?;
         Uri::builder()
             .scheme(scheme)

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
+use tokio::sync::OwnedMutexGuard;
 use tonic::body::Body;
 
 pub(crate) use address::{Address, AddressError};
@@ -80,7 +81,7 @@ struct Inner {
     address: Address,
     options: LinkOptions,
     live: RwLock<Option<Sender>>,
-    dialing: tokio::sync::Mutex<Backoff>,
+    dialing: Arc<tokio::sync::Mutex<Backoff>>,
 }
 
 #[derive(Default)]
@@ -107,7 +108,7 @@ impl Link {
             address,
             options,
             live: RwLock::default(),
-            dialing: tokio::sync::Mutex::default(),
+            dialing: Arc::default(),
         }))
     }
 
@@ -133,17 +134,23 @@ impl Inner {
         live.as_ref().filter(|sender| !sender.is_closed()).cloned()
     }
 
-    async fn sender(&self) -> Result<Sender, LinkError> {
+    async fn sender(self: &Arc<Self>) -> Result<Sender, LinkError> {
         if let Some(sender) = self.live() {
             return Ok(sender);
         }
-        let mut backoff = self.dialing.lock().await;
+        let backoff = self.dialing.clone().lock_owned().await;
         if let Some(sender) = self.live() {
             return Ok(sender);
         }
         if backoff.not_before.is_some_and(|at| Instant::now() < at) {
             return Err(self.not_sent(&backoff.reason));
         }
+        // A task of its own: whoever waits for the connection may give up before it is made.
+        let dialed = tokio::spawn(self.clone().dial(backoff)).await;
+        dialed.unwrap_or_else(|error| Err(self.not_sent(&error.to_string())))
+    }
+
+    async fn dial(self: Arc<Self>, mut backoff: OwnedMutexGuard<Backoff>) -> Result<Sender, LinkError> {
         match connect::connect(&self.address, &self.options).await {
             Ok(sender) => {
                 *backoff = Backoff::default();
@@ -159,7 +166,10 @@ impl Inner {
         }
     }
 
-    async fn send(&self, mut request: http::Request<Body>) -> Result<http::Response<Incoming>, LinkError> {
+    async fn send(
+        self: &Arc<Self>,
+        mut request: http::Request<Body>,
+    ) -> Result<http::Response<Incoming>, LinkError> {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         match self.address.uri(path) {
             Ok(uri) => *request.uri_mut() = uri,

@@ -165,7 +165,9 @@ impl Connections {
     /// Gets a token in the place of the one in `used`.
     pub(super) async fn authenticate(&self, used: &Headers) -> Result<()> {
         let gave_up = Error::Unavailable("no endpoint answers to a login".into());
-        self.session.renew(used, self.round(), self.request_timeout, gave_up).await
+        self.session
+            .renew(used, self.round(), self.request_timeout, gave_up)
+            .await
     }
 
     /// All endpoints, the rested ones first, beginning with another one each time.

@@ -146,9 +146,6 @@ mod tests {
         assert!(matches!(compacted.error, Error::Compacted { .. }));
         let large = Status::resource_exhausted("grpc: received message larger than max (3 vs. 2)");
         let large = Failure::of(&large, Effect::Write);
-        assert!(matches!(
-            large.error,
-            Error::Refused(Refusal::RequestTooLarge)
-        ));
+        assert!(matches!(large.error, Error::Refused(Refusal::RequestTooLarge)));
     }
 }

@@ -11,9 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
+use super::connections::Effect;
 use super::connections::{Connections, Endpoint};
 use super::failure::{Failure, Next};
-use super::connections::Effect;
 use super::session::Headers;
 use crate::proto::etcdserverpb as pb;
 use pb::lease_client::LeaseClient;
@@ -86,7 +86,9 @@ impl RenewalStream {
                 !answers.is_empty()
             });
             if self.waiting.is_empty() {
-                let Some(renewal) = renewals.recv().await else { return };
+                let Some(renewal) = renewals.recv().await else {
+                    return;
+                };
                 self.waiting.insert(renewal.id, vec![renewal.answer]);
             }
             let connections = self.connections.clone();

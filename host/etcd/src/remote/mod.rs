@@ -225,10 +225,7 @@ impl Store for RemoteStore {
 
     async fn lease_grant(&self, id: LeaseId, ttl_seconds: i64) -> Result<(LeaseId, i64)> {
         let call = self.connections.call(Effect::Write, |link, headers| {
-            let request = headers.on(pb::LeaseGrantRequest {
-                ttl: ttl_seconds,
-                id,
-            });
+            let request = headers.on(pb::LeaseGrantRequest { ttl: ttl_seconds, id });
             async move { LeaseClient::new(link).lease_grant(request).await }
         });
         let answer = call.await?;
@@ -255,7 +252,11 @@ impl Store for RemoteStore {
     async fn lease_time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseStatus> {
         let call = self.connections.call(Effect::Read, |link, headers| {
             let request = headers.on(pb::LeaseTimeToLiveRequest { id, keys });
-            async move { unbounded!(LeaseClient::new(link)).lease_time_to_live(request).await }
+            async move {
+                unbounded!(LeaseClient::new(link))
+                    .lease_time_to_live(request)
+                    .await
+            }
         });
         let answer = call.await?;
         Ok(LeaseStatus {

@@ -71,8 +71,18 @@ fn spawn(folder: &Path, client_url: &str, peer_url: &str, more: &[&str]) -> Chil
         .args(["--name", "test", "--logger", "zap", "--log-level", "error"])
         .arg("--data-dir")
         .arg(folder.join("data"))
-        .args(["--listen-client-urls", client_url, "--advertise-client-urls", client_url])
-        .args(["--listen-peer-urls", peer_url, "--initial-advertise-peer-urls", peer_url])
+        .args([
+            "--listen-client-urls",
+            client_url,
+            "--advertise-client-urls",
+            client_url,
+        ])
+        .args([
+            "--listen-peer-urls",
+            peer_url,
+            "--initial-advertise-peer-urls",
+            peer_url,
+        ])
         .args(["--initial-cluster", &format!("test={peer_url}")])
         .args(["--experimental-watch-progress-notify-interval", "1s"])
         .args(more)

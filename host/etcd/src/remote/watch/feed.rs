@@ -239,7 +239,13 @@ impl Feed {
         let gone = self.watchers.values().filter(|one| one.messages.is_closed());
         let gone: Vec<u64> = gone.map(|one| one.number).collect();
         for number in gone {
-            if let (Some(Watcher { wire_id: Some(id), .. }), Some(live)) = (self.remove(number), live) {
+            if let (
+                Some(Watcher {
+                    wire_id: Some(id), ..
+                }),
+                Some(live),
+            ) = (self.remove(number), live)
+            {
                 cancel(&live.requests, id);
             }
         }
@@ -325,7 +331,9 @@ impl Feed {
             self.put_on(number, &live.requests);
             return;
         }
-        let Some(watcher) = self.remove(number) else { return };
+        let Some(watcher) = self.remove(number) else {
+            return;
+        };
         let compact_revision = answer.compact_revision;
         if compact_revision != 0 {
             let error = Error::Compacted { compact_revision };

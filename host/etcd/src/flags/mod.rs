@@ -1,0 +1,30 @@
+//! etcd's flags and environment variables, and what they mean for a member.
+//!
+//! Names, defaults and the words of refusals are etcd's. [`Arguments`] is given to clap by the binary and the
+//! example; [`Arguments::config`] turns it into a [`Config`](crate::process::Config), asking the DNS where that
+//! is wanted. Flags of etcd that would mean nothing here are taken and ignored, so that its unit files and
+//! manifests go on working.
+
+mod arguments;
+mod cluster;
+mod duration;
+mod member;
+
+pub use arguments::{Arguments, LogLevel};
+
+/// Why flags make no member.
+#[derive(Debug, thiserror::Error)]
+pub enum FlagError {
+    /// Flags that do not go together, or a value that means nothing.
+    #[error("{0}")]
+    Bad(String),
+    /// The DNS does not say who the members are.
+    #[error(transparent)]
+    Discovery(#[from] crate::discovery::DiscoveryError),
+}
+
+impl FlagError {
+    pub(crate) fn bad(text: impl Into<String>) -> Self {
+        Self::Bad(text.into())
+    }
+}
