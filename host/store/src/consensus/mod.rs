@@ -26,7 +26,7 @@ mod view;
 
 pub(crate) use progress::Applied;
 pub(crate) use raft::{Consensus, Start};
-pub(crate) use recovery::{found_on_restored, restored_log_id};
+pub(crate) use recovery::found_on_restored;
 
 #[cfg(test)]
 mod tests;

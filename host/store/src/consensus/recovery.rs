@@ -27,11 +27,7 @@ pub(super) fn marks(meta: &SnapshotMeta) -> std::io::Result<Vec<(Mark, Bytes)>> 
     Ok(marks)
 }
 
-/// The entry that a restored state stands for: what its [`Mark::Applied`] is to hold.
-pub(crate) fn restored_log_id() -> Result<Bytes> {
-    encode(&RESTORED).map(Bytes::from).map_err(|error| from_io(&error))
-}
-
+/// The entry that a restored state stands for.
 const RESTORED: LogId = LogId {
     leader_id: CommittedLeaderId { term: 0 },
     index: 1,
@@ -40,7 +36,7 @@ const RESTORED: LogId = LogId {
 /// Founds a cluster on a restored state, the same on all founders: its log begins after that state, so that a
 /// member that is added later gets it as a snapshot. Does nothing where the state was not restored.
 pub(crate) fn found_on_restored(log: &dyn LogEngine, replica: &Arc<Replica>, founders: &[Member]) -> Result<()> {
-    if last_log_id(log)?.is_some() || replica.mark(Mark::Applied)? != Some(restored_log_id()?) {
+    if last_log_id(log)?.is_some() || !replica.is_restored()? {
         return Ok(());
     }
     let voters: BTreeSet<NodeId> = founders.iter().map(|member| member.id).collect();

@@ -12,7 +12,7 @@ use super::leases::Leases;
 use crate::cluster::bootstrap;
 use crate::cluster::message::{self, Roster};
 use crate::consensus::{self, Consensus, Start};
-use crate::replica::Replica;
+use crate::replica::{Mark, Replica};
 use crate::{
     ClusterOptions, Error, Identity, InitialCluster, Member, Peer, PeerCall, PeerCallKind, PeerTransport, Result,
 };
@@ -39,6 +39,11 @@ pub(super) async fn start_consensus(
     let cluster = &options.cluster;
     check(cluster)?;
     let beginning = begin(&options.dir, cluster).await?;
+    if beginning.founders.is_empty() && replica.is_restored()? && replica.mark(Mark::Applied)?.is_none() {
+        return Err(Error::Invalid(
+            "a restored store begins a new cluster; it cannot join one that runs".into(),
+        ));
+    }
     if !beginning.founders.is_empty() {
         consensus::found_on_restored(&*folder.log, replica, &beginning.founders)?;
     }

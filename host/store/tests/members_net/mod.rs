@@ -139,7 +139,9 @@ impl PeerTransport for Port {
         let (net, own, to) = (self.net.clone(), self.own.clone(), to.clone());
         let sent = tokio::spawn(async move { net.call(&own, &to, call).await });
         let answer = tokio::time::timeout(deadline, sent).await;
-        answer.map_or_else(|_| Err(PeerError::Failed("timed out".into())), |answer| answer.unwrap())
+        answer.map_or_else(|_| Err(PeerError::Failed("timed out".into())), |answer| {
+            answer.unwrap_or_else(|error| Err(PeerError::Failed(error.to_string())))
+        })
     }
 
     async fn send_stream(&self, to: &Peer, kind: PeerCallKind, chunks: PeerChunks) -> Result<Bytes, PeerError> {
