@@ -37,8 +37,18 @@ impl Etcd {
         let process = Command::new("etcd")
             .args(["--name", "default", "--data-dir"])
             .arg(dir)
-            .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
-            .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
+            .args([
+                "--listen-client-urls",
+                &client_url,
+                "--advertise-client-urls",
+                &client_url,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peer_url,
+                "--initial-advertise-peer-urls",
+                &peer_url,
+            ])
             .args(["--initial-cluster", &format!("default={peer_url}")])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -68,7 +78,7 @@ impl Etcd {
     /// Runs etcdctl on it.
     pub(crate) fn ctl(&self, args: &[&str]) -> String {
         let endpoints = format!("--endpoints={}", self.client_url);
-        etcdctl(&[&[&endpoints], args].concat()).unwrap()
+        etcdctl(&[&[&endpoints[..]], args].concat()).unwrap()
     }
 
     /// Ends it in order, so that its database is whole.
@@ -79,15 +89,20 @@ impl Etcd {
     }
 }
 
-
 /// Runs etcdctl; what it prints, or else what it complains.
 pub(crate) fn etcdctl(args: &[&str]) -> Result<String, String> {
-    let output = Command::new("etcdctl").env("ETCDCTL_API", "3").args(args).output();
+    let output = Command::new("etcdctl")
+        .env("ETCDCTL_API", "3")
+        .args(args)
+        .output();
     let output = output.expect("Debian's etcd-client is installed");
     if output.status.success() {
         Ok(String::from_utf8(output.stdout).unwrap())
     } else {
-        Err(format!("etcdctl {args:?}: {}", String::from_utf8_lossy(&output.stderr)))
+        Err(format!(
+            "etcdctl {args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        ))
     }
 }
 

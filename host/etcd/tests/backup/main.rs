@@ -49,7 +49,10 @@ async fn fill(store: &dyn Store) -> i64 {
             .await
             .unwrap();
     }
-    store.delete(KeyRange::Prefix("/registry/05".into()), false).await.unwrap();
+    store
+        .delete(KeyRange::Prefix("/registry/05".into()), false)
+        .await
+        .unwrap();
     let (compacted, _) = store.put(put("once".into(), b"1".to_vec())).await.unwrap();
     let (lease, _) = store.lease_grant(7_000, 6_000).await.unwrap();
     store.lease_grant(8_000, 60).await.unwrap();
@@ -72,7 +75,10 @@ async fn fill(store: &dyn Store) -> i64 {
         ..Txn::default()
     };
     store.txn(many).await.unwrap();
-    store.put(put("large".into(), vec![b'x'; LARGE_BYTES])).await.unwrap();
+    store
+        .put(put("large".into(), vec![b'x'; LARGE_BYTES]))
+        .await
+        .unwrap();
     store.put(put("once".into(), b"again".to_vec())).await.unwrap();
     store.put(put("empty".into(), Vec::new())).await.unwrap();
     store.delete(KeyRange::Key("empty".into()), false).await.unwrap();
@@ -164,7 +170,10 @@ async fn ours_is_restored_by_etcd() {
     assert_same(&ours, &etcd.connect(Some(("root", "secret"))).await, compacted).await;
 
     let reader = "--user=reader:open";
-    assert!(etcd.ctl(&[reader, "get", "/registry/001"]).starts_with("/registry/001\n"));
+    assert!(
+        etcd.ctl(&[reader, "get", "/registry/001"])
+            .starts_with("/registry/001\n")
+    );
     let endpoints = format!("--endpoints={}", etcd.client_url);
     let denied = etcdctl(&[&endpoints, reader, "put", "/registry/001", "x"]).unwrap_err();
     assert!(denied.contains("permission denied"), "{denied}");
@@ -188,7 +197,9 @@ async fn etcds_is_restored_by_ours() {
     etcd.ctl(&["--user=root:secret", "snapshot", "save", file.to_str().unwrap()]);
     same_status(&file);
 
-    let report = backup::restore(&file, RestoreOptions::new(path("ours"))).await.unwrap();
+    let report = backup::restore(&file, RestoreOptions::new(path("ours")))
+        .await
+        .unwrap();
     assert_eq!((report.users, report.roles, report.leases), (3, 2, 2));
     assert_eq!(report.source_members, ["default"]);
     println!("{report}");
@@ -197,7 +208,10 @@ async fn etcds_is_restored_by_ours() {
     let auth = ours.auth_state();
     assert!(auth.enabled && auth.users["certified"].password_hash.is_none());
     assert_eq!(auth.users["reader"].roles, ["reads"]);
-    assert_eq!(auth.roles["reads"].permissions[0].range_end, Bytes::from("/registry0"));
+    assert_eq!(
+        auth.roles["reads"].permissions[0].range_end,
+        Bytes::from("/registry0")
+    );
     ours.authenticate("reader", "open").await.unwrap();
     ours.authenticate("reader", "wrong").await.unwrap_err();
     let before = ours.status().await.unwrap().revision;
@@ -224,7 +238,9 @@ async fn ours_is_restored_by_ours_and_goes_on() {
     let first = open(&path("first")).await;
     let compacted = fill(&first).await;
     save(&first, &path("file")).await;
-    backup::restore(&path("file"), RestoreOptions::new(path("second"))).await.unwrap();
+    backup::restore(&path("file"), RestoreOptions::new(path("second")))
+        .await
+        .unwrap();
     let second = open(&path("second")).await;
     assert_same(&first, &second, compacted).await;
     let revision = first.status().await.unwrap().revision;
@@ -256,7 +272,10 @@ async fn ours_is_restored_by_ours_and_goes_on() {
 
 /// All files below a folder.
 pub(crate) fn listing(dir: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut found: Vec<PathBuf> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     found.sort();
     found
 }

@@ -8,7 +8,11 @@ const REVISIONS_MAX: i64 = 40;
 pub(crate) async fn assert_same(one: &dyn Store, other: &dyn Store, compacted: i64) {
     let revision = newest(one).await;
     assert_eq!(newest(other).await, revision);
-    for at in (compacted..=revision).rev().take(REVISIONS_MAX as usize).chain([compacted]) {
+    for at in (compacted..=revision)
+        .rev()
+        .take(REVISIONS_MAX as usize)
+        .chain([compacted])
+    {
         let (here, there) = (read(one, at).await.unwrap(), read(other, at).await.unwrap());
         assert!(here == there, "at {at}: {} and {} keys", here.len(), there.len());
         assert!(!here.is_empty());
@@ -51,7 +55,10 @@ async fn events(store: &dyn Store, first: i64, last: i64) -> Vec<Event> {
     };
     let mut watch = store.watch(request).await.unwrap();
     let mut seen = Vec::new();
-    while seen.last().is_none_or(|event: &Event| event.kv().mod_revision < last) {
+    while seen
+        .last()
+        .is_none_or(|event: &Event| event.kv().mod_revision < last)
+    {
         match watch.messages.recv().await {
             Some(WatchMessage::Events { events, .. }) => seen.extend(events),
             Some(WatchMessage::Progress { .. }) => {}
