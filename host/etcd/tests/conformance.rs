@@ -1,5 +1,5 @@
 //! A store at the other end of the wire, against the suite that every store must pass: on a real etcd, and on
-//! our own member.
+//! our own member, plain and over TLS with a login.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,9 +13,8 @@ use capstan_store::{Store, conformance};
 /// A watch from the compact revision on does not see a delete of that revision: etcd's bug until 3.4.36.
 const FAILS_ON_3_4_23: [&str; 1] = ["from_the_compact_revision_sees_its_delete"];
 
-async fn connect(url: &str) -> Arc<dyn Store> {
-    let store = RemoteStore::connect(RemoteOptions::new([url])).await;
-    Arc::new(store.unwrap())
+async fn connect(options: RemoteOptions) -> Arc<dyn Store> {
+    Arc::new(RemoteStore::connect(options).await.unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,5 +23,13 @@ async fn a_real_etcd_conforms() {
         return;
     }
     let etcd = rig::Etcd::start(&[]);
-    conformance::run_except(&FAILS_ON_3_4_23, || connect(&etcd.client_url)).await;
+    let options = || RemoteOptions::new([&etcd.client_url]);
+    conformance::run_except(&FAILS_ON_3_4_23, || connect(options())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn our_member_conforms() {
+    let member = rig::Member::start(&["--watch-progress-notify-interval=1s"]).await;
+    conformance::run(|| connect(RemoteOptions::new([member.url()]))).await;
+    member.stop().await;
 }

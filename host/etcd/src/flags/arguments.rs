@@ -139,6 +139,9 @@ pub struct Arguments {
         value_name = "URL,.."
     )]
     pub listen_metrics_urls: Vec<String>,
+    /// Where the log is kept: 'sled', or 'plain' preallocated files
+    #[arg(long, env = "ETCD_LOG_ENGINE", default_value_t = capstan_store::LogEngineKind::default())]
+    pub log_engine: capstan_store::LogEngineKind,
     /// What is logged to standard error
     #[arg(long, env = "ETCD_LOG_LEVEL", default_value = "info")]
     pub log_level: LogLevel,

@@ -38,6 +38,7 @@ impl Arguments {
         store.auto_compaction = self.auto_compaction()?;
         store.request_bytes_max = self.max_request_bytes;
         store.txn_ops_max = self.max_txn_ops;
+        store.log_engine = self.log_engine;
         store.bcrypt_cost = self.bcrypt_cost;
         store.token_ttl = Duration::from_secs(self.auth_token_ttl);
         Ok(Config {

@@ -98,3 +98,62 @@ impl Drop for Etcd {
         let _ = self.process.wait();
     }
 }
+
+/// A member of ours in this process, by its flags.
+pub struct Member {
+    process: capstan_etcd::process::Process,
+    scheme: &'static str,
+    pub folder: tempfile::TempDir,
+}
+
+#[derive(clap::Parser)]
+struct Flags {
+    #[command(flatten)]
+    arguments: capstan_etcd::flags::Arguments,
+}
+
+/// What the flags say.
+pub async fn config(
+    flags: &[String],
+) -> Result<capstan_etcd::process::Config, capstan_etcd::flags::FlagError> {
+    use clap::Parser;
+    let all = std::iter::once("member".to_owned()).chain(flags.iter().cloned());
+    Flags::try_parse_from(all).unwrap().arguments.config().await
+}
+
+impl Member {
+    /// A single member on a port of its own.
+    pub async fn start(more: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let is_https = more.iter().any(|flag| flag.starts_with("--cert-file"));
+        let scheme = if is_https { "https" } else { "http" };
+        let peer_url = format!("http://127.0.0.1:{}", free_port());
+        let mut flags = vec![
+            format!("--data-dir={}", folder.path().join("data").display()),
+            format!("--listen-client-urls={scheme}://127.0.0.1:0"),
+            format!("--advertise-client-urls={scheme}://127.0.0.1:2379"),
+            format!("--listen-peer-urls={peer_url}"),
+            format!("--initial-advertise-peer-urls={peer_url}"),
+        ];
+        flags.extend(more.iter().map(|flag| (*flag).to_owned()));
+        let config = config(&flags).await.unwrap();
+        let process = capstan_etcd::process::Process::start(config).await.unwrap();
+        Self {
+            process,
+            scheme,
+            folder,
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.process.client_addresses()[0])
+    }
+
+    pub fn process(&self) -> &capstan_etcd::process::Process {
+        &self.process
+    }
+
+    pub async fn stop(self) {
+        self.process.stop().await;
+    }
+}
