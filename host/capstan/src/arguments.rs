@@ -22,6 +22,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run a whole cluster in this process until Ctrl-C
     Up(Up),
+    /// Run a member of the store by itself, with etcd's flags, or work with its backups
+    Store(crate::store::Store),
     /// Work with a node's image store
     #[command(subcommand)]
     Image(Image),
@@ -59,9 +61,41 @@ pub(crate) struct Up {
     #[arg(long, default_value = "127.96.0.0/16", value_name = "CIDR")]
     pub(crate) service_cluster_ip_range: Ipv4Net,
 
+    #[command(flatten)]
+    pub(crate) external_store: ExternalStore,
+
+    /// Also answer etcd's clients on the cluster's own store here; https takes certificates of DATA-DIR/pki/etcd
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "URL,..",
+        conflicts_with = "etcd_servers"
+    )]
+    pub(crate) listen_client_urls: Vec<String>,
+
     /// What is logged to standard error, as `level` or `part=level,...`
     #[arg(long, env = "CAPSTAN_LOG", default_value = "warn,openraft=error")]
     pub(crate) log: String,
+}
+
+/// An etcd as the store, by kube-apiserver's flags.
+#[derive(Args)]
+pub(crate) struct ExternalStore {
+    /// Keep the cluster's state in this etcd, v3.4 or newer, instead of a store of its own
+    #[arg(long, value_delimiter = ',', value_name = "URL,..")]
+    pub(crate) etcd_servers: Vec<String>,
+
+    /// Authorities that sign the etcd's certificates
+    #[arg(long, value_name = "FILE", requires = "etcd_servers")]
+    pub(crate) etcd_cafile: Option<PathBuf>,
+
+    /// This cluster's certificate for the etcd
+    #[arg(long, value_name = "FILE", requires_all = ["etcd_servers", "etcd_keyfile"])]
+    pub(crate) etcd_certfile: Option<PathBuf>,
+
+    /// The certificate's key
+    #[arg(long, value_name = "FILE", requires_all = ["etcd_servers", "etcd_certfile"])]
+    pub(crate) etcd_keyfile: Option<PathBuf>,
 }
 
 /// What can be done with images.

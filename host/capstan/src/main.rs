@@ -6,6 +6,8 @@ mod image;
 mod kubelets;
 mod plugins;
 mod screen;
+mod store;
+mod store_of_up;
 mod up;
 
 use std::process::ExitCode;
@@ -17,6 +19,7 @@ use crate::arguments::{Arguments, Command};
 fn main() -> ExitCode {
     let ended = match Arguments::parse().command {
         Command::Up(options) => up::run(options),
+        Command::Store(command) => store::run(command),
         Command::Image(command) => image::run(command),
         Command::Precompile { folder } => bundle::precompile(&folder),
         Command::Shim { arguments } => {

@@ -16,7 +16,6 @@ use capstan_controllers::Controllers;
 use capstan_network::{Dns, DnsOptions, Proxy, ProxyOptions};
 use capstan_plugin::Host;
 use capstan_scheduler::Scheduler;
-use capstan_store::LocalStore;
 use k8s_openapi::api::core::v1::Node;
 
 use crate::arguments::Up;
@@ -24,6 +23,7 @@ use crate::bundle;
 use crate::kubelets::{Kubelets, Proxied};
 use crate::plugins;
 use crate::screen::Screen;
+use crate::store_of_up::ClusterStore;
 
 /// How long the nodes may take to say that they are ready.
 const NODES_BOUND: Duration = Duration::from_secs(60);
@@ -33,10 +33,7 @@ const BLOCKING_THREADS_MAX: usize = 64;
 
 /// Runs the cluster until it is asked to stop.
 pub(crate) fn run(options: Up) -> anyhow::Result<()> {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::try_new(&options.log).context("--log")?)
-        .with_writer(std::io::stderr)
-        .init();
+    start_logging(&options.log).context("--log")?;
     let mut screen = Screen::new();
     let (data, listener) = take_hold(&options)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -56,6 +53,15 @@ pub(crate) fn run(options: Up) -> anyhow::Result<()> {
         cluster.stop().await;
         Ok(())
     })
+}
+
+/// Logs to standard error what the filter lets through.
+pub(crate) fn start_logging(filter: &str) -> anyhow::Result<()> {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::try_new(filter)?)
+        .with_writer(std::io::stderr)
+        .init();
+    Ok(())
 }
 
 /// The data folder and the listening socket. A cluster that runs already is told by its folder, which says more
@@ -78,7 +84,7 @@ fn take_hold(options: &Up) -> anyhow::Result<(DataDir, TcpListener)> {
 }
 
 /// Comes true with Ctrl-C or SIGTERM.
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+pub(crate) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
@@ -93,7 +99,7 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 /// A running cluster, a field for each part.
 struct Cluster {
     server: String,
-    store: Arc<LocalStore>,
+    store: ClusterStore,
     api: ApiServer,
     plugins: plugins::Running,
     scheduler: Scheduler,
@@ -121,7 +127,7 @@ impl Cluster {
         })?;
         let known = plugins::Known::read(data.path())?;
         let warm = known.start_warming(&host)?;
-        let (pki, store) = tokio::try_join!(open_pki(&data, options, address), open_store(&data))?;
+        let (pki, store) = tokio::try_join!(open_pki(&data, options, address), ClusterStore::open(options, &data))?;
         let admin = pki.client("admin", "kubernetes-admin", &["system:masters"])?;
         write_kubeconfig(&data, &server, &pki, &admin)?;
         screen.done("store and certificates");
@@ -136,7 +142,7 @@ impl Cluster {
         config.service_account_key = Some(pki.service_account_key().to_vec());
         config.kubelet = Some(Arc::clone(&proxied) as _);
         warm.wait().await?;
-        let api = ApiServer::start(Arc::clone(&store) as _, host.admission_seats(), config).await?;
+        let api = ApiServer::start(store.shared(), host.admission_seats(), config).await?;
         let client = |user: &str| capstan_client::over(api.service(UserInfo::admin(user)));
         screen.done("API server");
 
@@ -234,14 +240,6 @@ async fn open_pki(data: &DataDir, options: &Up, address: std::net::SocketAddr) -
     }
     let opened = tokio::task::spawn_blocking(move || Pki::open(&folder, &names)).await;
     Ok(opened.context("certificates")??)
-}
-
-async fn open_store(data: &DataDir) -> anyhow::Result<Arc<LocalStore>> {
-    let folder = data.folder("store")?;
-    let store = LocalStore::open(capstan_store::Options::new(&folder)).await;
-    Ok(Arc::new(
-        store.with_context(|| format!("the store in {}", folder.display()))?,
-    ))
 }
 
 fn write_kubeconfig(

@@ -10,7 +10,7 @@ use crate::link::Address;
 const PEER_URL: &str = "http://localhost:2380";
 
 /// Members by name, each with all its peer URLs, in the order of their first mention.
-type Members = Vec<(String, Vec<String>)>;
+pub type Members = Vec<(String, Vec<String>)>;
 
 /// This member's peer URLs, for others.
 pub(super) fn peer_urls(arguments: &Arguments) -> Result<Vec<String>, FlagError> {
@@ -42,7 +42,7 @@ pub(super) async fn initial(
             let found = discovery::members(&question, &arguments.name, peer_urls).await?;
             group(found.into_iter())
         }
-        (Some(text), None) => parse(text)?,
+        (Some(text), None) => members(text)?,
         (None, None) => vec![(arguments.name.clone(), peer_urls.to_vec())],
     };
     check(&members, &arguments.name, peer_urls)?;
@@ -52,7 +52,11 @@ pub(super) async fn initial(
     })
 }
 
-fn parse(text: &str) -> Result<Members, FlagError> {
+/// Reads `NAME=URL,NAME=URL,..`; a name may have several.
+///
+/// # Errors
+/// When a part is not of that form.
+pub fn members(text: &str) -> Result<Members, FlagError> {
     let mut pairs = Vec::new();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let pair = part.split_once('=').filter(|(name, _)| !name.is_empty());

@@ -11,6 +11,7 @@ mod duration;
 mod member;
 
 pub use arguments::{Arguments, LogLevel};
+pub use cluster::{Members, members};
 
 /// Why flags make no member.
 #[derive(Debug, thiserror::Error)]
