@@ -97,7 +97,7 @@ pub(crate) fn etcdctl(args: &[&str]) -> Result<String, String> {
         .output();
     let output = output.expect("Debian's etcd-client is installed");
     if output.status.success() {
-        Ok(String::from_utf8(output.stdout).unwrap())
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
         Err(format!(
             "etcdctl {args:?}: {}",

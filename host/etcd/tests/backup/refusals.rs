@@ -71,15 +71,14 @@ async fn what_is_damaged_is_refused_and_nothing_is_changed() {
         ),
         (
             |mut file| {
-                // The first record's key, behind its page's entries: no longer `main _ sub`.
-                let separator = file
-                    .windows(9)
-                    .position(|bytes| bytes == b"\0\0\0\0\0\0\0\x02_")
+                let record = file
+                    .windows(7)
+                    .position(|bytes| bytes == b"\x0a\x05key/0")
                     .unwrap();
-                file[separator + 8] = b'?';
+                file[record] = 0xff;
                 hashed(file)
             },
-            "it is not a revision",
+            "its value cannot be decoded",
         ),
     ];
     for (damage, mentions) in cases {
