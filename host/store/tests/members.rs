@@ -257,3 +257,30 @@ async fn all_stop_and_start_again() {
     assert_eq!(value(&cluster.store("c"), "two", true).await.as_deref(), Some("1"));
     cluster.shutdown().await;
 }
+
+/// Prints writes per second: of one and of 64 writers, at the leader and at a follower.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn throughput() {
+    let cluster = Cluster::found(&THREE).await;
+    for (who, name) in [("leader", cluster.leader().await), ("follower", cluster.follower().await)] {
+        for writers in [1, 64, 512] {
+            let start = Instant::now();
+            let writing = (0..writers).map(|writer| {
+                let store = cluster.store(&name);
+                tokio::spawn(async move {
+                    let mut count = 0u32;
+                    while start.elapsed() < Duration::from_secs(3) {
+                        store.put(Put::new(format!("{writer}/{count}"), vec![b'x'; 256])).await.unwrap();
+                        count += 1;
+                    }
+                    count
+                })
+            });
+            let counts = futures::future::join_all(writing).await;
+            let total: u32 = counts.into_iter().map(Result::unwrap).sum();
+            println!("{who}, {writers} writers: {}/s", f64::from(total) / start.elapsed().as_secs_f64());
+        }
+    }
+    cluster.shutdown().await;
+}

@@ -74,7 +74,8 @@ fn add(seen: &Seen, peer_urls: &[String], is_learner: bool) -> Result<Plan> {
     }
     let (started, voting) = seen.started(None);
     // One may become two though the second is not started: how a lost cluster is built up again.
-    if !is_learner && !(started == 1 && voting == 1) && started < (voting + 1) / 2 + 1 {
+    let may_wait = (started, voting) == (1, 1);
+    if !is_learner && !may_wait && started < quorum(voting + 1) {
         return refuse(Refusal::NotEnoughStartedMembers);
     }
     if seen.voting().any(|member| !seen.live.contains(&member.id)) {
@@ -94,7 +95,7 @@ fn remove(seen: &Seen, id: u64) -> Result<Plan> {
         return Ok(Plan::RemoveLearner(member.id));
     }
     let (started, voting) = seen.started(Some(id));
-    if started < voting / 2 + 1 {
+    if started < quorum(voting) {
         return refuse(Refusal::NotEnoughStartedMembers);
     }
     // One that is down is no part of the quorum that works.
@@ -119,10 +120,14 @@ fn promote(seen: &Seen, id: u64) -> Result<Plan> {
         return refuse(Refusal::LearnerNotReady);
     }
     let (started, voting) = seen.started(None);
-    if started + 1 < (voting + 1) / 2 + 1 {
+    if started + 1 < quorum(voting + 1) {
         return refuse(Refusal::NotEnoughStartedMembers);
     }
     Ok(Plan::Promote(Member { is_learner: false, ..member }))
+}
+
+fn quorum(voting: usize) -> usize {
+    voting / 2 + 1
 }
 
 fn refuse<T>(refusal: Refusal) -> Result<T> {

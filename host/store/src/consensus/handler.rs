@@ -5,11 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
 };
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use serde::Serialize;
 
+use super::appends::AppendAsk;
 use super::network::VoteAsk;
 use super::raft::{Consensus, Core};
 use super::snapshot_out::Head;
@@ -21,11 +22,14 @@ impl Consensus {
     /// Carries out a message and returns the answer's body. Lease traffic is the server's own.
     pub(crate) async fn handle(&self, kind: PeerCallKind, body: &Bytes) -> Result<Bytes, PeerError> {
         let core = &self.core;
-        let (_, body) = message::open(core.own_id, body)?;
+        let (from, body) = message::open(core.own_id, body)?;
         match kind {
             PeerCallKind::Append => {
-                let request: AppendEntriesRequest<TypeConfig> = message::read(&body)?;
-                let answered = core.raft.append_entries(request).await.map_err(stopped)?;
+                let AppendAsk { place, request } = message::read(&body)?;
+                let answered = match place {
+                    Some(place) => core.sessions.append(&core.raft, from, place, request).await?,
+                    None => core.raft.append_entries(request).await.map_err(stopped)?,
+                };
                 if !matches!(answered, AppendEntriesResponse::HigherVote(_)) {
                     core.heard.now();
                     if core.view.borrow().leader == 0 {

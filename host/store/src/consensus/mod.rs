@@ -5,6 +5,7 @@
 //! forward to it ([`raft`]), and reads ask a quorum ([`reads`]). What a change of members may be is decided in
 //! [`crate::cluster`].
 
+mod appends;
 mod handler;
 mod housekeeping;
 mod links;

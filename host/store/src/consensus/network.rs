@@ -4,17 +4,21 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{Stream, StreamExt};
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::entry::RaftEntry;
 use openraft::errors::{
     NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable,
 };
 use openraft::network::{RPCOption, v2::RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory};
 use serde::{Deserialize, Serialize};
 
+use super::appends::{AppendAsk, IN_FLIGHT_MAX, Numbered};
 use super::links::Links;
 use super::snapshot_out;
 use super::types::{Node, NodeId, Snapshot, TypeConfig, Vote};
@@ -40,7 +44,11 @@ pub(super) struct Way {
     links: Arc<Links>,
     target: NodeId,
     append_deadline: Duration,
+    /// Appends come one after the other; signs of life do not.
+    is_ordered: bool,
 }
+
+type Appended = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
 
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Way;
@@ -51,7 +59,12 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             links: self.links.clone(),
             target,
             append_deadline: self.append_deadline,
+            is_ordered: true,
         }
+    }
+
+    async fn new_heartbeat_client(&mut self, target: NodeId, node: &Node) -> Way {
+        Way { is_ordered: false, ..self.new_client(target, node).await }
     }
 }
 
@@ -62,6 +75,15 @@ fn rpc_error(error: &PeerError) -> RPCError<TypeConfig> {
     }
 }
 
+async fn append(links: Arc<Links>, target: NodeId, ask: AppendAsk, deadline: Duration) -> Appended {
+    let before = ask.request.prev_log_id;
+    let last = ask.request.entries.last().map_or(before, |entry| Some(entry.log_id()));
+    let answer: Result<AppendEntriesResponse<TypeConfig>, _> =
+        links.ask(target, PeerCallKind::Append, &ask, deadline).await;
+    let answer = answer.map_err(|error| rpc_error(&error))?;
+    Ok(answer.into_stream_result(before, last))
+}
+
 impl RaftNetworkV2<TypeConfig> for Way {
     type SnapshotData = Image;
 
@@ -70,13 +92,30 @@ impl RaftNetworkV2<TypeConfig> for Way {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let deadline = if request.entries.is_empty() {
-            option.hard_ttl()
-        } else {
-            self.append_deadline
-        };
-        let answer = self.links.ask(self.target, PeerCallKind::Append, &request, deadline).await;
+        let ask = AppendAsk { place: None, request };
+        let answer = self.links.ask(self.target, PeerCallKind::Append, &ask, option.hard_ttl()).await;
         answer.map_err(|error| rpc_error(&error))
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Appended>, RPCError<TypeConfig>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        if !self.is_ordered {
+            return openraft::network::stream_append_sequential(self, input, option);
+        }
+        let numbered = Numbered::new();
+        let (links, target, deadline) = (self.links.clone(), self.target, self.append_deadline);
+        let asking = input.map(move |request| {
+            let ask = AppendAsk { place: Some(numbered.next()), request };
+            append(links.clone(), target, ask, deadline)
+        });
+        let answers: BoxStream<'s, Appended> = Box::pin(asking.buffered(IN_FLIGHT_MAX));
+        Box::pin(async move { Ok(answers) })
     }
 
     async fn vote(

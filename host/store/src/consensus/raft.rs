@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::JoinHandle as Task;
 
+use super::appends::Sessions;
 use super::links::Links;
 use super::log_store::LogStore;
 use super::network::Network;
@@ -78,6 +79,7 @@ pub(super) struct Core {
     pub(super) heard: Heard,
     pub(super) rounds: Rounds,
     pub(super) spool: Arc<Spool>,
+    pub(super) sessions: Sessions,
     /// One change of membership at a time.
     pub(super) changing: tokio::sync::Mutex<()>,
     /// This member's name and client URLs, to be made known.
@@ -178,6 +180,7 @@ impl Consensus {
             heard: Heard::default(),
             rounds: Rounds::default(),
             spool,
+            sessions: Sessions::default(),
             changing: tokio::sync::Mutex::new(()),
             attributes: (start.options.name.clone(), start.options.client_urls.clone()),
         });
@@ -320,6 +323,7 @@ impl Consensus {
             task.abort();
             let _ = task.await;
         }
+        self.core.sessions.clear();
         let _ = self.core.raft.shutdown().await;
     }
 }

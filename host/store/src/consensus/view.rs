@@ -53,7 +53,7 @@ pub(super) async fn run(core: Arc<Core>) {
     loop {
         let has_others = refresh(&core);
         // A term is led from its first applied entry on.
-        let is_waiting = *core.leading.borrow() == None && core.view.borrow().leader == core.own_id;
+        let is_waiting = core.leading.borrow().is_none() && core.view.borrow().leader == core.own_id;
         let check = core.timing.heartbeat * 2;
         tokio::select! {
             changed = WatchReceiver::changed(&mut server) => if changed.is_err() { return },
@@ -87,7 +87,7 @@ pub(super) fn refresh(core: &Core) -> bool {
     let now = RaftView {
         term,
         leader: leader.unwrap_or(0),
-        is_learner: !is_voter && own.is_none_or(|node| node.is_learner),
+        is_learner: !is_voter && own.is_some_and(|node| node.is_learner),
         ..RaftView::default()
     };
     core.view.send_if_modified(|view| std::mem::replace(view, now) != now);

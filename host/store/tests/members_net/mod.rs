@@ -18,7 +18,7 @@ use futures::StreamExt;
 use tempfile::TempDir;
 
 /// How long anything may take.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 struct Faults {
@@ -32,19 +32,19 @@ struct Faults {
 
 /// The network.
 #[derive(Default)]
-pub struct Net {
+pub(crate) struct Net {
     handlers: Mutex<HashMap<String, PeerHandler>>,
     faults: Mutex<Faults>,
     calls: Mutex<HashMap<PeerCallKind, u64>>,
-    pub streamed_bytes: AtomicU64,
+    pub(crate) streamed_bytes: AtomicU64,
 }
 
-pub fn url(name: &str) -> String {
+pub(crate) fn url(name: &str) -> String {
     format!("http://{name}:2380")
 }
 
 impl Net {
-    pub fn new(seed: u64) -> Arc<Self> {
+    pub(crate) fn new(seed: u64) -> Arc<Self> {
         println!("seed {seed}");
         let net = Self::default();
         net.faults.lock().unwrap().random = fastrand::Rng::with_seed(seed);
@@ -52,7 +52,7 @@ impl Net {
     }
 
     /// Cuts both ways between a member and all of the others.
-    pub fn isolate(&self, name: &str, others: &[&str]) {
+    pub(crate) fn isolate(&self, name: &str, others: &[&str]) {
         let mut faults = self.faults.lock().unwrap();
         for other in others.iter().filter(|other| **other != name) {
             faults.cut.insert((url(name), url(other)));
@@ -60,11 +60,11 @@ impl Net {
         }
     }
 
-    pub fn cut_one_way(&self, from: &str, to: &str) {
+    pub(crate) fn cut_one_way(&self, from: &str, to: &str) {
         self.faults.lock().unwrap().cut.insert((url(from), url(to)));
     }
 
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         let mut faults = self.faults.lock().unwrap();
         faults.cut.clear();
         faults.lost_percent = 0;
@@ -72,13 +72,13 @@ impl Net {
     }
 
     /// Loses messages and delays others, so that they overtake one another.
-    pub fn disturb(&self, lost_percent: u8, delay_max: Duration) {
+    pub(crate) fn disturb(&self, lost_percent: u8, delay_max: Duration) {
         let mut faults = self.faults.lock().unwrap();
         faults.lost_percent = lost_percent;
         faults.delay_max = delay_max;
     }
 
-    pub fn count(&self, kind: PeerCallKind) -> u64 {
+    pub(crate) fn count(&self, kind: PeerCallKind) -> u64 {
         self.calls.lock().unwrap().get(&kind).copied().unwrap_or(0)
     }
 
@@ -161,18 +161,18 @@ impl PeerTransport for Port {
 }
 
 /// Members by name.
-pub struct Cluster {
-    pub net: Arc<Net>,
+pub(crate) struct Cluster {
+    pub(crate) net: Arc<Net>,
     dirs: HashMap<String, TempDir>,
-    pub stores: HashMap<String, Arc<LocalStore>>,
+    pub(crate) stores: HashMap<String, Arc<LocalStore>>,
     founders: Vec<String>,
 }
 
-pub const THREE: [&str; 3] = ["a", "b", "c"];
+pub(crate) const THREE: [&str; 3] = ["a", "b", "c"];
 
 impl Cluster {
     /// A new cluster, all of whose members are started and one of which leads.
-    pub async fn found(names: &[&str]) -> Self {
+    pub(crate) async fn found(names: &[&str]) -> Self {
         let mut this = Self {
             net: Net::new(fastrand::u64(..)),
             dirs: HashMap::new(),
@@ -209,18 +209,18 @@ impl Cluster {
         }
     }
 
-    pub fn dir(&self, name: &str) -> PathBuf {
+    pub(crate) fn dir(&self, name: &str) -> PathBuf {
         self.dirs[name].path().to_owned()
     }
 
-    pub async fn start(&mut self, name: &str) {
+    pub(crate) async fn start(&mut self, name: &str) {
         self.dirs.entry(name.into()).or_insert_with(|| tempfile::tempdir().unwrap());
         let options = self.options(name);
         self.start_with(name, options).await;
     }
 
     /// Starts one by itself, with the data that it has, as the only member.
-    pub async fn start_forced(&mut self, name: &str) {
+    pub(crate) async fn start_forced(&mut self, name: &str) {
         let mut options = self.options(name);
         options.cluster.force_new_cluster = true;
         self.start_with(name, options).await;
@@ -232,7 +232,7 @@ impl Cluster {
         self.stores.insert(name.into(), store);
     }
 
-    pub async fn stop(&mut self, name: &str) {
+    pub(crate) async fn stop(&mut self, name: &str) {
         self.net.handlers.lock().unwrap().remove(&url(name));
         if let Some(store) = self.stores.remove(name) {
             store.shutdown().await;
@@ -240,27 +240,27 @@ impl Cluster {
     }
 
     /// Stops one and forgets all that it had.
-    pub async fn destroy(&mut self, name: &str) {
+    pub(crate) async fn destroy(&mut self, name: &str) {
         self.stop(name).await;
         self.dirs.remove(name);
     }
 
-    pub fn store(&self, name: &str) -> Arc<LocalStore> {
+    pub(crate) fn store(&self, name: &str) -> Arc<LocalStore> {
         self.stores[name].clone()
     }
 
-    pub fn id(&self, name: &str) -> u64 {
+    pub(crate) fn id(&self, name: &str) -> u64 {
         self.stores[name].identity().member_id
     }
 
     /// The member that all that run agree to be led by.
-    pub async fn leader(&self) -> String {
+    pub(crate) async fn leader(&self) -> String {
         let names: Vec<&str> = self.stores.keys().map(String::as_str).collect();
         self.leader_among(&names).await
     }
 
     /// The same for some of them.
-    pub async fn leader_among(&self, names: &[&str]) -> String {
+    pub(crate) async fn leader_among(&self, names: &[&str]) -> String {
         let ids: HashMap<u64, &str> = names.iter().map(|name| (self.id(name), *name)).collect();
         let found = eventually("a leader", || async {
             let seen: HashSet<u64> = names.iter().map(|name| self.stores[*name].raft().leader).collect();
@@ -271,14 +271,14 @@ impl Cluster {
     }
 
     /// One that does not lead.
-    pub async fn follower(&self) -> String {
+    pub(crate) async fn follower(&self) -> String {
         let leader = self.leader().await;
         let mut names: Vec<_> = self.stores.keys().filter(|name| **name != leader).collect();
         names.sort();
         names[0].clone()
     }
 
-    pub async fn shutdown(mut self) {
+    pub(crate) async fn shutdown(mut self) {
         let names: Vec<String> = self.stores.keys().cloned().collect();
         for name in names {
             self.stop(&name).await;
@@ -287,7 +287,7 @@ impl Cluster {
 }
 
 /// Waits for a condition.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut check: impl FnMut() -> F) -> T {
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut check: impl FnMut() -> F) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = check().await {
