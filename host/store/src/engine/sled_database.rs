@@ -19,6 +19,8 @@ use crate::{Error, Result};
 const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
 /// sled's page cache; what it really takes is about ten times as much.
 const CACHE_BYTES: u64 = 512 * 1024;
+/// Bytes that a scan reads before it hands on what it has passed.
+const SCAN_RELEASE_BYTES: usize = 64 * 1024;
 
 /// How long a database may take to be closed by whoever had it before.
 const CLOSING_WAIT: Duration = Duration::from_secs(5);
@@ -156,8 +158,15 @@ impl SledDatabase {
 
     /// Visits values with `start <= key < end` in order.
     pub(super) fn scan(&self, start: &[u8], end: &[u8], visit: &mut super::Visit<'_>) -> Result<()> {
+        let mut unreleased = 0;
         for row in self.tree.range(start..end) {
             let (key, value) = row.map_err(|error| self.fail("reading", &error))?;
+            unreleased += value.len();
+            if unreleased >= SCAN_RELEASE_BYTES {
+                // The pages that were passed are in this thread's list of garbage; see `sync`.
+                crossbeam_epoch::pin().flush();
+                unreleased = 0;
+            }
             let Some((key, chunk)) = key.split_last_chunk::<{ frame::SUFFIX_BYTES }>() else {
                 return Err(Error::Corrupt(format!("{}: a row without a key", self.name)));
             };
