@@ -17,6 +17,7 @@ fn check(members: usize, length: Duration) {
         seed: fastrand::u64(..1_000_000),
         missed: 3_000,
         only: None,
+        without: None,
     };
     println!("seed {}: {members} members for {length:?}", options.seed);
     let outcome = run(&options, |line| println!("{line}")).expect("the machine has what a run needs");

@@ -20,6 +20,9 @@ fn main() -> anyhow::Result<ExitCode> {
     );
     let outcome = run(&options, |line| println!("{line}"))?;
     println!("\n{}", outcome.table);
+    for known in &outcome.known {
+        println!("known of the original: {known}");
+    }
     for violation in &outcome.violations {
         println!("VIOLATION {violation}");
     }
@@ -48,6 +51,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option
         seed: fastrand::u64(..1_000_000),
         missed: 9_000,
         only: None,
+        without: None,
     };
     while let Some(name) = arguments.next() {
         let value = arguments
@@ -65,9 +69,10 @@ fn options(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option
             }
             "--members" => options.members = number()? as usize,
             "--seed" => options.seed = value.parse()?,
+            "--without" => options.without = Some(value),
             "--missed" => options.missed = number()? as usize,
             "--only" => options.only = Some(value),
-            _ => bail!("{name}: the flags are --minutes, --seed, --members, --hold, --missed and --only"),
+            _ => bail!("{name}: the flags are --minutes, --seed, --members, --hold, --missed, --only and --without"),
         }
     }
     Ok(options)

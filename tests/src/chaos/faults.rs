@@ -9,6 +9,7 @@ use capstan_etcd::proto::etcdserverpb as pb;
 
 use super::client::within;
 use super::field::Field;
+use super::history::{Outcome, Request, Step};
 use super::members::{Members, State};
 use super::traffic;
 
@@ -421,12 +422,8 @@ async fn add(
         insist("promoting a learner", async || {
             let request = pb::MemberPromoteRequest { id };
             match within(field.client(through).cluster().member_promote(request)).await {
-                Err(status)
-                    if status.message().contains("not a learner")
-                        || status.message().contains("can only promote a learner") =>
-                {
-                    Ok(())
-                }
+                // It was promoted by an earlier try. One that is not in sync yet is refused with more words.
+                Err(status) if status.message() == "etcdserver: can only promote a learner member" => Ok(()),
                 answer => answer.map(drop),
             }
         })
@@ -496,6 +493,41 @@ async fn wiped(
     Ok(format!("member{place}"))
 }
 
+/// Whether a member reads and writes; takes back the alarm of a full disk, which is the operator's to do.
+async fn works(field: &Field, place: usize) -> bool {
+    let client = field.client(place);
+    if client.linearizable().await.is_err() {
+        return false;
+    }
+    let request = Request::single(Step::Put {
+        key: "l/works".to_owned(),
+        value: field.value(),
+        lease: 0,
+        previous: false,
+    });
+    let writer = 800 + u32::try_from(place).unwrap_or(0);
+    match field.perform(writer, place, client, request, true).await {
+        Outcome::Ok { .. } => true,
+        Outcome::Refused(message) if message.contains("space") => {
+            let disarm = pb::AlarmRequest {
+                action: pb::alarm_request::AlarmAction::Deactivate as i32,
+                member_id: 0,
+                alarm: pb::AlarmType::Nospace as i32,
+            };
+            let alarms = within(client.maintenance().alarm(pb::AlarmRequest::default())).await;
+            for alarm in alarms.into_iter().flat_map(|told| told.alarms) {
+                let disarm = pb::AlarmRequest {
+                    member_id: alarm.member_id,
+                    ..disarm
+                };
+                let _ = within(client.maintenance().alarm(disarm)).await;
+            }
+            false
+        }
+        Outcome::Refused(_) | Outcome::Unknown(_) => false,
+    }
+}
+
 /// Undoes everything and waits until all members are there, agree on a leader, and answer; how long that took.
 ///
 /// # Errors
@@ -525,10 +557,10 @@ pub async fn recover(members: &mut Members, field: &Field) -> anyhow::Result<Dur
             .map(|status| status.as_ref().map_or(0, |status| status.leader))
             .collect();
         leaders.dedup();
-        let answers = async |place: &usize| field.client(*place).linearizable().await;
+        let answers = async |place: &usize| works(field, *place).await;
         if leaders.len() == 1 && leaders[0] != 0 {
             let answered = futures::future::join_all(places.iter().map(answers)).await;
-            if answered.iter().all(Result::is_ok) {
+            if answered.into_iter().all(|works| works) {
                 return Ok(started.elapsed());
             }
         }
