@@ -24,7 +24,7 @@ fn members(members: Vec<Member>) -> Vec<pb::Member> {
     members.into_iter().map(convert::member).collect()
 }
 
-/// The URLs, sorted, if etcd would take them: `http` or `https` with host and port, or a unix socket.
+/// The URLs if etcd would take them: `http` or `https` with host and port, or a unix socket.
 fn peer_urls(mut urls: Vec<String>) -> Result<Vec<String>, Status> {
     for url in &mut urls {
         *url = url.trim().to_owned();
@@ -35,7 +35,6 @@ fn peer_urls(mut urls: Vec<String>) -> Result<Vec<String>, Status> {
     if urls.is_empty() {
         return Err(refused(Refusal::MemberBadUrls));
     }
-    urls.sort_unstable();
     Ok(urls)
 }
 
@@ -59,7 +58,9 @@ impl Cluster for ClusterService {
         &self,
         request: Request<pb::MemberAddRequest>,
     ) -> Result<Response<pb::MemberAddResponse>, Status> {
-        let urls = peer_urls(request.get_ref().peer_urls.clone())?;
+        // As etcd: sorted where they make an id.
+        let mut urls = peer_urls(request.get_ref().peer_urls.clone())?;
+        urls.sort_unstable();
         self.0.admin(&request).await?;
         let added = self.0.store.member_add(urls, request.get_ref().is_learner).await;
         let (member, all) = added.map_err(status)?;

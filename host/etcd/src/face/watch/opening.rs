@@ -5,10 +5,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use capstan_store::{Access, Error, KeyRange, Refusal, Store, Watch, WatchRequest};
-use tonic::Request;
+use tonic::{Request, Status};
 
 use super::super::caller::Host;
 use crate::convert;
+use crate::errors::status_of;
 use crate::proto::etcdserverpb as pb;
 use pb::watch_create_request::FilterType;
 
@@ -91,10 +92,15 @@ async fn permitted(host: &Host, client: &Request<()>, asked: &Asked) -> Result<(
     let caller = host
         .caller(client)
         .await
-        .map_err(|status| status.message().to_owned())?;
+        .map_err(|status| in_go(&status))?;
     let state = host.store.auth_state();
     let checked = state.check(caller.as_ref(), Access::Read, &asked.request.range);
-    checked.map_err(|refusal| refusal.message().to_owned())
+    checked.map_err(|refusal| in_go(&status_of(refusal)))
+}
+
+/// As Go prints an error of gRPC, which is what etcd gives as the reason here.
+fn in_go(status: &Status) -> String {
+    format!("rpc error: code = {:?} desc = {}", status.code(), status.message())
 }
 
 fn reason(error: &Error) -> String {
