@@ -4,6 +4,7 @@
 //! It translates and carries; what a request means is decided in `capstan-store`. Called by the binary
 //! (`capstan store`, `capstan up --etcd-servers`) and by the tests.
 
+mod authority;
 pub mod backup;
 mod bolt;
 mod convert;

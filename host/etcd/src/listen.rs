@@ -23,6 +23,7 @@ use tonic::body::Body;
 use tower::{Service, ServiceExt};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::authority::UrlAuthority;
 use crate::face::{self, ClientIdentity};
 use crate::link::Address;
 use crate::tls::Certificates;
@@ -184,7 +185,7 @@ where
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_PERIOD)
         .keep_alive_timeout(PING_TIMEOUT);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let connection = builder.serve_connection(TokioIo::new(UrlAuthority::new(stream)), TowerToHyperService::new(service));
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

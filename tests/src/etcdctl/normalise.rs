@@ -89,9 +89,6 @@ impl Normaliser {
             }
         }
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        if wants("sorted") {
-            lines.sort();
-        }
         if wants("repeats") {
             lines = without_repeats(lines);
         }

@@ -114,8 +114,12 @@ impl Session<'_> {
             .cloned()
             .collect();
         for line in self.normaliser.lines(&ended.err, &text_only) {
-            observed.lines.push(format!("! {}", self.named(&line)));
+            lines.push(format!("! {}", self.named(&line)));
         }
+        if step.normalisations.iter().any(|name| name == "sorted") {
+            lines.sort();
+        }
+        observed.lines.append(&mut lines);
     }
 
     /// Keeps a value, as it is and, for an id in hexadecimal, as the decimal number that JSON shows.
@@ -138,11 +142,11 @@ impl Session<'_> {
         text
     }
 
-    /// An output with the variables' names.
+    /// An output with the variables' names, where their values stand as words of their own.
     fn named(&self, line: &str) -> String {
         let mut line = line.to_owned();
         for (name, value) in &self.variables {
-            line = line.replace(value.as_str(), &format!("${{{name}}}"));
+            line = replaced(&line, value, &format!("${{{name}}}"));
         }
         line
     }
@@ -402,10 +406,35 @@ fn read(mut from: impl Read + Send + 'static, seen: Arc<Mutex<Vec<u8>>>) -> Join
     })
 }
 
+/// A text in which a word is another; in the middle of a longer word or number it is left alone.
+fn replaced(text: &str, word: &str, by: &str) -> String {
+    let is_part = |one: Option<char>| one.is_some_and(|one| one.is_ascii_alphanumeric());
+    let mut made = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(word) {
+        let (before, after) = (&rest[..at], &rest[at + word.len()..]);
+        let alone = !is_part(before.chars().next_back()) && !is_part(after.chars().next());
+        made += before;
+        made += if alone { by } else { word };
+        rest = after;
+    }
+    made + rest
+}
+
 fn shown(action: &Action) -> String {
     match action {
         Action::Run(arguments) => format!("etcdctl {}", arguments.join(" ")),
         Action::Background(name, arguments) => format!("{name}: etcdctl {} &", arguments.join(" ")),
         other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::replaced;
+
+    #[test]
+    fn only_whole_words_are_replaced() {
+        assert_eq!(replaced("1,12,1:a1 1", "1", "N"), "N,12,N:a1 N");
     }
 }

@@ -71,11 +71,15 @@ impl Shape {
             && (created.0..=created.1).contains(&item.create_revision)
     }
 
-    /// Sorts by anything but the value. Hits come in the order of their keys, and equals stay so.
+    /// Sorts by anything but the value. Hits come in the order of their keys, and equals stay so, whichever way
+    /// the order goes (as etcd's do).
     pub(crate) fn sort(&self, hits: &mut [Hit]) {
         let Some((target, descending)) = self.sort else {
             return;
         };
+        if descending && target != SortTarget::Key {
+            hits.reverse();
+        }
         match target {
             SortTarget::Key => {}
             SortTarget::Version => hits.sort_by_key(|hit| hit.item.version),
@@ -89,10 +93,11 @@ impl Shape {
     }
 
     fn sort_by_value(&self, kvs: &mut [KeyValue]) {
-        kvs.sort_by(|one, other| one.value.cmp(&other.value));
-        if matches!(self.sort, Some((_, true))) {
-            kvs.reverse();
-        }
+        let descending = matches!(self.sort, Some((_, true)));
+        kvs.sort_by(|one, other| {
+            let order = one.value.cmp(&other.value);
+            if descending { order.reverse() } else { order }
+        });
     }
 
     /// The same read of keys and values that are at hand, in the order of their keys.
@@ -110,6 +115,9 @@ impl Shape {
         let Some((target, descending)) = self.sort else {
             return;
         };
+        if descending && !matches!(target, SortTarget::Key | SortTarget::Value) {
+            kvs.reverse();
+        }
         match target {
             SortTarget::Key => {}
             SortTarget::Version => kvs.sort_by_key(|kv| kv.version),
