@@ -332,16 +332,18 @@ fn framed(random: &mut fastrand::Rng, message: &[u8], out: &mut BytesMut) {
     out.extend_from_slice(message);
 }
 
-async fn call(face: &mut Face, method: &str, body: Bytes) {
+/// Whether it was answered with success, as far as the headers say.
+async fn call(face: &mut Face, method: &str, body: Bytes) -> bool {
     let request = http::Request::post(format!("/etcdserverpb.{method}"))
         .header("content-type", "application/grpc")
         .body(Full::new(body))
         .expect("a request");
     let answer = tokio::time::timeout(PATIENCE, face.call(request)).await;
-    let mut body = answer
+    let answer = answer
         .unwrap_or_else(|_| panic!("{method} hangs"))
-        .expect("infallible")
-        .into_body();
+        .expect("infallible");
+    let is_success = !answer.headers().contains_key("grpc-status");
+    let mut body = answer.into_body();
     for _ in 0..ANSWERS_MAX {
         let is_stream = matches!(method, "Watch/Watch" | "Lease/LeaseKeepAlive");
         let patience = if is_stream { QUIET } else { PATIENCE };
@@ -351,6 +353,14 @@ async fn call(face: &mut Face, method: &str, body: Bytes) {
             Err(_) if is_stream => break,
             Err(_) => panic!("{method}'s answer hangs"),
         }
+    }
+    is_success
+}
+
+/// An alarm that was raised by chance would refuse all that follows.
+async fn disarm(store: &LocalStore) {
+    for alarm in store.alarms().await.expect("alarms") {
+        store.alarm_disarm(alarm).await.expect("disarmed");
     }
 }
 
@@ -370,7 +380,9 @@ async fn whatever_arrives_is_answered() {
     let store = Arc::new(LocalStore::open(options).await.expect("a store"));
     let mut face = face::service(store.clone(), FaceOptions::default());
     let mut random = fastrand::Rng::with_seed(seed);
+    let mut successes = 0;
     for round in 0..calls {
+        disarm(&store).await;
         for (method, seeds) in unary().into_iter().chain(streams()) {
             let messages = if method.starts_with("Watch") { 6 } else { 1 };
             let mut body = BytesMut::new();
@@ -384,10 +396,11 @@ async fn whatever_arrives_is_answered() {
                 };
                 framed(&mut random, &message, &mut body);
             }
-            call(&mut face, method, body.freeze()).await;
+            successes += usize::from(call(&mut face, method, body.freeze()).await);
             assert_eq!(PANICS.load(Ordering::SeqCst), 0, "{method} in round {round}");
         }
     }
-    assert!(store.is_open());
+    println!("{successes} calls succeeded");
+    assert!(store.is_open() && successes > 0);
     store.shutdown().await;
 }
