@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use crate::{Error, Result};
 
 /// Bytes of a value in one row.
-pub(super) const CHUNK_BYTES: usize = 16 * 1024;
+pub(super) const CHUNK_BYTES: usize = 4 * 1024;
 const HEADER_BYTES: usize = 8;
 /// What a row's key has after the value's key.
 pub(super) const SUFFIX_BYTES: usize = 2;

@@ -15,8 +15,9 @@ use bytes::Bytes;
 use super::{frame, io_error};
 use crate::{Error, Result};
 
-/// A page must stay below a quarter of it: room for 32 rows of the largest chunk.
-const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
+/// A page must stay below a quarter of it: room for 31 rows of the largest chunk. Not larger, because sled
+/// makes a buffer of this size, of zeros, for each flush.
+const SEGMENT_BYTES: usize = 512 * 1024;
 /// sled's page cache; what it really takes is about ten times as much.
 const CACHE_BYTES: u64 = 512 * 1024;
 /// Bytes that a scan reads before it hands on what it has passed.

@@ -7,7 +7,7 @@
 
 use super::history::{History, Item};
 use super::{Rev, Span};
-use crate::Revision;
+use crate::{LeaseId, Revision};
 
 /// Keys in a block before it is split in two.
 const BLOCK_KEYS_MAX: usize = 256;
@@ -71,19 +71,20 @@ pub(crate) struct KeyIndex {
 }
 
 impl KeyIndex {
-    /// Adds a revision of a key, newer than all it has.
-    pub(crate) fn push(&mut self, key: &[u8], item: Item) {
+    /// Adds a revision of a key, newer than all it has; returns the lease that the key had.
+    pub(crate) fn push(&mut self, key: &[u8], item: Item) -> LeaseId {
         let at = self.block_of(key);
         if self.blocks.is_empty() {
             self.blocks.push(Block::default());
         }
         let block = &mut self.blocks[at];
-        let (before, position) = match block.position(key) {
+        let (before, lease, position) = match block.position(key) {
             Ok(position) => {
                 let history = &mut block.entries[position].history;
                 let before = (history.latest().is_some(), history.is_compactable());
+                let lease = history.latest().map_or(0, |latest| latest.lease);
                 history.push(item);
-                (before, position)
+                (before, lease, position)
             }
             Err(position) => {
                 if block.entries.len() == block.entries.capacity() {
@@ -97,7 +98,7 @@ impl KeyIndex {
                         history,
                     },
                 );
-                ((false, false), position)
+                ((false, false), 0, position)
             }
         };
         block.recount(before, position);
@@ -105,6 +106,7 @@ impl KeyIndex {
         if block.entries.len() > BLOCK_KEYS_MAX {
             self.split(at);
         }
+        lease
     }
 
     /// The key as a read at `revision` sees it.

@@ -45,9 +45,8 @@ impl Default for State {
 impl State {
     /// Takes in one record, in revision order: a change, or what a restart reads from disk.
     pub(crate) fn take(&mut self, key: &[u8], item: Item) {
-        let before = self.index.latest(key).map_or(0, |item| item.lease);
+        let before = self.index.push(key, item);
         self.leases.move_key(key, before, item.lease);
-        self.index.push(key, item);
         self.revision = self.revision.max(item.rev.main);
     }
 

@@ -218,14 +218,15 @@ impl<'a> Run<'a> {
         } else {
             put.lease
         };
-        self.push(Record {
+        let record = Record {
             key: put.key.clone(),
             value,
             create_revision: before.map_or(self.revision, |item| item.create_revision),
             version: before.map_or(0, |item| item.version) + 1,
             lease,
             deleted: false,
-        });
+        };
+        self.push(record, before.map(|item| item.rev));
         Ok(previous.filter(|_| put.prev_kv))
     }
 
@@ -236,14 +237,16 @@ impl<'a> Run<'a> {
             if prev_kv {
                 prev_kvs.extend(self.latest(key)?);
             }
-            self.push(Record {
+            let record = Record {
                 key: key.clone(),
                 value: Bytes::new(),
                 create_revision: 0,
                 version: 0,
                 lease: 0,
                 deleted: true,
-            });
+            };
+            let before = self.item(key).map(|item| item.rev);
+            self.push(record, before);
         }
         Ok(OpResponse::Delete {
             deleted: i64::try_from(keys.len()).unwrap_or(i64::MAX),
@@ -251,13 +254,12 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn push(&mut self, record: Record) {
+    fn push(&mut self, record: Record, previous: Option<Rev>) {
         let at = self.changes.len();
         let rev = Rev {
             main: self.revision,
             sub: u32::try_from(at).unwrap_or(u32::MAX),
         };
-        let previous = self.item(&record.key).map(|item| item.rev);
         self.changed.insert(record.key.clone(), at);
         self.changes.push(Change {
             rev,
