@@ -21,6 +21,8 @@ pub struct ClusterOptions {
     pub nodes: usize,
     /// The binary; `CAPSTAN_BIN`, else the newest of the target folder.
     pub binary: PathBuf,
+    /// More flags of `up`.
+    pub flags: Vec<String>,
 }
 
 impl Default for ClusterOptions {
@@ -28,6 +30,7 @@ impl Default for ClusterOptions {
         Self {
             nodes: 1,
             binary: binary(),
+            flags: Vec::new(),
         }
     }
 }
@@ -115,6 +118,7 @@ impl Cluster {
             "--service-cluster-ip-range",
             &format!("127.{}.128.0/17", self.network),
         ]);
+        command.args(&self.options.flags);
         command
     }
 

@@ -1,6 +1,6 @@
 //! A real etcd for a test: Debian's, on ports of its own, ended with the value.
 
-#![allow(dead_code, clippy::unwrap_used, missing_docs)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, missing_docs)]
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -125,7 +125,9 @@ impl Member {
     /// A single member on a port of its own.
     pub async fn start(more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let is_https = more.iter().any(|flag| flag.starts_with("--cert-file"));
+        let is_https = more
+            .iter()
+            .any(|flag| flag.starts_with("--cert-file") || *flag == "--auto-tls");
         let scheme = if is_https { "https" } else { "http" };
         let peer_url = format!("http://127.0.0.1:{}", free_port());
         let mut flags = vec![
