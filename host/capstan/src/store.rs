@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use capstan_etcd::backup::{self, RestoreOptions};
 use capstan_etcd::flags::{self, Arguments};
-use capstan_etcd::process::Process;
+use capstan_etcd::process::{Process, keep};
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::up::{start_logging, stop_signal};
@@ -107,24 +107,20 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 async fn member(arguments: Arguments) -> anyhow::Result<()> {
     start_logging(arguments.log_level.filter())?;
     let stop = stop_signal()?;
-    tokio::pin!(stop);
     let config = arguments.config().await?;
     let folder = config.store.dir.clone();
-    let process = tokio::select! {
-        process = Process::start(config) => process.with_context(|| format!("the store in {}", folder.display()))?,
-        () = stop.as_mut() => return Ok(()),
+    let serving = |process: &Process| {
+        let identity = process.store().identity();
+        tracing::info!(
+            name = identity.name,
+            member = format!("{:x}", identity.member_id),
+            cluster = format!("{:x}", identity.cluster_id),
+            addresses = ?process.client_addresses(),
+            "serving clients"
+        );
     };
-    let identity = process.store().identity();
-    tracing::info!(
-        name = identity.name,
-        member = format!("{:x}", identity.member_id),
-        cluster = format!("{:x}", identity.cluster_id),
-        addresses = ?process.client_addresses(),
-        "serving clients"
-    );
-    stop.await;
-    tracing::info!("stopping");
-    process.stop().await;
+    keep(config, stop, serving).await.with_context(|| format!("the store in {}", folder.display()))?;
+    tracing::info!("stopped");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use capstan_etcd::flags::Arguments;
-use capstan_etcd::process::Process;
+use capstan_etcd::process::keep;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -34,15 +34,12 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let config = arguments.config().await?;
-    let process = tokio::select! {
-        process = Process::start(config) => process?,
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    process.stop().await;
+    keep(config, stop, |_| {}).await?;
     Ok(())
 }

@@ -246,7 +246,7 @@ pub enum Op {
     Range(RangeRequest),
     Put(Put),
     Delete { range: KeyRange, prev_kv: bool },
-    Txn(Box<Txn>),
+    Txn(#[serde(deserialize_with = "crate::nest::bounded")] Box<Txn>),
 }
 
 /// If all comparisons hold then `success`, else `failure`; atomic, one revision for all its writes.
@@ -265,7 +265,7 @@ pub enum OpResponse {
     Range(RangeResponse),
     Put { prev_kv: Option<KeyValue> },
     Delete { deleted: i64, prev_kvs: Vec<KeyValue> },
-    Txn(TxnResponse),
+    Txn(#[serde(deserialize_with = "crate::nest::bounded")] TxnResponse),
 }
 
 /// A transaction's answer.

@@ -15,11 +15,14 @@ mod cluster;
 pub mod conformance;
 mod consensus;
 mod engine;
+#[cfg(test)]
+mod fuzz;
 mod lease;
 mod local;
 mod lock;
 mod metrics;
 mod mvcc;
+mod nest;
 mod refusal;
 mod replica;
 mod watch;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use capstan_store::{Error, LocalStore, PeerCallKind, Put, RangeRequest, Store, conformance};
+use capstan_store::{Error, LocalStore, PeerCallKind, PeerError, Put, RangeRequest, Store, conformance};
 use members_net::{Cluster, PATIENCE, THREE, eventually};
 
 async fn value(store: &LocalStore, key: &str, serializable: bool) -> Option<String> {
@@ -224,6 +224,37 @@ async fn leases_live_through_a_change_of_leader() {
     assert!(store.leases().await.unwrap().is_empty());
     assert!(matches!(store.lease_keep_alive(id).await, Err(Error::LeaseNotFound)));
     drop(store);
+    cluster.shutdown().await;
+}
+
+/// A leader that is heard and hears nobody holds up nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_hears_nobody_is_replaced() {
+    let cluster = Cluster::found(&THREE).await;
+    let leader = cluster.leader().await;
+    let others: Vec<&str> = THREE.into_iter().filter(|name| *name != leader).collect();
+    for other in &others {
+        cluster.net.cut_one_way(other, &leader);
+    }
+    let next = cluster.leader_among(&others).await;
+    cluster.store(&next).put(Put::new("k", "1")).await.unwrap();
+    assert_eq!(cluster.store(&leader).raft().leader, 0);
+    cluster.net.heal();
+    assert_eq!(value(&cluster.store(&leader), "k", false).await.as_deref(), Some("1"));
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_of_another_cluster_is_turned_away() {
+    let cluster = Cluster::found(&THREE).await;
+    let handler = cluster.store("a").peers();
+    for kind in PeerCallKind::ALL {
+        let answer = handler.handle(7, kind, "x".into()).await;
+        assert!(matches!(&answer, Err(PeerError::Unreachable(why)) if why.contains("cluster ID mismatch")), "{answer:?}");
+        // And what is not understood does no harm.
+        let own = cluster.store("a").identity().cluster_id;
+        assert!(handler.handle(own, kind, "\u{1}xxxxxxxxxxxxxxxxxxxxxx".into()).await.is_err());
+    }
     cluster.shutdown().await;
 }
 

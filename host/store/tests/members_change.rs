@@ -235,6 +235,34 @@ async fn who_lags_and_who_is_new_gets_a_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_cut_short_is_sent_again() {
+    let mut cluster = Cluster::found(&THREE).await;
+    let away = cluster.follower().await;
+    cluster.stop(&away).await;
+    let leader = cluster.leader().await;
+    cluster.store(&leader).move_leader(cluster.id(&cluster.follower().await)).await.unwrap();
+    let leader = cluster.leader().await;
+    write_much(&cluster.store(&leader)).await;
+    cluster.start(&away).await;
+    // The sender is cut off in the middle, and then the receiver falls over in the middle.
+    for _ in 0..2 {
+        let before = cluster.net.streamed_bytes.load(Ordering::Relaxed);
+        eventually("a part of the snapshot", || async {
+            let sent = cluster.net.streamed_bytes.load(Ordering::Relaxed);
+            (sent > before + 10 * 1024 * 1024).then_some(())
+        })
+        .await;
+        cluster.net.isolate(&away, &THREE);
+        cluster.stop(&away).await;
+        cluster.net.heal();
+        cluster.start(&away).await;
+    }
+    arrived(&cluster.store(&away)).await;
+    assert!(!cluster.dir(&away).join("snapshot.part").exists());
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_one_alive_is_made_a_cluster_again() {
     let mut cluster = Cluster::found(&THREE).await;
     cluster.store("b").put(Put::new("k", "1")).await.unwrap();

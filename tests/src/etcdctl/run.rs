@@ -104,8 +104,9 @@ impl Session<'_> {
                 (Some(code), _) => format!("ended with {code}"),
                 (None, signal) => format!("ended by signal {signal:?}"),
             });
+        let mut lines = Vec::new();
         for line in self.normaliser.lines(&ended.out, &step.normalisations) {
-            observed.lines.push(format!("| {}", self.named(&line)));
+            lines.push(format!("| {}", self.named(&line)));
         }
         let text_only: Vec<String> = step
             .normalisations

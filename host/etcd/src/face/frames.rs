@@ -51,6 +51,16 @@ pub(super) fn frame(
     })
 }
 
+/// A small message, framed.
+pub(super) fn whole(message: &pb::RangeResponse) -> Bytes {
+    let message_bytes = message.encoded_len();
+    let mut out = BytesMut::with_capacity(FRAME_HEADER_BYTES + message_bytes);
+    out.put_u8(0);
+    out.put_u32(u32::try_from(message_bytes).unwrap_or(u32::MAX));
+    message.encode_raw(&mut out);
+    out.freeze()
+}
+
 /// Bytes that a page takes as `kvs`.
 pub(super) fn kvs_bytes(page: &[KeyValue]) -> u64 {
     page.iter()

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use capstan_store::{KeyValue, RangeStream, Refusal};
+use capstan_store::{KeyRange, KeyValue, RangeRequest, RangeStream, Refusal};
 use futures::stream::{self, Stream, StreamExt};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
-use http_body_util::StreamBody;
+use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::sync::mpsc;
 use tonic::body::Body;
 use tonic::codec::{Codec, Streaming};
@@ -23,6 +23,9 @@ use super::{check, frames};
 use crate::convert;
 use crate::errors::{refused, status, status_of};
 use crate::proto::etcdserverpb as pb;
+
+/// So many keys are read at once.
+const SMALL_KEYS_MAX: usize = 8;
 
 type RangeCodec = ProstCodec<pb::RangeResponse, pb::RangeRequest>;
 
@@ -60,6 +63,12 @@ where
     check::range(&request).map_err(status_of)?;
     let caller = host.caller_of(&parts.headers, &parts.extensions).await?;
     let asked = convert::range_request(&request);
+    if is_small(&asked) {
+        let answer = host.store.range_as(caller, asked).await.map_err(status)?;
+        let header = host.header(answer.revision);
+        let message = frames::whole(&convert::range_response(answer, header));
+        return Ok(Body::new(Full::new(message).with_trailers(async { Some(Ok(ok())) })));
+    }
     let mut stream = host.store.range_stream_as(caller, asked).await.map_err(status)?;
     let (first, kvs_bytes) = begin(&mut stream).await?;
     let header = host.header(stream.revision);
@@ -68,6 +77,11 @@ where
     frames::encode_page(first, &mut out);
     let pages = pages(out, stream.pages, frame.tail);
     Ok(Body::new(StreamBody::new(pages.chain(stream::once(trailers())))))
+}
+
+/// Whether the answer is not worth more than one piece.
+fn is_small(asked: &RangeRequest) -> bool {
+    matches!(asked.range, KeyRange::Key(_)) || asked.count_only || (1..=SMALL_KEYS_MAX).contains(&asked.limit)
 }
 
 /// The first page, and the bytes of all; where the store does not know them, all pages are the first.
@@ -131,8 +145,11 @@ fn pages(
 }
 
 async fn trailers() -> Result<Frame<Bytes>, Status> {
+    Ok(Frame::trailers(ok()))
+}
+
+fn ok() -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(1);
-    let ok = HeaderValue::from(Code::Ok as i32);
-    trailers.insert(Status::GRPC_STATUS, ok);
-    Ok(Frame::trailers(trailers))
+    trailers.insert(Status::GRPC_STATUS, HeaderValue::from(Code::Ok as i32));
+    trailers
 }

@@ -5,6 +5,7 @@
 //! the example; flags and discovery are not here.
 
 mod front;
+mod keep;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::link::{Address, AddressError};
 use crate::listen::{Admission, Listener};
 use crate::peers::{self, GrpcPeers};
 use crate::tls::{Certificates, ClientTls, ServerTls, TlsError};
+pub use keep::keep;
 use front::{ClientFront, MonitorFront, PeerFront};
 
 /// How long calls may go on after the store has stopped.

@@ -2,6 +2,9 @@
 
 mod access;
 mod answers;
+mod leaders;
+#[path = "../../../store/tests/members_net/mod.rs"]
+mod members_net;
 mod refusals;
 mod server;
 mod watches;

@@ -31,7 +31,7 @@ pub struct Server {
     pub store: Arc<LocalStore>,
     pub channel: Channel,
     listening: JoinHandle<()>,
-    _dir: tempfile::TempDir,
+    dir: Option<tempfile::TempDir>,
 }
 
 impl Drop for Server {
@@ -51,6 +51,13 @@ impl Server {
         let mut store = Options::new(dir.path().join("data"));
         store.bcrypt_cost = BCRYPT_COST;
         let store = Arc::new(LocalStore::open(store).await.expect("a store"));
+        let mut server = Self::of(store, options, certified).await;
+        server.dir = Some(dir);
+        server
+    }
+
+    /// The face of a store that is there.
+    pub async fn of(store: Arc<LocalStore>, options: FaceOptions, certified: Option<&str>) -> Self {
         let identity = ClientIdentity(certified.map(str::to_owned));
         let service = face::service(store.clone(), options).map_request(
             move |mut request: http::Request<hyper::body::Incoming>| {
@@ -76,7 +83,7 @@ impl Server {
             store,
             channel: endpoint.connect().await.expect("a connection"),
             listening,
-            _dir: dir,
+            dir: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Leases.
 
 use super::{Case, PATIENCE, next};
-use crate::{Error, Event, LeaseId, Put, WatchMessage, WatchRequest};
+use crate::{Error, Event, LeaseId, Put, Refusal, WatchMessage, WatchRequest};
 
 async fn put(case: &Case, name: &str, lease: LeaseId) {
     case.store
@@ -108,4 +108,37 @@ pub(super) async fn keys_move_between_leases(case: &Case) {
     assert_eq!(names, ["freed", "moved"]);
     case.store.lease_revoke(second).await.unwrap();
     assert_eq!(case.content().await.len(), 1);
+}
+
+pub(super) async fn listing_and_bounds(case: &Case) {
+    let mut granted = Vec::new();
+    for _ in 0..5 {
+        granted.push(case.store.lease_grant(0, 100).await.unwrap().0);
+    }
+    let listed = case.store.leases().await.unwrap();
+    assert!(granted.iter().all(|id| listed.contains(id)));
+    for id in &granted {
+        case.store.lease_revoke(*id).await.unwrap();
+    }
+    let listed = case.store.leases().await.unwrap();
+    assert!(!granted.iter().any(|id| listed.contains(id)));
+    let too_long = case.store.lease_grant(0, 9_000_000_001).await;
+    assert!(
+        matches!(too_long, Err(Error::Refused(Refusal::LeaseTtlTooLarge))),
+        "{too_long:?}"
+    );
+    // One that an election could not fit in is made longer.
+    let (lease, ttl) = case.store.lease_grant(0, 1).await.unwrap();
+    assert!(ttl >= 1);
+    let status = case.store.lease_time_to_live(lease, true).await.unwrap();
+    assert_eq!((status.granted_ttl_seconds, status.keys.len()), (ttl, 0));
+    let attached = case
+        .store
+        .put(Put {
+            lease: lease + 1,
+            ..Put::new(case.key("a"), "1")
+        })
+        .await;
+    assert!(matches!(attached, Err(Error::LeaseNotFound)));
+    case.store.lease_revoke(lease).await.unwrap();
 }

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 mod leases;
+mod queries;
 mod ranges;
 mod transactions;
 mod watches;
@@ -54,12 +55,17 @@ where
         ranges::compaction,
         ranges::compaction_keeps_what_is_current,
         ranges::values_of_all_sizes,
+        queries::order,
+        queries::bounds_on_revisions,
+        queries::options_in_transactions,
+        queries::pages,
         transactions::compare_targets,
         transactions::compare_of_missing_keys_and_ranges,
         transactions::one_revision_for_all_writes,
         transactions::reads_see_earlier_writes,
         transactions::nested,
         transactions::refused_ones_change_nothing,
+        transactions::nested_ones_share_the_bound_on_operations,
         transactions::put_options,
         transactions::deletes,
         transactions::conditional_writers_exclude_one_another,
@@ -73,7 +79,9 @@ where
         watches::ranges,
         watches::a_slow_watcher_misses_nothing,
         watches::progress,
+        watches::progress_on_request,
         leases::grant_and_revoke,
+        leases::listing_and_bounds,
         leases::expiry_deletes_the_keys,
         leases::keep_alive,
         leases::keys_move_between_leases,

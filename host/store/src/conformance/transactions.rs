@@ -3,7 +3,9 @@
 use bytes::Bytes;
 
 use super::Case;
-use crate::{Compare, CompareResult, CompareTarget, Error, KeyRange, Op, OpResponse, Put, RangeRequest, Txn};
+use crate::{
+    Compare, CompareResult, CompareTarget, Error, KeyRange, Op, OpResponse, Put, RangeRequest, Refusal, Txn,
+};
 
 fn compare(range: KeyRange, target: CompareTarget, result: CompareResult) -> Compare {
     Compare {
@@ -389,4 +391,42 @@ pub(super) async fn conditional_writers_exclude_one_another(case: &Case) {
     futures::future::join_all(writers).await;
     let total = (WRITERS * TURNS).to_string();
     assert_eq!(case.value("counter", 0).await, Some(total.into()));
+}
+
+/// etcd's bound of 128: a nested transaction has what those around it left.
+pub(super) async fn nested_ones_share_the_bound_on_operations(case: &Case) {
+    let puts = |count: usize| {
+        (0..count)
+            .map(|n| put(case, &n.to_string(), "1"))
+            .collect::<Vec<_>>()
+    };
+    let within = |mut ops: Vec<Op>, inner: Vec<Op>| {
+        ops.push(Op::Txn(Box::new(Txn {
+            success: inner,
+            ..Txn::default()
+        })));
+        ops
+    };
+    let reads = |count: usize| vec![Op::Range(RangeRequest::key(case.key("a"))); count];
+    for (ops, fits) in [
+        (puts(128), true),
+        (puts(129), false),
+        (within(reads(27), puts(100)), true),
+        (within(reads(27), puts(101)), false),
+        (within(Vec::new(), puts(127)), true),
+        (within(Vec::new(), puts(128)), false),
+    ] {
+        let answer = case
+            .store
+            .txn(Txn {
+                success: ops,
+                ..Txn::default()
+            })
+            .await;
+        match answer {
+            Ok(answer) => assert!(fits && answer.succeeded),
+            Err(Error::Refused(Refusal::TooManyOps)) => assert!(!fits),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
 }

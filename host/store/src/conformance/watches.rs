@@ -1,6 +1,6 @@
 //! Watches.
 
-use super::{Case, next};
+use super::{Case, PATIENCE, next};
 use crate::{Event, KeyRange, Op, Put, Revision, Txn, Watch, WatchMessage, WatchRequest};
 
 fn request(case: &Case, start_revision: Revision) -> WatchRequest {
@@ -218,4 +218,28 @@ pub(super) async fn progress(case: &Case) {
     }
     let seen = case.put("quiet", "1").await;
     assert_eq!(events(case, &mut watch).await, (seen, vec!["+quiet=1".into()]));
+}
+
+/// Asked for, progress comes after all events up to the revision that it names.
+pub(super) async fn progress_on_request(case: &Case) {
+    let mut watch = watch(case, 0).await;
+    let last = case.put("a", "1").await;
+    match next(&mut watch).await {
+        WatchMessage::Events { revision, .. } => assert_eq!(revision, last),
+        other => panic!("{other:?}"),
+    }
+    // A store may leave one unanswered while it has events to send; it is asked again.
+    let answered = async {
+        loop {
+            watch.progress.send();
+            let message = tokio::time::timeout(PATIENCE / 100, watch.messages.recv()).await;
+            if let Ok(message) = message {
+                return message;
+            }
+        }
+    };
+    match tokio::time::timeout(PATIENCE, answered).await {
+        Ok(Some(WatchMessage::Progress { revision })) => assert!(revision >= last),
+        other => panic!("{other:?}"),
+    }
 }

@@ -92,7 +92,7 @@ impl Core {
             return message::answer(&SnapshotResponse::<TypeConfig>::new(own_vote));
         }
         tracing::info!(index, "receiving a snapshot");
-        let (head, image) = self.spool.receive(head, chunks).await?;
+        let (head, image) = self.unless_closing(self.spool.receive(head, chunks)).await?;
         self.heard.now();
         let snapshot = Snapshot { meta: head.meta, snapshot: image };
         let installed = self.raft.install_full_snapshot(head.vote, snapshot).await;

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -25,6 +26,9 @@ pub(super) struct Links {
     transport: Option<Arc<dyn PeerTransport>>,
     addresses: RwLock<BTreeMap<NodeId, Vec<String>>>,
     pub(super) snapshots: Semaphore,
+    /// This leader has lost its quorum and keeps still, so that those who hear it, and whom it does not hear,
+    /// elect another.
+    pub(super) is_muted: AtomicBool,
 }
 
 impl Links {
@@ -35,6 +39,7 @@ impl Links {
             transport,
             addresses: RwLock::default(),
             snapshots: Semaphore::new(SNAPSHOTS_SENT_MAX),
+            is_muted: AtomicBool::new(false),
         }
     }
 
@@ -68,6 +73,9 @@ impl Links {
         message: &impl Serialize,
         deadline: Duration,
     ) -> Result<Answer, PeerError> {
+        if kind == PeerCallKind::Append && self.is_muted.load(Ordering::Relaxed) {
+            return Err(PeerError::Unreachable("this leader has lost its quorum".into()));
+        }
         let transport = self.transport()?;
         let peer = self.peer(to)?;
         let body = message::seal(self.own_id, to, message)?;

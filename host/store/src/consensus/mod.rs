@@ -6,6 +6,7 @@
 //! [`crate::cluster`].
 
 mod appends;
+mod failure;
 mod handler;
 mod housekeeping;
 mod links;

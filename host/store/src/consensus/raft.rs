@@ -82,6 +82,8 @@ pub(super) struct Core {
     pub(super) sessions: Sessions,
     /// One change of membership at a time.
     pub(super) changing: tokio::sync::Mutex<()>,
+    /// Set when the member stops: whoever waits for others stops waiting.
+    pub(super) closing: watch::Sender<bool>,
     /// This member's name and client URLs, to be made known.
     pub(super) attributes: (String, Vec<String>),
 }
@@ -182,6 +184,7 @@ impl Consensus {
             spool,
             sessions: Sessions::default(),
             changing: tokio::sync::Mutex::new(()),
+            closing: watch::Sender::new(false),
             attributes: (start.options.name.clone(), start.options.client_urls.clone()),
         });
         let tasks = vec![
@@ -323,6 +326,7 @@ impl Consensus {
             task.abort();
             let _ = task.await;
         }
+        self.core.closing.send_replace(true);
         self.core.sessions.clear();
         let _ = self.core.raft.shutdown().await;
     }
@@ -396,7 +400,7 @@ impl Core {
             let reply = match leader {
                 0 => Reply::NotLeader,
                 leader if leader == self.own_id => here().await,
-                leader => match self.links.ask(leader, kind, &message, left).await {
+                leader => match self.unless_closing(self.links.ask(leader, kind, &message, left)).await {
                     Ok(reply) => reply,
                     Err(PeerError::Unreachable(_)) => Reply::NotLeader,
                     Err(PeerError::Failed(_)) if repeat == Repeat::Freely => Reply::NotLeader,
@@ -408,7 +412,22 @@ impl Core {
                 Reply::Failed(error) => return Err(error),
                 Reply::NotLeader => self.alive()?,
             }
+            if *self.closing.borrow() {
+                return Err(Error::Refused(Refusal::Stopped));
+            }
             let _ = tokio::time::timeout(LEADER_POLL.min(left), view.changed()).await;
+        }
+    }
+
+    /// Waits for another member, but not when this one stops.
+    pub(super) async fn unless_closing<T>(
+        &self,
+        work: impl Future<Output = Result<T, PeerError>>,
+    ) -> Result<T, PeerError> {
+        let mut closing = self.closing.subscribe();
+        tokio::select! {
+            done = work => done,
+            _ = closing.wait_for(|closing| *closing) => Err(PeerError::Failed("the store is shutting down".into())),
         }
     }
 

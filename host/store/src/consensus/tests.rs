@@ -10,23 +10,30 @@ use super::progress::Progress;
 use super::log_store::LogStore;
 use super::state_machine::StateMachine;
 use super::types::TypeConfig;
-use crate::engine::{SledLog, SledState};
+use crate::engine::{LogEngine, LogEngineKind, PlainLog, SledLog, SledState, WriteBehind};
 use crate::replica::Replica;
 
-struct Builder;
+struct Builder(LogEngineKind);
 
 impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
-        let log = SledLog::open(&dir.path().join("log")).unwrap();
+        let path = dir.path().join("log");
+        let log: Arc<dyn LogEngine> = match self.0 {
+            LogEngineKind::Sled => Arc::new(SledLog::open(&path).unwrap()),
+            LogEngineKind::Plain => Arc::new(PlainLog::open(&path).unwrap()),
+        };
         let state = SledState::open(&dir.path().join("state")).unwrap();
+        let state = WriteBehind::start(Arc::new(state)).unwrap();
         let replica = Replica::open(Arc::new(state), crate::metrics::StoreMetrics::new()).unwrap();
         let machine = StateMachine::open(replica, Arc::new(Progress::new(None))).unwrap();
-        Ok((dir, LogStore::start(Arc::new(log), None).unwrap(), machine))
+        Ok((dir, LogStore::start(log, None).unwrap(), machine))
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn openrafts_storage_suite() {
-    Suite::test_all(Builder).await.unwrap();
+    for kind in LogEngineKind::ALL {
+        Suite::test_all(Builder(kind)).await.unwrap();
+    }
 }

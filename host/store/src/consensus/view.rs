@@ -20,6 +20,8 @@ pub(super) struct Heard {
     milliseconds: AtomicU64,
     /// Since when this member leads, and in which term.
     leads_since: Mutex<Option<(u64, Instant)>>,
+    /// Since when this leader is without its quorum.
+    lost_since: Mutex<Option<Instant>>,
 }
 
 impl Default for Heard {
@@ -28,6 +30,7 @@ impl Default for Heard {
             origin: Instant::now(),
             milliseconds: AtomicU64::new(0),
             leads_since: Mutex::new(None),
+            lost_since: Mutex::new(None),
         }
     }
 }
@@ -79,6 +82,11 @@ pub(super) fn refresh(core: &Core) -> bool {
         Some(id) => core.heard.ago().is_some_and(|ago| ago <= core.timing.election_max).then_some(id),
         None => None,
     };
+    let is_lost = is_leader && leader.is_none();
+    core.links.is_muted.store(is_lost && keeps_still(core), Ordering::Relaxed);
+    if !is_lost {
+        *core.heard.lost_since.lock() = None;
+    }
     if !is_leader {
         *core.heard.leads_since.lock() = None;
     }
@@ -94,6 +102,14 @@ pub(super) fn refresh(core: &Core) -> bool {
     let leading = (is_leader && core.progress.term() == term).then_some(term);
     core.leading.send_if_modified(|before| std::mem::replace(before, leading) != leading);
     has_others
+}
+
+/// Whether a leader without its quorum is silent now: first for two elections, and then it tries for one, and
+/// so on.
+fn keeps_still(core: &Core) -> bool {
+    let lost = *core.heard.lost_since.lock().get_or_insert_with(Instant::now);
+    let round = lost.elapsed().as_nanos() / core.timing.election_max.as_nanos().max(1);
+    round % 3 < 2
 }
 
 /// Whether this leader's quorum answered within the last while.

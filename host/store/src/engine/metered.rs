@@ -81,6 +81,10 @@ impl StateEngine for Metered<dyn StateEngine> {
         self.engine.apply(batch)
     }
 
+    fn settle(&self) -> Result<()> {
+        self.engine.settle()
+    }
+
     fn remove_range(&self, start: &[u8], end: &[u8]) -> Result<()> {
         self.engine.remove_range(start, end)
     }

@@ -124,6 +124,11 @@ pub(crate) trait StateEngine: Send + Sync + 'static {
     /// Applies a batch; durable after the next [`StateEngine::sync`]. After a crash the batches applied
     /// before are there too, in order.
     fn apply(&self, batch: StateBatch) -> Result<()>;
+    /// Returns when everything applied before is carried out, if not on disk: so that who writes much does not
+    /// fill the room of those who must not wait.
+    fn settle(&self) -> Result<()> {
+        Ok(())
+    }
     /// Removes all rows with `start <= key < end`, whatever is in them.
     fn remove_range(&self, start: &[u8], end: &[u8]) -> Result<()>;
     /// Reads a row.
@@ -138,6 +143,15 @@ pub(crate) trait StateEngine: Send + Sync + 'static {
 
 /// Is shown a row; answers whether to go on.
 pub(crate) type Visit<'a> = dyn FnMut(&[u8], Bytes) -> Result<bool> + 'a;
+
+/// The decoders of the engines, for the fuzzer.
+#[cfg(test)]
+pub(crate) fn fuzz_targets() -> Vec<crate::fuzz::Target> {
+    let mut targets = plain_log::fuzz_targets();
+    targets.push(frame::fuzz_target());
+    targets.push(sled_log::fuzz_target());
+    targets
+}
 
 /// Sorts an I/O failure: no space is the user's to mend, all else is damage or unavailability.
 pub(crate) fn io_error(doing: &str, error: &std::io::Error) -> Error {

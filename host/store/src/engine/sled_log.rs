@@ -228,3 +228,25 @@ impl LogEngine for SledLog {
         self.database.size_bytes()
     }
 }
+
+#[cfg(test)]
+pub(super) fn fuzz_target() -> crate::fuzz::Target {
+    let rows = [vec![1, 100, 0, 3000], vec![0], vec![5; 40]].map(|lengths: Vec<usize>| {
+        let mut row = entry_key(7).to_vec();
+        for length in lengths {
+            row.put_u32(u32::try_from(length).unwrap());
+            row.put_slice(&vec![9; length]);
+        }
+        row
+    });
+    crate::fuzz::Target::new("row of sled's log", rows.to_vec(), |bytes| {
+        let (key, value) = bytes.split_at(bytes.len().min(9));
+        if let Ok(row) = Row::decode(key, Bytes::copy_from_slice(value)) {
+            assert!(row.end() >= row.first);
+            assert_eq!(
+                row.entries.iter().map(|entry| entry.len() + 4).sum::<usize>(),
+                value.len()
+            );
+        }
+    })
+}

@@ -234,6 +234,10 @@ impl StateEngine for WriteBehind {
         Ok(())
     }
 
+    fn settle(&self) -> Result<()> {
+        self.shared.drain()
+    }
+
     fn remove_range(&self, start: &[u8], end: &[u8]) -> Result<()> {
         self.shared.drain()?;
         self.inner.remove_range(start, end)

@@ -10,6 +10,9 @@ use super::server::Server;
 use crate::cluster::message::{self, Change, Changed};
 use crate::{Error, Identity, Member, PeerCallKind, PeerChunks, PeerError, RaftView, Result};
 
+/// A larger append has entries.
+const SIGN_OF_LIFE_BYTES_MAX: usize = 256;
+
 /// Takes what other members send; the transport's server calls it. It does not keep the store open.
 #[derive(Clone)]
 pub struct PeerHandler(Weak<Server>);
@@ -144,6 +147,13 @@ impl Server {
 
     async fn handle(&self, from: u64, kind: PeerCallKind, body: Bytes) -> Result<Bytes, PeerError> {
         self.check_cluster(from, kind)?;
+        // An engine that could not write is lost, a member that takes nothing for a while is not.
+        if kind == PeerCallKind::Append
+            && body.len() > SIGN_OF_LIFE_BYTES_MAX
+            && let Err(error) = self.space.admit(body.len(), false)
+        {
+            return Err(PeerError::Unreachable(error.to_string()));
+        }
         if kind == PeerCallKind::Lease {
             let (_, body) = message::open(self.identity.member_id, &body)?;
             return message::answer(&self.answer_lease(message::read(&body)?).await);

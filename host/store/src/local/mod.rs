@@ -5,6 +5,7 @@
 
 mod auth;
 mod cluster;
+mod failure;
 mod folder;
 mod glance;
 mod keeping;

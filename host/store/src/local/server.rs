@@ -101,6 +101,11 @@ impl Server {
             tracing::error!(%error, "syncing the state at shutdown");
         }
         let (log, replica) = (Arc::downgrade(&self.log), Arc::downgrade(&self.replica));
+        // Calls that still run come to their end now.
+        let deadline = Instant::now() + SHUTDOWN_WAIT;
+        while Arc::strong_count(&self) > 1 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         match Arc::try_unwrap(self) {
             Ok(Self {
                 lock,

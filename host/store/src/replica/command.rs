@@ -27,7 +27,10 @@ pub(crate) enum Command {
     },
     /// A command of a client, to be checked against its permissions again where it is applied. Nobody is a
     /// client without a name. Never nested.
-    By(Option<AuthInfo>, Box<Command>),
+    By(
+        Option<AuthInfo>,
+        #[serde(deserialize_with = "crate::nest::bounded")] Box<Command>,
+    ),
     /// Passwords in it are hashed.
     Auth(AuthCommand),
     /// Lets a user in whose password was checked at this auth revision.

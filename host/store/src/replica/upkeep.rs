@@ -21,8 +21,8 @@ use crate::{Error, Result, Revision};
 
 const SYNC_AFTER: Duration = Duration::from_millis(100);
 const SYNC_BYTES_MAX: usize = 16 * 1024 * 1024;
-const DELETE_BATCH: usize = 1_000;
-const DELETE_PAUSE: Duration = Duration::from_millis(2);
+const DELETE_BATCH: usize = 128;
+const DELETE_PAUSE: Duration = Duration::from_millis(4);
 /// Keys gone over in one hold of the state's lock: some tens of microseconds.
 const COMPACT_KEYS: usize = 512;
 const COMPACT_PAUSE: Duration = Duration::from_micros(500);
@@ -36,6 +36,8 @@ struct Compaction {
     done: Revision,
     /// A pass over the index: its revision, and the key where it goes on.
     pass: Option<(Revision, Box<[u8]>)>,
+    /// What the pass has found so far: deleted by revision, as the rows lie, when it is through.
+    found: Vec<Rev>,
     /// Revisions that are being read at, with their readers.
     pinned: BTreeMap<Revision, usize>,
     /// Unreachable records of exactly the revision last compacted to, which a watch may still begin at; they go
@@ -113,7 +115,7 @@ impl Work {
     fn collect(&mut self, revision: Revision, dropped: Vec<Rev>) {
         for rev in dropped {
             if rev.main < revision {
-                self.garbage.push_back(rev);
+                self.compaction.found.push(rev);
             } else {
                 self.compaction.deferred.push(rev);
             }
@@ -176,11 +178,14 @@ impl Upkeep {
         unreachable.sort_unstable();
         let mut work = self.work();
         work.garbage.clear();
+        work.compaction.found.clear();
         work.compaction.deferred.clear();
         work.compaction.pass = None;
         work.compaction.wanted = revision;
         work.compaction.done = revision;
         work.collect(revision, unreachable);
+        let found = std::mem::take(&mut work.compaction.found);
+        work.garbage.extend(found);
         drop(work);
         self.changed.notify_all();
     }
@@ -262,7 +267,14 @@ impl Upkeep {
         work.collect(revision, dropped);
         match next {
             Some(key) => work.compaction.pass = Some((revision, key)),
-            None => work.compaction.done = revision,
+            None => {
+                let mut found = std::mem::take(&mut work.compaction.found);
+                drop(work);
+                found.sort_unstable();
+                work = self.work();
+                work.garbage.extend(found);
+                work.compaction.done = work.compaction.done.max(revision);
+            }
         }
         self.wait(work, COMPACT_PAUSE)
     }
@@ -277,7 +289,7 @@ impl Upkeep {
             batch.delete(rows::record(rev));
         }
         // What fails is found again at the next start, and the next write reports the engine's failure.
-        if let Err(error) = self.engine.apply(batch) {
+        if let Err(error) = self.engine.apply(batch).and_then(|()| self.engine.settle()) {
             tracing::error!(%error, "deleting compacted records");
         }
         self.wrote(0);

@@ -72,7 +72,12 @@ async fn run(
             Step::Progress(revision) => {
                 let watcher = watcher.as_mut()?;
                 watcher.told = watcher.told.max(revision);
-                if watcher.messages.send(WatchMessage::Progress { revision }).await.is_err() {
+                if watcher
+                    .messages
+                    .send(WatchMessage::Progress { revision })
+                    .await
+                    .is_err()
+                {
                     return None;
                 }
                 continue;

@@ -6,12 +6,17 @@
 //! segment begins with the values as they were, so that older segments can go. Called by the log's thread.
 
 mod disk;
+#[cfg(test)]
+mod fuzz;
 mod group;
 mod index;
 mod recover;
 mod segment;
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+pub(super) use fuzz::fuzz_targets;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
