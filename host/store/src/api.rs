@@ -358,7 +358,7 @@ impl ProgressRequest {
         Self(Some(Arc::new(ask)))
     }
 
-    /// Asks. A watch that has ended, or a store that cannot, answers nothing.
+    /// Asks. A watch that has ended answers nothing; an etcd too old to be asked, with its next notice of progress.
     pub fn send(&self) {
         if let Some(ask) = &self.0 {
             ask();

@@ -80,6 +80,7 @@ where
         watches::a_slow_watcher_misses_nothing,
         watches::progress,
         watches::progress_on_request,
+        watches::progress_never_overtakes_events,
         leases::grant_and_revoke,
         leases::listing_and_bounds,
         leases::expiry_deletes_the_keys,

@@ -228,7 +228,8 @@ pub(super) async fn progress_on_request(case: &Case) {
         WatchMessage::Events { revision, .. } => assert_eq!(revision, last),
         other => panic!("{other:?}"),
     }
-    // A store may leave one unanswered while it has events to send; it is asked again.
+    // A store may leave one unanswered while it has events to send; it is asked again. An old etcd answers
+    // with its next notice of progress, which comes in its own time.
     let answered = async {
         loop {
             watch.progress.send();
@@ -242,4 +243,34 @@ pub(super) async fn progress_on_request(case: &Case) {
         Ok(Some(WatchMessage::Progress { revision })) => assert!(revision >= last),
         other => panic!("{other:?}"),
     }
+}
+
+/// Asked for in the midst of writes, progress names no revision whose events are yet to come.
+pub(super) async fn progress_never_overtakes_events(case: &Case) {
+    const WRITES: i64 = 500;
+    let mut watch = watch(case, 0).await;
+    let writes = async {
+        let mut last = 0;
+        for n in 0..WRITES {
+            last = case.put("a", &n.to_string()).await;
+        }
+        last
+    };
+    let ask = watch.progress.clone();
+    let (mut seen, mut progress) = (0, 0);
+    let reads = async {
+        while seen < WRITES {
+            ask.send();
+            match next(&mut watch).await {
+                WatchMessage::Events { revision, .. } => {
+                    assert!(revision > progress, "{revision} comes after progress of {progress}");
+                    seen += 1;
+                }
+                WatchMessage::Progress { revision } => progress = revision,
+                message => panic!("{message:?}"),
+            }
+        }
+    };
+    let (last, ()) = futures::future::join(writes, reads).await;
+    assert!(progress <= last);
 }

@@ -52,9 +52,15 @@ pub(super) struct Feed {
 
 /// A stream that stands.
 struct Live {
-    requests: mpsc::Sender<pb::WatchRequest>,
+    requests: Requests,
     answers: Streaming<pb::WatchResponse>,
-    tells_progress: bool,
+}
+
+/// What the store is asked on a stream.
+struct Requests {
+    queue: mpsc::Sender<pb::WatchRequest>,
+    /// The member answers requests for progress soundly. One that does not tells progress in its own time.
+    answers_progress: bool,
 }
 
 /// Why the task goes on from a stream.
@@ -122,9 +128,12 @@ impl Feed {
         endpoint: &super::super::connections::Endpoint,
         headers: &Headers,
     ) -> Result<Live, Status> {
-        let tells_progress = self.connections.version(endpoint).await;
-        let tells_progress = tells_progress.is_some_and(|version| version.has_sound_progress_requests());
-        let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
+        let version = self.connections.version(endpoint).await;
+        let (queue, receiver) = mpsc::channel(REQUESTS_MAX);
+        let requests = Requests {
+            queue,
+            answers_progress: version.is_some_and(|version| version.has_sound_progress_requests()),
+        };
         let numbers: Vec<u64> = self.watchers.keys().copied().collect();
         for number in numbers {
             self.put_on(number, &requests);
@@ -136,7 +145,6 @@ impl Feed {
         Ok(Live {
             requests,
             answers: answers.into_inner(),
-            tells_progress,
         })
     }
 
@@ -157,15 +165,15 @@ impl Feed {
                 _ = tick.tick() => {
                     self.sweep(Some(&live));
                     let wanted = self.watchers.values().any(|one| one.wants_progress || one.is_asked);
-                    if wanted && live.tells_progress {
-                        ask_progress(&live.requests);
+                    if wanted {
+                        live.requests.ask_progress();
                     }
                 }
             }
             if self.watchers.is_empty() {
                 return Ended::Idle;
             }
-            if live.requests.is_closed() {
+            if live.requests.queue.is_closed() {
                 return Ended::Broken(Status::unavailable("the stream takes no more requests"));
             }
         }
@@ -184,8 +192,8 @@ impl Feed {
             Command::Progress(number) => {
                 if let Some(watcher) = self.watchers.get_mut(&number) {
                     watcher.is_asked = true;
-                    if let Some(live) = live.filter(|live| live.tells_progress) {
-                        ask_progress(&live.requests);
+                    if let Some(live) = live {
+                        live.requests.ask_progress();
                     }
                 }
             }
@@ -193,7 +201,7 @@ impl Feed {
     }
 
     /// Puts a watcher on the stream, or lets it wait for its reader.
-    fn put_on(&mut self, number: u64, requests: &mpsc::Sender<pb::WatchRequest>) {
+    fn put_on(&mut self, number: u64, requests: &Requests) {
         let Some(watcher) = self.watchers.get_mut(&number) else {
             return;
         };
@@ -211,7 +219,8 @@ impl Feed {
         let id = self.next_wire_id;
         self.next_wire_id += 1;
         self.by_wire_id.insert(id, number);
-        send(requests, RequestUnion::CreateRequest(watcher.create(id)));
+        let create = watcher.create(id, !requests.answers_progress);
+        requests.send(RequestUnion::CreateRequest(create));
     }
 
     /// Takes a watcher off the stream; it keeps its place.
@@ -221,7 +230,7 @@ impl Feed {
         {
             watcher.detach();
             self.by_wire_id.remove(&id);
-            cancel(&live.requests, id);
+            live.requests.cancel(id);
         }
     }
 
@@ -246,7 +255,7 @@ impl Feed {
                 Some(live),
             ) = (self.remove(number), live)
             {
-                cancel(&live.requests, id);
+                live.requests.cancel(id);
             }
         }
     }
@@ -310,7 +319,7 @@ impl Feed {
             }
             Delivery::Closed => {
                 if let Some(id) = self.remove(number).and_then(|watcher| watcher.wire_id) {
-                    cancel(&live.requests, id);
+                    live.requests.cancel(id);
                 }
             }
         }
@@ -361,26 +370,24 @@ fn ticker() -> Interval {
     tick
 }
 
-/// A stream whose queue is full is broken: it has room for every watcher's requests many times over.
-fn send(requests: &mpsc::Sender<pb::WatchRequest>, request: RequestUnion) {
-    let request = pb::WatchRequest {
-        request_union: Some(request),
-    };
-    if requests.try_send(request).is_err() {
-        tracing::warn!("a stream of watches does not take requests");
+impl Requests {
+    /// A stream whose queue is full is broken: it has room for every watcher's requests many times over.
+    fn send(&self, request: RequestUnion) {
+        let request = pb::WatchRequest {
+            request_union: Some(request),
+        };
+        if self.queue.try_send(request).is_err() {
+            tracing::warn!("a stream of watches does not take requests");
+        }
     }
-}
 
-fn cancel(requests: &mpsc::Sender<pb::WatchRequest>, watch_id: i64) {
-    send(
-        requests,
-        RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id }),
-    );
-}
+    fn cancel(&self, watch_id: i64) {
+        self.send(RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id }));
+    }
 
-fn ask_progress(requests: &mpsc::Sender<pb::WatchRequest>) {
-    send(
-        requests,
-        RequestUnion::ProgressRequest(pb::WatchProgressRequest {}),
-    );
+    fn ask_progress(&self) {
+        if self.answers_progress {
+            self.send(RequestUnion::ProgressRequest(pb::WatchProgressRequest {}));
+        }
+    }
 }

@@ -65,8 +65,9 @@ impl Watcher {
         }
     }
 
-    /// The request that puts it on a stream under this id.
-    pub(super) fn create(&mut self, id: i64) -> WatchCreateRequest {
+    /// The request that puts it on a stream under this id. The store's own notices of progress are wanted too
+    /// where they are all that answers a request for it (`needs_notices`).
+    pub(super) fn create(&mut self, id: i64, needs_notices: bool) -> WatchCreateRequest {
         self.wire_id = Some(id);
         self.is_confirmed = false;
         self.place.restart();
@@ -74,7 +75,7 @@ impl Watcher {
             key: self.key.clone(),
             range_end: self.range_end.clone(),
             start_revision: self.place.next,
-            progress_notify: self.wants_progress,
+            progress_notify: self.wants_progress || needs_notices,
             filters: Vec::new(),
             prev_kv: self.prev_kv,
             watch_id: id,
