@@ -176,12 +176,15 @@ async fn the_leader_is_removed_and_others_come_under_load() {
     cluster.shutdown().await;
 }
 
+/// Keys that [`write_much`] writes.
+const MUCH_KEYS: i64 = 20;
+
 /// Waits until a member has all that [`write_much`] wrote.
 async fn arrived(store: &LocalStore) {
     let start = std::time::Instant::now();
     eventually("the state to arrive", || async {
-        let request = RangeRequest { count_only: true, ..RangeRequest::new(KeyRange::Prefix("".into())) };
-        (store.range(request).await.ok()?.count == 21).then_some(())
+        let request = RangeRequest { count_only: true, ..RangeRequest::prefix("big/") };
+        (store.range(request).await.ok()?.count == MUCH_KEYS).then_some(())
     })
     .await;
     println!("there after {:?}", start.elapsed());
@@ -191,7 +194,7 @@ async fn arrived(store: &LocalStore) {
 async fn write_much(store: &LocalStore) {
     for round in 0..140 {
         let value = vec![u8::try_from(round).unwrap(); 1024 * 1024];
-        store.put(Put::new(format!("big/{}", round % 20), value)).await.unwrap();
+        store.put(Put::new(format!("big/{}", round % MUCH_KEYS), value)).await.unwrap();
     }
 }
 
@@ -229,7 +232,7 @@ async fn who_lags_and_who_is_new_gets_a_snapshot() {
     drop((back, new));
     cluster.stop("d").await;
     cluster.start("d").await;
-    assert_eq!(count(&cluster.store("d")).await, 21);
+    assert_eq!(count(&cluster.store("d")).await, MUCH_KEYS + 1);
     drop(leader);
     cluster.shutdown().await;
 }

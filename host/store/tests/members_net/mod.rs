@@ -46,6 +46,9 @@ pub(crate) fn url(name: &str) -> String {
 impl Net {
     pub(crate) fn new(seed: u64) -> Arc<Self> {
         println!("seed {seed}");
+        // `RUST_LOG=capstan_store=debug,openraft=info` tells what goes on.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let net = Self::default();
         net.faults.lock().unwrap().random = fastrand::Rng::with_seed(seed);
         Arc::new(net)
