@@ -32,7 +32,7 @@ pub use api::*;
 pub use auth::*;
 pub use cluster::{
     ClusterOptions, Identity, InitialCluster, Member, Peer, PeerCall, PeerCallKind, PeerChunks, PeerError,
-    PeerTransport, RaftView,
+    PeerTransport, RaftView, SNAPSHOT_COUNT,
 };
 pub use engine::LogEngineKind;
 pub use local::{

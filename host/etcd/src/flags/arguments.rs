@@ -88,6 +88,9 @@ pub struct Arguments {
         value_name = "MS"
     )]
     pub election_timeout: u64,
+    /// Number of committed transactions to trigger a snapshot to disk
+    #[arg(long, env = "ETCD_SNAPSHOT_COUNT", default_value_t = capstan_store::SNAPSHOT_COUNT)]
+    pub snapshot_count: usize,
     /// Raise alarms when the data exceeds the given quota (0: 2 GiB; below 0: no quota)
     #[arg(
         long,
@@ -192,8 +195,6 @@ pub(crate) struct TlsArguments {
 /// Flags of etcd that are taken and mean nothing here.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Ignored {
-    #[arg(long, hide = true)]
-    pub(crate) snapshot_count: Option<String>,
     #[arg(long, hide = true)]
     pub(crate) max_snapshots: Option<String>,
     #[arg(long, hide = true)]

@@ -93,6 +93,7 @@ impl Arguments {
             client_urls: self.advertised_client_urls()?,
             heartbeat: Duration::from_millis(self.heartbeat_interval),
             election: Duration::from_millis(self.election_timeout),
+            snapshot_count: self.snapshot_count,
             transport: None,
             force_new_cluster: self.force_new_cluster,
         })

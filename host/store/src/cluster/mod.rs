@@ -13,7 +13,7 @@ mod transport;
 mod view;
 
 pub use member::{Identity, Member};
-pub use options::{ClusterOptions, InitialCluster};
+pub use options::{ClusterOptions, InitialCluster, SNAPSHOT_COUNT};
 pub use transport::{Peer, PeerCall, PeerCallKind, PeerChunks, PeerError, PeerTransport};
 pub use view::RaftView;
 

@@ -13,6 +13,9 @@ const PEER_URL: &str = "http://localhost:2380";
 const HEARTBEAT: Duration = Duration::from_millis(100);
 const ELECTION: Duration = Duration::from_secs(1);
 
+/// Entries that are applied between two snapshots, by default.
+pub const SNAPSHOT_COUNT: usize = 20_000;
+
 /// A member's place in its cluster.
 #[derive(Clone)]
 pub struct ClusterOptions {
@@ -30,6 +33,8 @@ pub struct ClusterOptions {
     pub heartbeat: Duration,
     /// A follower waits at least so long, and less than twice as long, before it stands for election.
     pub election: Duration,
+    /// Entries that are applied between two snapshots; the log goes back a few of them for members that lag.
+    pub snapshot_count: usize,
     /// The way to other members; without one there can be none.
     pub transport: Option<Arc<dyn PeerTransport>>,
     /// Make this member, with the data it has, the only one: the way back when a majority is lost for good.
@@ -56,6 +61,7 @@ impl Default for ClusterOptions {
             initial: InitialCluster::New(Vec::new()),
             heartbeat: HEARTBEAT,
             election: ELECTION,
+            snapshot_count: SNAPSHOT_COUNT,
             transport: None,
             force_new_cluster: false,
         }

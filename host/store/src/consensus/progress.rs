@@ -13,8 +13,6 @@ use crate::{Error, Member};
 
 /// Bytes of commands applied between two checkpoints.
 const CHECKPOINT_BYTES: usize = 32 * 1024 * 1024;
-/// Entries applied between two checkpoints.
-const CHECKPOINT_ENTRIES: usize = 20_000;
 
 /// Is told of every command that was applied, in order, before its proposer is.
 pub(crate) trait Applied: Send + Sync + 'static {
@@ -28,6 +26,8 @@ pub(crate) trait Applied: Send + Sync + 'static {
 pub(super) struct Progress {
     /// Bytes and entries since the last checkpoint.
     since: Mutex<(usize, usize)>,
+    /// Entries between two checkpoints.
+    entries_max: usize,
     pub(super) due: Notify,
     /// Why the state machine stopped.
     failure: OnceLock<Error>,
@@ -40,9 +40,10 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(observer: Option<Arc<dyn Applied>>) -> Self {
+    pub(super) fn new(observer: Option<Arc<dyn Applied>>, entries_max: usize) -> Self {
         Self {
             since: Mutex::default(),
+            entries_max: entries_max.max(1),
             due: Notify::new(),
             failure: OnceLock::new(),
             index: AtomicU64::new(0),
@@ -64,7 +65,7 @@ impl Progress {
         let mut since = self.since.lock();
         since.0 = since.0.saturating_add(bytes);
         since.1 += 1;
-        if since.0 >= CHECKPOINT_BYTES || since.1 >= CHECKPOINT_ENTRIES {
+        if since.0 >= CHECKPOINT_BYTES || since.1 >= self.entries_max {
             *since = (0, 0);
             self.due.notify_one();
         }

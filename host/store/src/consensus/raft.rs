@@ -148,7 +148,7 @@ impl Consensus {
     pub(crate) async fn start(start: Start<'_>) -> Result<Self> {
         let timing = Timing::of(start.options);
         let own_id = start.identity.member_id;
-        let progress = Arc::new(Progress::new(Some(start.observer)));
+        let progress = Arc::new(Progress::new(Some(start.observer), start.options.snapshot_count));
         progress.resume(start.log.size_bytes());
         let spool = Arc::new(Spool::new(start.dir));
         recovery::finish_install(&spool, &*start.log, &start.replica).await?;

@@ -26,7 +26,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
         let state = SledState::open(&dir.path().join("state")).unwrap();
         let state = WriteBehind::start(Arc::new(state)).unwrap();
         let replica = Replica::open(Arc::new(state), crate::metrics::StoreMetrics::new()).unwrap();
-        let machine = StateMachine::open(replica, Arc::new(Progress::new(None))).unwrap();
+        let machine = StateMachine::open(replica, Arc::new(Progress::new(None, crate::cluster::SNAPSHOT_COUNT))).unwrap();
         Ok((dir, LogStore::start(log, None).unwrap(), machine))
     }
 }

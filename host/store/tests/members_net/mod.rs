@@ -207,7 +207,7 @@ impl Cluster {
                 heartbeat: Duration::from_millis(50),
                 election: Duration::from_millis(500),
                 transport: Some(Arc::new(Port { net: self.net.clone(), own: url(name) })),
-                force_new_cluster: false,
+                ..ClusterOptions::default()
             },
             ..Options::new(self.dir(name))
         }
