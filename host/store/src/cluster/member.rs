@@ -34,9 +34,10 @@ pub(crate) fn founding_member_id(peer_urls: &[String], token: &str) -> u64 {
     member_id(peer_urls, token)
 }
 
-/// The id of a member that is added to a running cluster.
-pub(crate) fn added_member_id(peer_urls: &[String], unix_seconds: u64) -> u64 {
-    member_id(peer_urls, &unix_seconds.to_string())
+/// The id of a member that is added to a running cluster: made as etcd makes it, of the time, and of the place
+/// of the change before in the log, which no two additions share. So it is none that a removed member had.
+pub(crate) fn added_member_id(peer_urls: &[String], unix_seconds: u64, last_change: u64) -> u64 {
+    member_id(peer_urls, &format!("{unix_seconds}.{last_change}"))
 }
 
 fn member_id(peer_urls: &[String], salt: &str) -> u64 {

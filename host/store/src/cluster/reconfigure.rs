@@ -15,12 +15,14 @@ pub(crate) struct Seen {
     pub(crate) members: Vec<Member>,
     /// Members with a vote already; one that was added as a voter gets it when it has caught up.
     pub(crate) voters: BTreeSet<u64>,
-    /// Members that answered within the last while, the leader among them.
+    /// Members that answer, the leader among them.
     pub(crate) live: BTreeSet<u64>,
     /// Learners whose log is nearly the leader's.
     pub(crate) caught_up: BTreeSet<u64>,
     pub(crate) leader: u64,
     pub(crate) unix_seconds: u64,
+    /// Where in the log the last change is.
+    pub(crate) last_change: u64,
 }
 
 /// What is to be done.
@@ -64,7 +66,7 @@ pub(crate) fn plan(seen: &Seen, change: &Change) -> Result<Plan> {
 }
 
 fn add(seen: &Seen, peer_urls: &[String], is_learner: bool) -> Result<Plan> {
-    let id = added_member_id(peer_urls, seen.unix_seconds);
+    let id = added_member_id(peer_urls, seen.unix_seconds, seen.last_change);
     if seen.members.iter().any(|member| member.id == id) {
         return refuse(Refusal::MemberExists);
     }

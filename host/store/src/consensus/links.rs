@@ -2,7 +2,7 @@
 //!
 //! Used by everything that asks another member something. It holds no connection; the transport does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub(super) struct Links {
     pub(super) own_id: NodeId,
     transport: Option<Arc<dyn PeerTransport>>,
     addresses: RwLock<BTreeMap<NodeId, Vec<String>>>,
+    /// Members that the last message did not get through to.
+    unreachable: RwLock<BTreeSet<NodeId>>,
     pub(super) snapshots: Semaphore,
     /// This leader has lost its quorum and keeps still, so that those who hear it, and whom it does not hear,
     /// elect another.
@@ -38,6 +40,7 @@ impl Links {
             own_id,
             transport,
             addresses: RwLock::default(),
+            unreachable: RwLock::default(),
             snapshots: Semaphore::new(SNAPSHOTS_SENT_MAX),
             is_muted: AtomicBool::new(false),
         }
@@ -47,6 +50,7 @@ impl Links {
     pub(super) fn learn(&self, membership: &Membership) {
         let known = membership.nodes().map(|(id, node)| (*id, node.peer_urls.clone()));
         *self.addresses.write() = known.collect();
+        self.unreachable.write().retain(|id| membership.get_node(id).is_some());
     }
 
     pub(super) fn learn_one(&self, id: NodeId, peer_urls: &[String]) {
@@ -81,9 +85,25 @@ impl Links {
         let body = message::seal(self.own_id, to, message)?;
         let call = PeerCall { kind, body, deadline };
         let answer = tokio::time::timeout(deadline, transport.call(&peer, call)).await;
-        let answer = answer.unwrap_or_else(|_| Err(PeerError::Failed("no answer in time".into())))?;
+        let answer = answer.unwrap_or_else(|_| Err(PeerError::Failed("no answer in time".into())));
+        self.note(to, &answer);
+        let answer = answer?;
         // It arrived, whatever came back.
         message::read(&answer).map_err(|error| PeerError::Failed(error.to_string()))
+    }
+
+    fn note<T>(&self, to: NodeId, answer: &Result<T, PeerError>) {
+        let was_reached = !self.unreachable.read().contains(&to);
+        match answer {
+            Ok(_) if !was_reached => drop(self.unreachable.write().remove(&to)),
+            Err(PeerError::Unreachable(_)) if was_reached => drop(self.unreachable.write().insert(to)),
+            _ => {}
+        }
+    }
+
+    /// Whether the last message to a member got through, or none was sent.
+    pub(super) fn reaches(&self, id: NodeId) -> bool {
+        !self.unreachable.read().contains(&id)
     }
 
     /// Sends a stream and reads the answer.

@@ -17,8 +17,6 @@ use crate::cluster::message::{Change, Changed, Reply, Roster};
 use crate::cluster::reconfigure::{Plan, Seen, plan};
 use crate::{Error, Member, PeerCallKind, Refusal, Result};
 
-/// A member that answered within this time is live (etcd's health interval).
-const LIVE_WITHIN: Duration = Duration::from_secs(5);
 /// How often another change is waited for.
 const BUSY_POLL: Duration = Duration::from_millis(20);
 /// A learner is in sync with so many per cent of the leader's log (etcd's).
@@ -236,8 +234,10 @@ impl Core {
     }
 
     fn seen(&self) -> Seen {
-        let (_, membership, _) = self.membership();
+        let (log_id, membership, _) = self.membership();
         let matched = self.matched();
+        let mut live = self.live(self.timing.election_min);
+        live.retain(|id| *id == self.own_id || self.links.reaches(*id));
         let last = {
             let metrics = self.raft.data_metrics();
             let now = metrics.borrow_watched();
@@ -247,10 +247,11 @@ impl Core {
         Seen {
             members: membership.nodes().map(|(id, node)| node.member(*id)).collect(),
             voters: membership.voter_ids().collect(),
-            live: self.live(LIVE_WITHIN),
+            live,
             caught_up: matched.iter().filter(|(_, index)| is_caught_up(**index)).map(|(id, _)| *id).collect(),
             leader: self.own_id,
             unix_seconds: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            last_change: log_id.map_or(0, |log_id| log_id.index),
         }
     }
 }

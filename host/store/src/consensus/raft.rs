@@ -32,7 +32,7 @@ use crate::cluster::message::Reply;
 use crate::engine::LogEngine;
 use crate::lock::Mutex;
 use crate::replica::{Outcome, Replica};
-use crate::{ClusterOptions, Error, Identity, Member, PeerCallKind, PeerError, RaftView, Refusal, Result};
+use crate::{ClusterOptions, Error, Identity, Member, PeerCallKind, PeerError, RaftView, Refusal, Result, StoreMetrics};
 
 pub(super) type Raft = openraft::Raft<TypeConfig, StateMachine>;
 
@@ -84,6 +84,7 @@ pub(super) struct Core {
     pub(super) changing: tokio::sync::Mutex<()>,
     /// Set when the member stops: whoever waits for others stops waiting.
     pub(super) closing: watch::Sender<bool>,
+    pub(super) metrics: Arc<StoreMetrics>,
     /// This member's name and client URLs, to be made known.
     pub(super) attributes: (String, Vec<String>),
 }
@@ -120,11 +121,14 @@ impl Timing {
 
 fn config(cluster_id: u64, timing: &Timing) -> Result<Arc<Config>> {
     let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    // A follower waits for the longer one, in which it votes for nobody else, and then a time between them; so
+    // that the two together are less than two elections, as etcd's.
+    let (election_min, election_max) = (timing.election_min / 2, timing.election_min);
     let config = Config {
         cluster_name: format!("{cluster_id:x}"),
         heartbeat_interval: milliseconds(timing.heartbeat),
-        election_timeout_min: milliseconds(timing.election_min),
-        election_timeout_max: milliseconds(timing.election_max),
+        election_timeout_min: milliseconds(election_min),
+        election_timeout_max: milliseconds(election_max),
         install_snapshot_timeout: milliseconds(timing.request),
         // One voter needs no timer; an idle store is to be idle. The view turns it on when there are more.
         enable_tick: false,
@@ -156,6 +160,7 @@ impl Consensus {
             recovery::force_new_cluster(&*start.log, &start.replica, own_id)?;
         }
         let log_store = LogStore::start(start.log, Some(spool.clone()))?;
+        let metrics = start.replica.metrics().clone();
         let machine = StateMachine::open(start.replica, progress.clone());
         let machine = machine.map_err(|error| from_io(&error))?;
         check_halves(&mut log_store.clone(), machine.applied()).await?;
@@ -185,6 +190,7 @@ impl Consensus {
             sessions: Sessions::default(),
             changing: tokio::sync::Mutex::new(()),
             closing: watch::Sender::new(false),
+            metrics,
             attributes: (start.options.name.clone(), start.options.client_urls.clone()),
         });
         let tasks = vec![
@@ -397,15 +403,21 @@ impl Core {
             if left.is_zero() {
                 return Err(Error::Refused(Refusal::Timeout));
             }
-            let reply = match leader {
-                0 => Reply::NotLeader,
-                leader if leader == self.own_id => here().await,
-                leader => match self.unless_closing(self.links.ask(leader, kind, &message, left)).await {
-                    Ok(reply) => reply,
-                    Err(PeerError::Unreachable(_)) => Reply::NotLeader,
-                    Err(PeerError::Failed(_)) if repeat == Repeat::Freely => Reply::NotLeader,
-                    Err(PeerError::Failed(_)) => return Err(timed_out()),
-                },
+            let asking = async {
+                match leader {
+                    0 => Ok(Reply::NotLeader),
+                    leader if leader == self.own_id => Ok(here().await),
+                    leader => self.unless_closing(self.links.ask(leader, kind, &message, left)).await,
+                }
+            };
+            let reply = match self.while_it_leads(leader, repeat, asking).await {
+                Ok(reply) => reply,
+                Err(PeerError::Unreachable(_)) => Reply::NotLeader,
+                Err(PeerError::Failed(_)) if repeat == Repeat::Freely => Reply::NotLeader,
+                Err(PeerError::Failed(why)) => {
+                    tracing::debug!(why, ?kind, "the leader has not answered");
+                    return Err(timed_out());
+                }
             };
             match reply {
                 Reply::Done(answer) => return Ok(answer),
@@ -416,6 +428,31 @@ impl Core {
                 return Err(Error::Refused(Refusal::Stopped));
             }
             let _ = tokio::time::timeout(LEADER_POLL.min(left), view.changed()).await;
+        }
+    }
+
+    /// The answer, until another leads: a leader that is cut off or stands still never answers. What may not be
+    /// asked again gets an election's time more, for one that handed over still knows what came of it.
+    async fn while_it_leads<T>(
+        &self,
+        leader: NodeId,
+        repeat: Repeat,
+        asking: impl Future<Output = Result<T, PeerError>>,
+    ) -> Result<T, PeerError> {
+        let mut view = self.view.subscribe();
+        let deposed = async {
+            let another = view.wait_for(|view| view.leader != 0 && view.leader != leader);
+            if another.await.is_err() {
+                return std::future::pending().await;
+            }
+            if repeat == Repeat::Never {
+                tokio::time::sleep(self.timing.election_max).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = asking => answer,
+            () = deposed => Err(PeerError::Failed("another member leads now".into())),
         }
     }
 

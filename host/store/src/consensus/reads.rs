@@ -36,8 +36,10 @@ impl Consensus {
         if core.is_only_voter() {
             return Ok(());
         }
-        let index = core.read_index().await?;
-        if core.progress.wait(index, Instant::now() + core.timing.request).await {
+        let since = Instant::now();
+        let index = core.read_index().await;
+        core.metrics.waited_for_read_index(since, index.is_ok());
+        if core.progress.wait(index?, Instant::now() + core.timing.request).await {
             Ok(())
         } else {
             Err(Error::Refused(Refusal::Timeout))

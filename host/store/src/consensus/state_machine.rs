@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -59,6 +60,7 @@ impl StateMachine {
     }
 
     fn apply_one(&mut self, entry: Entry) -> io::Result<Outcome> {
+        let since = Instant::now();
         let log_id = entry.log_id();
         let mut marks = vec![(Mark::Applied, Bytes::from(encode(&log_id)?))];
         let mut size_bytes = 0;
@@ -85,6 +87,7 @@ impl StateMachine {
         };
         self.applied = Some(log_id);
         self.progress.applied(log_id, size_bytes);
+        self.replica.metrics().applied(since, log_id.index, size_bytes);
         Ok(outcome)
     }
 

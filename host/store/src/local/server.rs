@@ -93,9 +93,12 @@ impl Server {
         self.consensus.resign().await;
         self.consensus.stop().await;
         let replica = self.replica.clone();
+        let log = self.log.clone();
         let synced = tokio::task::spawn_blocking(move || {
             replica.upkeep().stop();
-            replica.sync()
+            replica.sync()?;
+            // The log then knows that the state is.
+            log.sync()
         });
         if let Ok(Err(error)) = synced.await {
             tracing::error!(%error, "syncing the state at shutdown");
@@ -249,7 +252,9 @@ impl Server {
         let pending = Pending::of(metrics);
         let answer = self.consensus.propose(proposal).await;
         drop(pending);
-        answer.inspect_err(|_| drop(metrics.proposals_failed.inc()))
+        answer.inspect_err(|_| {
+            metrics.proposals_failed.inc();
+        })
     }
 
     pub(super) async fn propose_done(&self, command: &Command) -> Result<()> {
