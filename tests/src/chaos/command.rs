@@ -22,12 +22,3 @@ pub fn run(program: &str, arguments: &str) -> anyhow::Result<String> {
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
-
-/// Whether `program` is there to be run.
-pub fn has(program: &str) -> bool {
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&folders).any(|folder| folder.join(program).is_file())
-        || ["/usr/sbin", "/sbin"]
-            .iter()
-            .any(|folder| std::path::Path::new(folder).join(program).is_file())
-}

@@ -1,15 +1,17 @@
 //! A disk for each member: a file system in an image of its own, so that it can be slowed and filled alone.
 //!
 //! The image lies in memory where there is room, else in the temporary folder; it is sparse. Slowing is the
-//! kernel's own throttle of block devices (cgroup v1 `blkio` or v2 `io`). Without root a disk is a plain
-//! folder, and can be neither slowed nor filled.
+//! kernel's own throttle of block devices (cgroup v1 `blkio` or v2 `io`). Where mounting is not permitted a
+//! disk is a plain folder, and can be neither slowed nor filled. Names carry the process; what a dead one left
+//! behind is removed by the next.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
-use super::command::{has, run};
+use super::command::run;
 
 /// The size of a member's file system.
 const SIZE: u64 = 1 << 30;
@@ -17,17 +19,48 @@ const SIZE: u64 = 1 << 30;
 /// What is left free when a disk is filled.
 const LEFT: u64 = 64 << 10;
 
-/// Writes a second that a slowed disk does.
-const SLOW_WRITES: u32 = 30;
+/// How often, and after how long, a group is tried again that still has a process.
+const GROUP_TRIES: u32 = 50;
+const GROUP_PAUSE: Duration = Duration::from_millis(20);
 
 /// The file that fills a disk.
 const BALLAST: &str = "ballast";
+
+/// All images, groups and folders of runs are named so, followed by the process.
+const PREFIX: &str = "capstan-chaos-";
+
+/// How quickly a disk takes writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speed {
+    /// As quickly as it can.
+    Full,
+    /// A little slower.
+    Slowish,
+    /// Slow.
+    Slow,
+    /// So slow that one sync takes about a second.
+    Crawling,
+}
+
+impl Speed {
+    /// Writes a second; 0 for no bound.
+    fn writes(self) -> u32 {
+        match self {
+            Self::Full => 0,
+            Self::Slowish => 60,
+            Self::Slow => 20,
+            Self::Crawling => 5,
+        }
+    }
+}
 
 /// A member's disk.
 #[derive(Debug)]
 pub struct Disk {
     folder: PathBuf,
     image: Option<Image>,
+    /// Why it is only a folder.
+    missing: String,
 }
 
 #[derive(Debug)]
@@ -67,18 +100,29 @@ impl Disk {
     /// A disk under `folder`, which the run owns; `name` is unique in it.
     ///
     /// # Errors
-    /// When it cannot be made though the process is root.
+    /// When the folder cannot be made.
     pub fn new(folder: &Path, name: &str) -> anyhow::Result<Self> {
         let folder = folder.join(name);
         fs::create_dir_all(&folder)?;
-        if !nix::unistd::geteuid().is_root() || !has("mkfs.ext4") {
-            return Ok(Self { folder, image: None });
-        }
+        let missing = match Self::image(folder.clone(), name) {
+            Ok(disk) => return Ok(disk),
+            Err(error) => format!("{error:#}"),
+        };
+        Ok(Self {
+            folder,
+            image: None,
+            missing,
+        })
+    }
+
+    fn image(folder: PathBuf, name: &str) -> anyhow::Result<Self> {
+        ensure!(nix::unistd::geteuid().is_root(), "only root mounts");
         let process = std::process::id();
-        let path = images().join(format!("capstan-chaos-{process}-{name}.img"));
+        let path = images().join(format!("{PREFIX}{process}-{name}.img"));
         File::create(&path)?.set_len(SIZE)?;
         let mut disk = Self {
             folder,
+            missing: String::new(),
             image: Some(Image {
                 path: path.clone(),
                 device: String::new(),
@@ -101,9 +145,13 @@ impl Disk {
                 nix::sys::stat::minor(device)
             );
             if let Some((root, _)) = throttle() {
-                let group = root.join(format!("capstan-chaos-{process}-{name}"));
-                fs::create_dir_all(&group).with_context(|| group.display().to_string())?;
-                image.group = Some(group);
+                let group = root.join(format!("{PREFIX}{process}-{name}"));
+                match fs::create_dir_all(&group) {
+                    Ok(()) => image.group = Some(group),
+                    Err(error) => disk.missing = format!("{}: {error}", group.display()),
+                }
+            } else {
+                disk.missing = "there is no throttle of a cgroup, blkio or io".to_owned();
             }
         }
         Ok(disk)
@@ -124,6 +172,11 @@ impl Disk {
         self.image.as_ref().is_some_and(|image| image.group.is_some())
     }
 
+    /// Why it cannot be filled or slowed.
+    pub fn missing(&self) -> &str {
+        &self.missing
+    }
+
     /// Puts a member's process under this disk's throttle.
     ///
     /// # Errors
@@ -135,20 +188,19 @@ impl Disk {
         Ok(())
     }
 
-    /// Slows writes, or lets them run again.
+    /// Slows writes, or lets them run again. It holds for the processes that were put under the throttle.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn slow(&self, slow: bool) -> anyhow::Result<()> {
+    pub fn set_speed(&self, speed: Speed) -> anyhow::Result<()> {
         let (Some(image), Some((_, file))) = (&self.image, throttle()) else {
             return Ok(());
         };
         let Some(group) = &image.group else { return Ok(()) };
-        let rate = match (file, slow) {
-            ("io.max", true) => format!("{} wiops={SLOW_WRITES}", image.device),
-            ("io.max", false) => format!("{} wiops=max", image.device),
-            (_, true) => format!("{} {SLOW_WRITES}", image.device),
-            (_, false) => format!("{} 0", image.device),
+        let rate = match (file, speed.writes()) {
+            ("io.max", 0) => format!("{} wiops=max", image.device),
+            ("io.max", writes) => format!("{} wiops={writes}", image.device),
+            (_, writes) => format!("{} {writes}", image.device),
         };
         Ok(fs::write(group.join(file), rate)?)
     }
@@ -191,25 +243,68 @@ impl Drop for Disk {
             let _ = run("umount", &format!("-l {}", self.folder.display()));
             let _ = fs::remove_file(&image.path);
             if let Some(group) = &image.group {
-                let _ = fs::remove_dir(group);
+                remove_group(group);
             }
         }
     }
 }
 
-/// Removes the images of this process, mounted or not, after something went wrong.
+/// A group goes once its last process has; one that was just killed may be a moment from it.
+fn remove_group(group: &Path) {
+    for _ in 0..GROUP_TRIES {
+        match fs::remove_dir(group) {
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+                std::thread::sleep(GROUP_PAUSE);
+            }
+            _ => return,
+        }
+    }
+}
+
+/// Removes the disks of this process, after something went wrong. Its members must have ended.
 pub fn remove_own() {
-    let name = format!("capstan-chaos-{}-", std::process::id());
+    remove(std::process::id());
+}
+
+/// Removes what runs that no longer live have left; what one kept of a broken promise stays.
+pub fn sweep() {
+    let images = fs::read_dir(images()).into_iter().flatten().flatten();
+    let mut dead: Vec<u32> = images
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
+        })
+        .filter(|process: &u32| !Path::new("/proc").join(process.to_string()).exists())
+        .collect();
+    dead.sort_unstable();
+    dead.dedup();
+    dead.into_iter().for_each(remove);
+}
+
+/// Removes the mounts, images and groups of a process.
+fn remove(process: u32) {
+    let own = format!("{PREFIX}{process}");
     let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
-    let own = |line: &&str| line.contains(&format!("/capstan-chaos-{}/", std::process::id()));
-    for line in mounts.lines().filter(own) {
+    for line in mounts.lines().filter(|line| line.contains(&format!("/{own}/"))) {
         if let Some(folder) = line.split_whitespace().nth(1) {
             let _ = run("umount", &format!("-l {folder}"));
         }
     }
-    for entry in fs::read_dir(images()).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(&name) {
-            let _ = fs::remove_file(entry.path());
+    let groups = throttle().map(|(root, _)| root);
+    for folder in [Some(images()), groups].into_iter().flatten() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if !entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with(&format!("{own}-"))
+            {
+                continue;
+            }
+            if entry.path().is_dir() {
+                remove_group(&entry.path());
+            } else {
+                let _ = fs::remove_file(entry.path());
+            }
         }
     }
 }

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -19,6 +20,9 @@ use super::network::{Network, PLACES};
 
 /// Names another program than ours.
 pub const PROGRAM: &str = "CAPSTAN_CHAOS_STORE";
+
+/// How long a member that is asked to end may take.
+const END_WITHIN: Duration = Duration::from_secs(30);
 
 const CLIENT_PORT: u16 = 2379;
 const PEER_PORT: u16 = 2380;
@@ -30,6 +34,9 @@ pub struct Program {
     arguments: Vec<String>,
     original: bool,
 }
+
+/// Entries between two snapshots. The store keeps its log for 16 of them where a member is behind.
+const SNAPSHOT_COUNT: usize = 150;
 
 impl Program {
     /// The program to test.
@@ -111,7 +118,8 @@ impl Members {
     /// # Errors
     /// When the network, a disk or a process cannot be made.
     pub fn start(program: Program, count: usize, folder: &Path) -> anyhow::Result<Self> {
-        let network = Network::new()?;
+        let network = Network::new();
+        super::disk::sweep();
         let mut members = Self {
             network,
             program,
@@ -214,7 +222,12 @@ impl Members {
             "--initial-cluster-state",
             state,
         ]);
-        command.args(["--initial-cluster-token", "chaos", "--snapshot-count", "2000"]);
+        command.args([
+            "--initial-cluster-token",
+            "chaos",
+            "--snapshot-count",
+            &SNAPSHOT_COUNT.to_string(),
+        ]);
         command.args(["--heartbeat-interval", "100", "--election-timeout", "1000"]);
         command.arg("--experimental-watch-progress-notify-interval=1s");
         if self.program.original {
@@ -257,6 +270,34 @@ impl Members {
         self.incarnations[place].fetch_add(1, Ordering::SeqCst);
         member.state = State::Down;
         Ok(())
+    }
+
+    /// Asks a member to end, and waits until it has.
+    ///
+    /// # Errors
+    /// When it has no process, or does not end.
+    pub async fn end(&mut self, place: usize) -> anyhow::Result<()> {
+        self.signal(place, Signal::SIGTERM)?;
+        let asked = Instant::now();
+        while self.ended(place).is_none() {
+            ensure!(
+                asked.elapsed() < END_WITHIN,
+                "member{place} did not end when asked to"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// How often a member was sent a snapshot, by its own words.
+    pub fn snapshots(&self, place: usize) -> usize {
+        let said = std::fs::read_to_string(self.log(place)).unwrap_or_default();
+        let word = if self.program.original {
+            "applied snapshot"
+        } else {
+            "receiving a snapshot"
+        };
+        said.matches(word).count()
     }
 
     /// Holds a member where it is.

@@ -3,7 +3,7 @@
 //!
 //! Links are cut at the sender, one direction each: its neighbour entry for the receiver is made to point at
 //! nobody, so that packets leave and never arrive, as on a broken wire; nothing is refused. Only `ip` is needed.
-//! Where there is no root, members listen on loopback addresses of their own and links cannot be cut.
+//! Where namespaces are not permitted, members listen on loopback addresses of their own and links cannot be cut.
 //! Names carry the process; what a dead one left behind is removed by the next.
 
 use std::collections::BTreeSet;
@@ -11,9 +11,9 @@ use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
-use super::command::{has, run};
+use super::command::run;
 
 /// Names of all namespaces start with this, then the process, then the place.
 const PREFIX: &str = "cchaos";
@@ -28,6 +28,8 @@ pub const PLACES: usize = 8;
 #[derive(Debug)]
 pub struct Network {
     isolated: bool,
+    /// Why it is not isolated.
+    missing: String,
     cut: BTreeSet<(usize, usize)>,
 }
 
@@ -38,19 +40,25 @@ fn namespace(place: &str) -> String {
 impl Network {
     /// A network with room for [`PLACES`] members.
     ///
-    /// # Errors
-    /// When it cannot be made though the process is root.
-    pub fn new() -> anyhow::Result<Self> {
-        let isolated = nix::unistd::geteuid().is_root() && has("ip");
-        let network = Self {
-            isolated,
+    /// One of loopback addresses where namespaces cannot be made.
+    pub fn new() -> Self {
+        let mut network = Self {
+            isolated: true,
+            missing: String::new(),
             cut: BTreeSet::new(),
         };
-        if isolated {
-            sweep();
-            network.build().inspect_err(|_| remove_own())?;
+        sweep();
+        if let Err(error) = network.build() {
+            remove_own();
+            network.isolated = false;
+            network.missing = format!("{error:#}");
         }
-        Ok(network)
+        network
+    }
+
+    /// Why members are not apart.
+    pub fn missing(&self) -> &str {
+        &self.missing
     }
 
     /// Whether members are apart, so that links can be cut.
@@ -59,6 +67,7 @@ impl Network {
     }
 
     fn build(&self) -> anyhow::Result<()> {
+        ensure!(nix::unistd::geteuid().is_root(), "only root makes namespaces");
         let switch = namespace("switch");
         run("ip", &format!("netns add {switch}"))?;
         run("ip", &format!("-n {switch} link add bridge type bridge"))?;
@@ -78,7 +87,10 @@ impl Network {
             run("ip", &format!("-n {own} link set eth0 up"))?;
             run("ip", &format!("-n {own} link set lo up"))?;
         }
-        Ok(())
+        // Whether threads may enter is known only by doing it.
+        let entrance = self.entrance();
+        let entered = std::thread::spawn(move || entrance.enter()).join();
+        entered.unwrap_or_else(|_| Err(anyhow::anyhow!("the thread that tried panicked")))
     }
 
     /// The namespace of a member's place; the clients' is the one after the members'.

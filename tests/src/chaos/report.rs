@@ -24,6 +24,8 @@ pub struct Line {
     pub pulse: Pulse,
     /// By how much the term rose.
     pub terms: u64,
+    /// Snapshots that members were sent.
+    pub snapshots: usize,
 }
 
 /// A fault in words.
@@ -35,6 +37,7 @@ pub fn name(fault: Fault) -> &'static str {
         Fault::Kill(Follower) => "kill -9 a follower",
         Fault::KillQuorum => "kill -9 a quorum",
         Fault::KillAll => "kill -9 all",
+        Fault::Restart => "restart one after the other",
         Fault::Pause(Leader) => "pause the leader",
         Fault::Pause(Follower) => "pause a follower",
         Fault::PauseAll => "pause all",
@@ -42,6 +45,8 @@ pub fn name(fault: Fault) -> &'static str {
         Fault::Isolate(Follower) => "cut off a follower",
         Fault::FromLeader => "cut the ways from the leader",
         Fault::ToLeader => "cut the ways to the leader",
+        Fault::Split => "split, the leader with the fewer",
+        Fault::Shatter => "cut off everyone",
         Fault::Bridge => "only one reaches all",
         Fault::Flapping(Leader) => "flap the leader",
         Fault::Flapping(Follower) => "flap a follower",
@@ -57,6 +62,8 @@ pub fn name(fault: Fault) -> &'static str {
         Fault::Swap(Follower) => "swap a follower for a new member",
         Fault::Wiped => "remove, wipe and add a member",
         Fault::LongStop => "stop a follower for long",
+        Fault::SnapshotCut => "kill a follower in its snapshot",
+        Fault::Storm => "storm",
     }
 }
 
@@ -77,13 +84,14 @@ impl fmt::Display for Line {
         write!(
             f,
             "{:4.0} s  {}{met}: {:.1} s; {answered} answered, {unknown} unknown, {refused} refused; longest silence \
-             {:.1} s; whole again after {:.1} s; {} terms",
+             {:.1} s; whole again after {:.1} s; {} terms, {} snapshots",
             self.at.as_secs_f64(),
             name(self.fault),
             self.took.as_secs_f64(),
             longest.as_secs_f64(),
             self.recovered.as_secs_f64(),
             self.terms,
+            self.snapshots,
         )
     }
 }
@@ -95,7 +103,7 @@ pub fn table(lines: &[Line], counts: &[(&'static str, usize)]) -> String {
         faults.entry(name(line.fault)).or_default().push(line);
     }
     let mut table = String::from(
-        "| fault | times | answered | unknown | longest silence | longest recovery | terms |\n| --- | --- | --- | --- | --- | --- | --- |\n",
+        "| fault | times | answered | unknown | longest silence | longest recovery | terms | snapshots |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for (name, lines) in faults {
         let sum = |of: fn(&Line) -> usize| lines.iter().map(|line| of(line)).sum::<usize>();
@@ -104,13 +112,14 @@ pub fn table(lines: &[Line], counts: &[(&'static str, usize)]) -> String {
             format!("{:.1} s", longest.as_secs_f64())
         };
         table += &format!(
-            "| {name} | {} | {} | {} | {} | {} | {} |\n",
+            "| {name} | {} | {} | {} | {} | {} | {} | {} |\n",
             lines.len(),
             sum(|line| line.pulse.answered),
             sum(|line| line.pulse.unknown),
             longest(|line| line.pulse.longest),
             longest(|line| line.recovered),
             lines.iter().map(|line| line.terms).sum::<u64>(),
+            sum(|line| line.snapshots),
         );
     }
     table += "\n| checked | count |\n| --- | --- |\n";

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use capstan_etcd::proto::etcdserverpb as pb;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::client::within;
@@ -21,6 +22,12 @@ const SILENCE_MAX: Duration = Duration::from_secs(25);
 
 /// How much longer than asked a run may go on to meet every fault.
 const OVERTIME: f64 = 0.8;
+
+/// The most operations that are recorded; some hundred bytes each. A run ends when it has so many.
+const OPERATIONS_MAX: usize = 3_000_000;
+
+/// The process's exit code when it was told to end.
+const INTERRUPTED: i32 = 130;
 
 /// Terms that a fault may cost beyond one a second.
 const TERMS_MAX: u64 = 4;
@@ -83,13 +90,7 @@ pub fn run(options: &Options, tell: fn(&str)) -> anyhow::Result<Outcome> {
             }
         })
         .build()?;
-    runtime.spawn(async {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            network::remove_own();
-            disk::remove_own();
-            std::process::exit(130);
-        }
-    });
+    runtime.spawn(clean_up_when_told_to_end(folder.clone()));
     let place = folder.clone();
     // The run's own requests leave from where the clients are, too; processes are placed by name.
     let outcome = std::thread::scope(|scope| {
@@ -114,17 +115,31 @@ pub fn run(options: &Options, tell: fn(&str)) -> anyhow::Result<Outcome> {
     outcome
 }
 
+/// Removes all of the run, and ends the process, when it is told to end.
+async fn clean_up_when_told_to_end(folder: PathBuf) -> std::io::Result<()> {
+    let mut ended = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = ended.recv() => {}
+    }
+    network::remove_own();
+    disk::remove_own();
+    std::fs::remove_dir_all(folder)?;
+    std::process::exit(INTERRUPTED)
+}
+
 /// What this machine has not.
 fn missing(members: &Members) -> Vec<String> {
     let mut missing = Vec::new();
     if !members.network.is_isolated() {
-        missing.push("partitions: they need root and `ip`; members were on loopback addresses".to_owned());
+        let why = members.network.missing();
+        missing.push(format!("partitions: {why}; members are on loopback addresses"));
     }
     if !members.disk(0).can_fill() {
-        missing.push("full disks: they need root, `mkfs.ext4` and loop devices".to_owned());
+        missing.push(format!("full disks: {}", members.disk(0).missing()));
     }
     if !members.disk(0).can_slow() {
-        missing.push("slow disks: they need the throttle of a cgroup, blkio or io".to_owned());
+        missing.push(format!("slow disks: {}", members.disk(0).missing()));
     }
     missing
 }
@@ -201,6 +216,10 @@ impl Run {
         while self.started.elapsed() < length
             || (met < all.len() && self.started.elapsed() < length.mul_f64(1.0 + OVERTIME))
         {
+            if self.field.history().operations.len() > OPERATIONS_MAX {
+                (self.tell)(&format!("ends after {OPERATIONS_MAX} operations"));
+                break;
+            }
             let Some(fault) = order.pop() else {
                 order.clone_from(&all);
                 self.random.shuffle(&mut order);
@@ -221,10 +240,16 @@ impl Run {
             .unwrap_or(0)
     }
 
+    fn snapshots(&self) -> usize {
+        (0..self.members.places())
+            .map(|place| self.members.snapshots(place))
+            .sum()
+    }
+
     async fn meet(&mut self, fault: Fault) -> anyhow::Result<()> {
         let (from, to) = (self.options.hold.start, self.options.hold.end);
         let hold = from + (to - from).mul_f64(self.random.f64());
-        let term = self.term().await;
+        let (term, snapshots) = (self.term().await, self.snapshots());
         self.field.pulse();
         let started = Instant::now();
         let said = faults::inflict(
@@ -246,6 +271,7 @@ impl Run {
             recovered,
             pulse,
             terms,
+            snapshots: self.snapshots().saturating_sub(snapshots),
         };
         (self.tell)(&line.to_string());
         if fault.leaves_majority() && line.pulse.longest > SILENCE_MAX {
@@ -253,6 +279,11 @@ impl Run {
         }
         if terms > TERMS_MAX + line.took.as_secs() {
             self.violations.push(format!("the term does not race: {line}"));
+        }
+        let missed = matches!(fault, Fault::LongStop | Fault::SnapshotCut);
+        if missed && line.snapshots == 0 && !self.options.program.is_original() {
+            self.violations
+                .push(format!("a member that missed much gets a snapshot: {line}"));
         }
         if line.said.contains("ended") && !self.options.program.is_original() {
             self.violations
