@@ -49,7 +49,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option
         length: Duration::from_secs(30 * 60),
         hold: Duration::from_secs(3)..Duration::from_secs(10),
         seed: fastrand::u64(..1_000_000),
-        missed: 9_000,
+        missed: 2_500,
         only: None,
         without: None,
     };
