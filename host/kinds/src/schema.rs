@@ -31,8 +31,10 @@ pub struct Schema {
     shape: Shape,
     required: Box<[&'static str]>,
     default: Option<Box<Value>>,
+    zero_default: bool,
     list_keys: Box<[&'static str]>,
     list: ListType,
+    map_atomic: Option<bool>,
     merge_key: Option<&'static str>,
     strategy: Strategy,
     definition: Option<&'static str>,
@@ -145,6 +147,16 @@ impl Schema {
     /// The default, unless it is the zero of its type.
     pub fn default_value(&self) -> Option<&Value> {
         self.default.as_deref()
+    }
+
+    /// Whether the default is the zero of its type: such a field is there even where nobody wrote it.
+    pub fn defaults_to_zero(&self) -> bool {
+        self.zero_default
+    }
+
+    /// Whether an object is one value with one owner; a field may say so for what it refers to.
+    pub fn is_atomic_map(&'static self) -> bool {
+        self.map_atomic.or(self.resolve().map_atomic).unwrap_or(false)
     }
 
     /// How a list's items relate.
@@ -284,6 +296,8 @@ struct RawSchema<'a> {
     list_type: Option<&'a str>,
     #[serde(borrow, default, rename = "x-kubernetes-list-map-keys")]
     list_keys: Vec<&'a str>,
+    #[serde(borrow, rename = "x-kubernetes-map-type")]
+    map_type: Option<&'a str>,
     #[serde(borrow, rename = "x-kubernetes-patch-merge-key")]
     merge_key: Option<&'a str>,
     #[serde(borrow, rename = "x-kubernetes-patch-strategy")]
@@ -342,7 +356,9 @@ fn compact(raw: RawSchema<'static>, definition: Option<&'static str>, names: &[&
     let strategy = raw.strategy.unwrap_or_default();
     Schema {
         required: raw.required.clone().into_boxed_slice(),
+        zero_default: raw.default.as_ref().is_some_and(is_zero),
         default: raw.default.clone().filter(|value| !is_zero(value)).map(Box::new),
+        map_atomic: raw.map_type.map(|kind| kind == "atomic"),
         list_keys: raw.list_keys.clone().into_boxed_slice(),
         list: match raw.list_type {
             Some("map") => ListType::Map,
