@@ -1,20 +1,29 @@
 //! The external topology: the cluster's state in a real etcd, and etcd's own client on the cluster's store.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use capstan_tests::{Cluster, ClusterOptions, until};
 
-/// Debian's etcd on ports of its own.
+/// How often each of the two is killed.
+const KILLS: usize = 2;
+/// Objects written between two kills.
+const WRITES_BETWEEN: usize = 4;
+
+/// Debian's etcd on an address of its own.
 struct Etcd {
-    process: Child,
-    port: u16,
-    _folder: tempfile::TempDir,
+    process: Option<Child>,
+    host: String,
+    folder: tempfile::TempDir,
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
-    listener.local_addr().expect("a bound listener has one").port()
+/// An address of this machine that nobody else uses, so that every port of it is free.
+fn loopback() -> String {
+    let octet = || fastrand::u8(1..255);
+    format!("127.{}.{}.{}", fastrand::u8(64..100), octet(), octet())
 }
 
 /// Whether etcd and etcdctl are there; under CI they must be.
@@ -32,15 +41,25 @@ fn has_etcd() -> bool {
 
 impl Etcd {
     fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let (port, peer_port) = (free_port(), free_port());
-        let (client, peer) = (
-            format!("http://127.0.0.1:{port}"),
-            format!("http://127.0.0.1:{peer_port}"),
-        );
+        let mut etcd = Self {
+            process: None,
+            host: loopback(),
+            folder: tempfile::tempdir().expect("a temporary folder"),
+        };
+        etcd.run();
+        etcd
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://{}:2379", self.host)
+    }
+
+    /// Starts it on what its folder has.
+    fn run(&mut self) {
+        let (client, peer) = (self.endpoint(), format!("http://{}:2380", self.host));
         let process = Command::new("etcd")
             .arg("--data-dir")
-            .arg(folder.path())
+            .arg(self.folder.path())
             .args([
                 "--listen-client-urls",
                 &client,
@@ -58,21 +77,24 @@ impl Etcd {
             .stderr(Stdio::null())
             .spawn()
             .expect("etcd starts");
+        self.process = Some(process);
         until("etcd to answer", || {
-            TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string())
+            TcpStream::connect((self.host.as_str(), 2379)).map_err(|error| error.to_string())
         });
-        Self {
-            process,
-            port,
-            _folder: folder,
+    }
+
+    /// As kill -9.
+    fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
         }
     }
 }
 
 impl Drop for Etcd {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.kill();
     }
 }
 
@@ -98,7 +120,7 @@ fn a_cluster_keeps_its_state_in_a_real_etcd() {
         return;
     }
     let etcd = Etcd::start();
-    let endpoint = format!("http://127.0.0.1:{}", etcd.port);
+    let endpoint = etcd.endpoint();
     let mut cluster = Cluster::with(ClusterOptions {
         flags: vec![format!("--etcd-servers={endpoint}")],
         ..ClusterOptions::default()
@@ -122,12 +144,155 @@ fn a_cluster_keeps_its_state_in_a_real_etcd() {
     assert!(cluster.stop(), "{}", cluster.log());
 }
 
+/// Makes config maps one after the other until told to stop; the numbers of those that the cluster acknowledged.
+/// While it or its etcd is down they fail, which is no wonder.
+fn write_until(stop: &AtomicBool, kubeconfig: &Path, acknowledged: &Mutex<Vec<usize>>) {
+    let kubectl = std::env::var_os("CAPSTAN_KUBECTL").unwrap_or_else(|| "kubectl".into());
+    let mut number = 0;
+    while !stop.load(Ordering::SeqCst) {
+        let made = Command::new(&kubectl)
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .args(["create", "--request-timeout=5s", "configmap", &format!("n-{number}")])
+            .arg(format!("--from-literal=n={number}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .expect("kubectl starts");
+        if made.success() {
+            acknowledged.lock().expect("no panic holds it").push(number);
+        }
+        number += 1;
+    }
+}
+
+#[test]
+fn kills_in_the_midst_of_writes_lose_nothing() {
+    if !has_etcd() {
+        return;
+    }
+    let mut etcd = Etcd::start();
+    let mut cluster = Cluster::with(ClusterOptions {
+        flags: vec![format!("--etcd-servers={}", etcd.endpoint())],
+        ..ClusterOptions::default()
+    });
+    let (kubeconfig, stop, acknowledged) = (
+        cluster.kubeconfig(),
+        AtomicBool::new(false),
+        Mutex::new(Vec::new()),
+    );
+    let count = || acknowledged.lock().expect("no panic holds it").len();
+    let more = |what: &str| {
+        let before = count();
+        until(what, || {
+            let written = count() - before;
+            if written >= WRITES_BETWEEN { Ok(()) } else { Err(format!("{written} writes")) }
+        });
+    };
+    /// Ends the writer however the scope ends.
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        scope.spawn(|| write_until(&stop, &kubeconfig, &acknowledged));
+        for _ in 0..KILLS {
+            more("writes before etcd is killed");
+            etcd.kill();
+            etcd.run();
+            more("writes before the cluster is killed");
+            cluster.kill();
+            cluster.up();
+        }
+        more("writes at the end");
+    });
+    let list = cluster.get(&["configmaps"]).expect("a list");
+    let kept = |number: &usize| {
+        let name = format!("n-{number}");
+        let mut items = list["items"].as_array().expect("items").iter();
+        items.any(|one| one["metadata"]["name"] == name.as_str() && one["data"]["n"] == number.to_string())
+    };
+    let acknowledged = acknowledged.into_inner().expect("no panic holds it");
+    let lost: Vec<_> = acknowledged.iter().filter(|number| !kept(number)).collect();
+    assert!(lost.is_empty(), "{lost:?} of {} are lost", acknowledged.len());
+    println!("{} objects written and kept", acknowledged.len());
+    assert!(cluster.stop(), "{}", cluster.log());
+}
+
+/// `capstan store …`, and what it says.
+fn capstan_store(arguments: &[&str]) -> (bool, String) {
+    let mut command = Command::new(ClusterOptions::default().binary);
+    let output = command.arg("store").args(arguments).output().expect("the binary starts");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn a_clusters_backup_becomes_a_member() {
+    if !has_etcd() {
+        return;
+    }
+    let (host, scratch) = (loopback(), tempfile::tempdir().expect("a temporary folder"));
+    let path = |name: &str| scratch.path().join(name).display().to_string();
+    let (file, dir) = (path("backup.db"), path("restored"));
+    let mut cluster = Cluster::with(ClusterOptions {
+        flags: vec![format!("--listen-client-urls=http://{host}:2379")],
+        ..ClusterOptions::default()
+    });
+    cluster.kubectl(&["create", "configmap", "kept"]).clean();
+    etcdctl(&format!("http://{host}:2379"), &["snapshot", "save", &file]);
+    assert!(cluster.stop(), "{}", cluster.log());
+
+    let theirs = etcdctl("", &["snapshot", "status", &file]);
+    assert_eq!(capstan_store(&["snapshot", "status", &file]), (true, theirs));
+    let (peer, client) = (format!("http://{host}:2380"), format!("http://{host}:2379"));
+    let (cluster_flag, peer_flag) = (
+        format!("--initial-cluster=m={peer}"),
+        format!("--initial-advertise-peer-urls={peer}"),
+    );
+    let (is_done, said) =
+        capstan_store(&["restore", &file, "--data-dir", &dir, "--name=m", &cluster_flag, &peer_flag]);
+    for fact in [format!("restored {dir}"), format!("member     m at {peer}"), "revision".into(), "records".into()] {
+        assert!(is_done && said.contains(&fact), "{fact:?} is not in\n{said}");
+    }
+    let (is_done, said) = capstan_store(&["restore", &file, "--data-dir", &dir]);
+    assert!(!is_done && said.contains("exists"), "{said}");
+
+    let listen = [
+        format!("--data-dir={dir}"),
+        format!("--listen-client-urls={client}"),
+        format!("--advertise-client-urls={client}"),
+        format!("--listen-peer-urls={peer}"),
+    ];
+    let listen = listen.each_ref().map(String::as_str);
+    let (is_started, said) = capstan_store(&[&listen[..], &["--name=somebody"]].concat());
+    assert!(!is_started && said.contains("--name=somebody") && said.contains("--name=m"), "{said}");
+    let mut member = Command::new(ClusterOptions::default().binary);
+    let member = member.arg("store").args(listen).stderr(Stdio::null()).spawn();
+    let mut member = member.expect("the binary starts");
+    let kept = until("the restored member to answer", || {
+        let found = Command::new("etcdctl")
+            .env("ETCDCTL_API", "3")
+            .args(["--endpoints", &client, "--command-timeout=1s", "get", "/", "--prefix", "--keys-only"])
+            .output()
+            .map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&found.stdout).into_owned();
+        if found.status.success() { Ok(text) } else { Err(text) }
+    });
+    let _ = member.kill();
+    let _ = member.wait();
+    assert!(kept.contains("configmaps/default/kept"), "{kept}");
+}
+
 #[test]
 fn etcdctl_works_on_a_running_cluster() {
     if !has_etcd() {
         return;
     }
-    let endpoint = format!("https://127.0.0.1:{}", free_port());
+    let endpoint = format!("https://{}:2379", loopback());
     let cluster = Cluster::with(ClusterOptions {
         flags: vec![format!("--listen-client-urls={endpoint}")],
         ..ClusterOptions::default()
@@ -163,7 +328,7 @@ fn etcdctl_works_on_a_running_cluster() {
 
 #[test]
 fn an_etcd_that_is_not_there_is_named() {
-    let endpoint = format!("http://127.0.0.1:{}", free_port());
+    let endpoint = format!("http://{}:2379", loopback());
     let folder = tempfile::tempdir().expect("a temporary folder");
     let output = Command::new(ClusterOptions::default().binary)
         .args(["up", "--listen", "127.0.0.1:0", "--data-dir"])

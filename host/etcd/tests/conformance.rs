@@ -1,5 +1,5 @@
-//! A store at the other end of the wire, against the suite that every store must pass: on a real etcd, and on
-//! our own member, plain and over TLS with a login.
+//! A store at the other end of the wire, against the suite that every store must pass: on a real etcd, on our
+//! own member, and on a follower of three. The store in this process runs it in its own crate.
 
 #![allow(clippy::unwrap_used)]
 
@@ -32,4 +32,17 @@ async fn our_member_conforms() {
     let member = rig::Member::start(&["--watch-progress-notify-interval=1s"]).await;
     conformance::run(|| connect(RemoteOptions::new([member.url()]))).await;
     member.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_of_three_conforms() {
+    let hosts = [rig::loopback(), rig::loopback(), rig::loopback()];
+    let members = rig::Member::start_three("http", &hosts, &["--watch-progress-notify-interval=1s"]).await;
+    let is_follower = |member: &&rig::Member| {
+        let store = member.process().store();
+        store.raft().leader != store.identity().member_id
+    };
+    let follower = members.iter().find(is_follower).unwrap();
+    conformance::run(|| connect(RemoteOptions::new([follower.url()]))).await;
+    futures::future::join_all(members.into_iter().map(rig::Member::stop)).await;
 }

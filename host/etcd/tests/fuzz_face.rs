@@ -1,5 +1,6 @@
-//! Mutated requests to every method of the face: whatever arrives is answered, and nothing panics or hangs.
-//! `FUZZ_CALLS` says how many calls of each method, `FUZZ_SEED` which; both are printed.
+//! Mutated requests to every method of the face, and values at their extremes: whatever arrives is answered, and
+//! nothing panics, hangs or takes memory. `FUZZ_CALLS` says how many calls of each method, `FUZZ_SEED` which; both
+//! are printed. A test of its own, because it measures its process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,6 +22,25 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const QUIET: Duration = Duration::from_millis(3);
 /// Answers read of a stream.
 const ANSWERS_MAX: usize = 50;
+/// What the process may grow by, whatever is asked of it.
+const GROWTH_KB_MAX: u64 = 200 * 1024;
+/// Numbers where things break.
+const EXTREMES: [u64; 10] = [
+    0,
+    1,
+    i32::MAX as u64,
+    u32::MAX as u64,
+    1 << 32,
+    i64::MAX as u64 - 1,
+    i64::MAX as u64,
+    i64::MIN as u64,
+    u64::MAX - 1,
+    u64::MAX,
+];
+/// No message of the face has a field of a higher number, but for some that none of them has.
+const FIELD_MAX: u32 = 14;
+/// Bytes of a key or a name that is far too long.
+const LONG_BYTES: usize = 300_000;
 
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
@@ -323,6 +343,40 @@ fn mutate(random: &mut fastrand::Rng, seed: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Fields with extreme values after those of the seed; of a field that comes twice the last one counts. Where a
+/// field has another type than is guessed here, the message cannot be decoded, which is an answer too.
+fn exaggerate(random: &mut fastrand::Rng, seed: &[u8]) -> Vec<u8> {
+    let mut bytes = seed.to_vec();
+    for _ in 0..random.usize(1..3) {
+        let field = random.u32(1..=FIELD_MAX);
+        match random.u8(0..8) {
+            0 => {
+                prost::encoding::encode_key(field, prost::encoding::WireType::LengthDelimited, &mut bytes);
+                let long = vec![random.u8(..); random.usize(0..LONG_BYTES)];
+                prost::encoding::encode_varint(long.len() as u64, &mut bytes);
+                bytes.extend(long);
+            }
+            1 => {
+                prost::encoding::encode_key(field, prost::encoding::WireType::LengthDelimited, &mut bytes);
+                bytes.push(0);
+            }
+            _ => {
+                prost::encoding::encode_key(field, prost::encoding::WireType::Varint, &mut bytes);
+                prost::encoding::encode_varint(EXTREMES[random.usize(0..EXTREMES.len())], &mut bytes);
+            }
+        }
+    }
+    bytes
+}
+
+/// A line of this process's status, in kilobytes.
+fn memory_kb(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let digits = line.expect("such a line").trim_matches(|c: char| !c.is_ascii_digit());
+    digits.parse().expect("a number")
+}
+
 /// A message as gRPC frames it; now and then the frame is damaged too.
 fn framed(random: &mut fastrand::Rng, message: &[u8], out: &mut BytesMut) {
     let is_damaged = random.u8(..) < 10;
@@ -381,6 +435,9 @@ async fn whatever_arrives_is_answered() {
     let mut face = face::service(store.clone(), FaceOptions::default());
     let mut random = fastrand::Rng::with_seed(seed);
     let mut successes = 0;
+    // Sets the peak to what is resident now.
+    std::fs::write("/proc/self/clear_refs", "5").expect("our own process");
+    let before = memory_kb("VmRSS:");
     for round in 0..calls {
         disarm(&store).await;
         for (method, seeds) in unary().into_iter().chain(streams()) {
@@ -391,6 +448,8 @@ async fn whatever_arrives_is_answered() {
                 // The first round is of whole requests.
                 let message = if round == 0 {
                     seed.clone()
+                } else if random.bool() {
+                    exaggerate(&mut random, seed)
                 } else {
                     mutate(&mut random, seed)
                 };
@@ -400,7 +459,9 @@ async fn whatever_arrives_is_answered() {
             assert_eq!(PANICS.load(Ordering::SeqCst), 0, "{method} in round {round}");
         }
     }
-    println!("{successes} calls succeeded");
+    let growth = memory_kb("VmHWM:").saturating_sub(before);
+    println!("{successes} calls succeeded; grew by {} MB at most", growth / 1024);
+    assert!(growth < GROWTH_KB_MAX, "grew by {growth} kB");
     assert!(store.is_open() && successes > 0);
     store.shutdown().await;
 }

@@ -5,59 +5,13 @@
 
 mod rig;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use capstan_etcd::remote::{RemoteOptions, RemoteStore};
 use capstan_etcd::tls::ClientTls;
 use capstan_store::{Put, RangeRequest, Store};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-
-/// An authority in a folder, and what it signs.
-struct Authority {
-    folder: tempfile::TempDir,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "authority");
-        let ca = params.self_signed(&key).unwrap();
-        std::fs::write(folder.path().join("ca.crt"), ca.pem()).unwrap();
-        Self {
-            folder,
-            issuer: Issuer::new(params, key),
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Writes `<name>.crt` and `<name>.key`.
-    fn sign(&self, name: &str, common_name: &str) {
-        let key = KeyPair::generate().unwrap();
-        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-        let mut params = CertificateParams::new(names).unwrap();
-        params.distinguished_name.push(DnType::CommonName, common_name);
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
-        std::fs::write(self.path(&format!("{name}.crt")), cert.pem()).unwrap();
-        std::fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
-    }
-
-    fn client(&self, name: &str) -> ClientTls {
-        ClientTls {
-            ca: Some(self.path("ca.crt")),
-            cert: Some(self.path(&format!("{name}.crt"))),
-            key: Some(self.path(&format!("{name}.key"))),
-            ..ClientTls::default()
-        }
-    }
-}
+use rig::authority::Authority;
 
 fn flag(name: &str, path: &Path) -> String {
     format!("--{name}={}", path.display())

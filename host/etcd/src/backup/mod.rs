@@ -10,11 +10,13 @@
 
 mod contents;
 mod file;
+mod founder;
 mod restore;
 mod save;
 mod schema;
 mod status;
 
+pub(crate) use founder::Founder;
 pub use restore::{RestoreOptions, RestoreReport, check, restore};
 pub use save::{SnapshotStream, stream};
 pub use status::{Status, status};

@@ -16,6 +16,7 @@ use capstan_store::{Alarm, AuthState, Error, ImageRecord, LeaseId, LocalStore, R
 use super::BackupError;
 use super::contents::{self, Contents};
 use super::file::SnapshotFile;
+use super::founder::Founder;
 
 /// How long a database may take to be closed after it was written.
 const CLOSING_WAIT: Duration = Duration::from_secs(5);
@@ -98,6 +99,10 @@ impl RestoreOptions {
 pub struct RestoreReport {
     /// The folder that was made.
     pub data_dir: PathBuf,
+    /// Whether the options said who the members are; the first start is held to it.
+    pub is_bound: bool,
+    /// By how much the revision was raised, with all history before forgotten; 0 is not at all.
+    pub bumped_by: u64,
     /// Whether the hash at the file's end was checked.
     pub is_hash_checked: bool,
     /// What the file says of the version that wrote it; not before 3.5.
@@ -143,6 +148,9 @@ impl fmt::Display for RestoreReport {
             self.revision,
             self.compact_revision.max(1)
         )?;
+        if self.bumped_by > 0 {
+            writeln!(out, "  raised by  {}, and all history is forgotten", self.bumped_by)?;
+        }
         writeln!(out, "  records    {}", self.records)?;
         writeln!(
             out,
@@ -158,6 +166,7 @@ impl fmt::Display for RestoreReport {
         if self.alarms > 0 {
             writeln!(out, "  alarms     {} still raised: see `alarm list`", self.alarms)?;
         }
+        writeln!(out, "  reset      ids of the cluster and its members, the log and its term")?;
         if !self.source_members.is_empty() {
             writeln!(
                 out,
@@ -168,7 +177,12 @@ impl fmt::Display for RestoreReport {
         for (name, urls) in &self.initial_cluster {
             writeln!(out, "  member     {name} at {}", urls.join(","))?;
         }
-        Ok(())
+        let next = if self.is_bound {
+            "start it with the same flags of the cluster, or without any"
+        } else {
+            "the flags of its first start say who the members are"
+        };
+        writeln!(out, "  next       {next}")
     }
 }
 
@@ -187,6 +201,9 @@ pub async fn restore(file: &Path, options: RestoreOptions) -> Result<RestoreRepo
     let report = report(&contents, &options, is_hash_checked);
     let made = Made::beside(&options.data_dir)?;
     made.fill(file, contents).await?;
+    if let Some(founder) = Founder::of(&options) {
+        founder.write(made.0.path()).map_err(|source| made.failed(source))?;
+    }
     made.become_folder(&options.data_dir)?;
     Ok(report)
 }
@@ -240,6 +257,8 @@ fn report(contents: &Contents, options: &RestoreOptions, is_hash_checked: bool) 
         .or(contents.cluster_version.as_ref());
     RestoreReport {
         data_dir: options.data_dir.clone(),
+        is_bound: Founder::of(options).is_some(),
+        bumped_by: options.bump_revision,
         is_hash_checked,
         source_version: version.cloned(),
         source_members: contents

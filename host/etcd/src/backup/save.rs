@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use capstan_store::{Error, ImageReader, LocalStore, Member, Result};
 use futures::Stream;
 use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
 use super::file::HASH_BYTES;
@@ -53,28 +53,36 @@ impl Stream for SnapshotStream {
 pub async fn stream(store: &LocalStore) -> Result<SnapshotStream> {
     let members = store.members(false).await?;
     let raft = store.raft();
-    let image = store.image()?;
-    let planning = spawn_blocking(move || {
-        let snapshot = Snapshot {
-            image,
-            members,
-            index: raft.applied_index,
-            term: raft.term,
-        };
-        let layout = plan(|writer| snapshot.fill(writer))?;
-        Ok::<_, Failure>((snapshot, layout))
-    });
-    let planned = planning
-        .await
-        .map_err(|error| Error::Unavailable(error.to_string()))?;
-    let (snapshot, layout) = planned.map_err(Failure::into_error)?;
+    let snapshot = Snapshot {
+        image: store.image()?,
+        members,
+        index: raft.applied_index,
+        term: raft.term,
+    };
+    let (tell, planned) = oneshot::channel();
     let (sender, chunks) = mpsc::channel(CHUNKS_QUEUED_MAX);
-    spawn_blocking(move || match snapshot.send(layout, &sender) {
-        Ok(()) | Err(Failure::ReceiverGone) => {}
-        Err(failure) => {
-            let _ = sender.blocking_send(Err(failure.into_error()));
+    // One thread for both reads, so that the second reuses the memory of the first.
+    spawn_blocking(move || {
+        let layout = match plan(|writer| snapshot.fill(writer)).map_err(Failure::into_error) {
+            Ok(layout) => layout,
+            Err(error) => {
+                let _ = tell.send(Err(error));
+                return;
+            }
+        };
+        if tell.send(Ok(layout)).is_err() {
+            return;
+        }
+        match snapshot.send(layout, &sender) {
+            Ok(()) | Err(Failure::ReceiverGone) => {}
+            Err(failure) => {
+                let _ = sender.blocking_send(Err(failure.into_error()));
+            }
         }
     });
+    let layout = planned
+        .await
+        .map_err(|_| Error::Unavailable("the thread that reads the store is gone".into()))??;
     Ok(SnapshotStream {
         size_bytes: layout.size_bytes() + HASH_BYTES,
         chunks,

@@ -13,7 +13,7 @@ mod page;
 mod reader;
 mod writer;
 
-pub(crate) use reader::{ReadAt, Reader, Visit};
+pub(crate) use reader::{Reader, Visit};
 pub(crate) use writer::{Layout, Writer, plan, write};
 
 /// Why a file could not be read or written.

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::reader::ReadAt;
 use super::*;
 
 impl ReadAt for &[u8] {

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use capstan_store::{AuthInfo, LocalStore, Refusal, Revision};
 use http::{Extensions, HeaderMap};
+use tokio::sync::Semaphore;
 use tonic::{Request, Status};
 
+use super::maintenance::SNAPSHOTS_MAX;
 use super::{ClientIdentity, ELECTIONS_WITHOUT_LEADER_MAX, FaceOptions};
 use crate::errors::{refused, status, status_of};
 use crate::proto::etcdserverpb as pb;
@@ -22,6 +24,8 @@ pub(super) struct Host {
     pub(super) options: FaceOptions,
     cluster_id: u64,
     pub(super) member_id: u64,
+    /// Of snapshots that are being sent.
+    pub(super) snapshots: Arc<Semaphore>,
 }
 
 /// Ready when a stream is to end for want of a leader; none where it may go on without.
@@ -40,6 +44,7 @@ impl Host {
             options,
             cluster_id: identity.cluster_id,
             member_id: identity.member_id,
+            snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
         }
     }
 

@@ -19,6 +19,9 @@ use pb::maintenance_server::Maintenance;
 /// Of etcd's data files, as far as a client may ask.
 const STORAGE_VERSION: &str = "3.6.0";
 
+/// Snapshots on their way at once. Each reads all of the store and keeps its history.
+pub(super) const SNAPSHOTS_MAX: usize = 4;
+
 /// A snapshot ends in a SHA-256.
 const HASH_BYTES: u64 = 32;
 
@@ -118,7 +121,8 @@ impl Maintenance for MaintenanceService {
             raft_term: raft.term,
             raft_applied_index: raft.applied_index,
             errors,
-            db_size_in_use: bytes(sizes.db_size_in_use_bytes),
+            // An etcd without keys still uses something.
+            db_size_in_use: bytes(sizes.db_size_in_use_bytes).max(1),
             is_learner: raft.is_learner,
             storage_version: STORAGE_VERSION.to_owned(),
             db_size_quota: bytes(sizes.quota_bytes),
@@ -167,10 +171,16 @@ impl Maintenance for MaintenanceService {
 
     async fn snapshot(&self, request: Request<pb::SnapshotRequest>) -> Result<Response<Snapshots>, Status> {
         self.0.admin(&request).await?;
+        let Ok(permit) = self.0.snapshots.clone().try_acquire_owned() else {
+            return Err(Status::resource_exhausted(format!(
+                "etcdserver: too many requests: {SNAPSHOTS_MAX} snapshots are being sent; try again when one has ended"
+            )));
+        };
         let chunks = backup::stream(&self.0.store).await.map_err(status)?;
         let mut remaining_bytes = chunks.size_bytes().saturating_sub(HASH_BYTES);
         // The last chunk is the hash, which does not count.
         let parts = chunks.map(move |chunk| {
+            let _held = &permit;
             let blob = chunk.map_err(status)?;
             remaining_bytes = remaining_bytes.saturating_sub(blob.len() as u64);
             Ok(pb::SnapshotResponse {

@@ -11,7 +11,7 @@ use crate::discovery;
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
     /// Human-readable name for this member
-    #[arg(long, env = "ETCD_NAME", default_value = "default")]
+    #[arg(long, env = "ETCD_NAME", default_value = super::NAME)]
     pub name: String,
     /// Path to the data directory [default: ${name}.etcd]
     #[arg(long, env = "ETCD_DATA_DIR")]
@@ -55,7 +55,7 @@ pub struct Arguments {
     #[arg(long, env = "ETCD_INITIAL_CLUSTER_STATE", default_value = "new")]
     pub initial_cluster_state: ClusterState,
     /// Tells clusters with the same URLs apart
-    #[arg(long, env = "ETCD_INITIAL_CLUSTER_TOKEN", default_value = "etcd-cluster")]
+    #[arg(long, env = "ETCD_INITIAL_CLUSTER_TOKEN", default_value = super::TOKEN)]
     pub initial_cluster_token: String,
     /// DNS SRV domain that names the members
     #[arg(long, env = "ETCD_DISCOVERY_SRV", value_name = "DOMAIN")]

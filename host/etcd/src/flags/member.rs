@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use capstan_store::{AutoCompaction, ClusterOptions, Options};
+use capstan_store::{AutoCompaction, ClusterOptions, LocalStore, Options};
 
 use super::arguments::{Arguments, CompactionMode};
-use super::{FlagError, cluster, duration};
+use super::{FlagError, cluster, duration, founder};
+use crate::backup::Founder;
 use crate::face::FaceOptions;
 use crate::link::Address;
 use crate::process::{ClientListeners, Config, PeerListeners};
@@ -21,8 +22,13 @@ impl Arguments {
     /// The member that the flags describe.
     ///
     /// # Errors
-    /// When they do not go together, or the DNS does not answer.
-    pub async fn config(self) -> Result<Config, FlagError> {
+    /// When they do not go together or with what the data folder was restored for, or the DNS does not answer.
+    pub async fn config(mut self) -> Result<Config, FlagError> {
+        // Before a name is taken from there, which would name another folder.
+        let dir = self.data_dir();
+        if let Some(founder) = Founder::read(&dir)? {
+            founder::settle(&mut self, founder, LocalStore::is_started(&dir)?)?;
+        }
         self.check_times()?;
         if self.auth_token != "simple" {
             return Err(FlagError::bad(format!(
@@ -32,7 +38,7 @@ impl Arguments {
         }
         let clients = self.client_listeners()?;
         let peers = self.peer_listeners()?;
-        let mut store = Options::new(self.data_dir());
+        let mut store = Options::new(dir);
         store.cluster = self.cluster_options().await?;
         store.quota_bytes = self.quota_backend_bytes;
         store.auto_compaction = self.auto_compaction()?;

@@ -8,10 +8,15 @@
 mod arguments;
 mod cluster;
 mod duration;
+mod founder;
 mod member;
 
 pub use arguments::{Arguments, LogLevel};
 pub use cluster::{Members, members};
+
+/// etcd's defaults, which count as flags that were not given.
+const NAME: &str = "default";
+const TOKEN: &str = "etcd-cluster";
 
 /// Why flags make no member.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +27,12 @@ pub enum FlagError {
     /// The DNS does not say who the members are.
     #[error(transparent)]
     Discovery(#[from] crate::discovery::DiscoveryError),
+    /// What a restore left in the data folder cannot be read.
+    #[error(transparent)]
+    Restored(#[from] crate::backup::BackupError),
+    /// The data folder cannot be read.
+    #[error(transparent)]
+    Store(#[from] capstan_store::Error),
 }
 
 impl FlagError {

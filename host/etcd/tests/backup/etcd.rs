@@ -1,11 +1,12 @@
 //! Debian's etcd as a process of the test, and its etcdctl.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use capstan_etcd::remote::{RemoteOptions, RemoteStore};
+
+use super::rig::loopback;
 
 /// How long a start may take.
 const READY_BOUND: Duration = Duration::from_secs(30);
@@ -15,7 +16,6 @@ const POLL: Duration = Duration::from_millis(50);
 pub(crate) struct Etcd {
     process: Child,
     pub(crate) client_url: String,
-    pub(crate) peer_url: String,
 }
 
 impl Drop for Etcd {
@@ -25,9 +25,9 @@ impl Drop for Etcd {
     }
 }
 
+/// A URL on an address that nobody else uses.
 fn free_url() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
+    format!("http://{}:2380", loopback())
 }
 
 impl Etcd {
@@ -57,7 +57,6 @@ impl Etcd {
         Self {
             process,
             client_url,
-            peer_url,
         }
     }
 

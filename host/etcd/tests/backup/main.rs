@@ -5,6 +5,10 @@
 mod etcd;
 mod refusals;
 mod same;
+mod starts;
+
+#[path = "../rig/mod.rs"]
+mod rig;
 
 use std::fs;
 use std::io::Write;

@@ -387,3 +387,40 @@ async fn hashes_follow_the_keys_and_a_snapshot_ends_in_its_own() {
         (data.len() - parts[0].blob.len()) as u64
     );
 }
+
+/// As the face has it.
+const SNAPSHOTS_MAX: usize = 4;
+
+#[tokio::test]
+async fn only_so_many_snapshots_are_sent_at_once() {
+    let server = Server::start().await;
+    // More than what is on its way to a client that does not read.
+    for key in ["a", "b", "c", "d"] {
+        server.put(key, vec![7; 1024 * 1024]).await;
+    }
+    let mut maintenance = server.maintenance();
+    let mut begun = Vec::new();
+    for _ in 0..SNAPSHOTS_MAX {
+        let parts = maintenance.snapshot(pb::SnapshotRequest {}).await.expect("a stream");
+        begun.push(parts.into_inner());
+    }
+    let refused = maintenance.snapshot(pb::SnapshotRequest {}).await.expect_err("one too many");
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    assert!(refused.message().contains("4 snapshots are being sent"), "{refused}");
+    // One that is given up makes room, and so does one that is read to its end.
+    begun.truncate(1);
+    let mut read = begun.remove(0);
+    while let Some(part) = read.next().await {
+        part.expect("a part");
+    }
+    drop(read);
+    let again = async {
+        while begun.len() < SNAPSHOTS_MAX {
+            match maintenance.snapshot(pb::SnapshotRequest {}).await {
+                Ok(parts) => begun.push(parts.into_inner()),
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.expect("room again");
+}

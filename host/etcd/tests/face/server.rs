@@ -23,13 +23,13 @@ use pb::maintenance_client::MaintenanceClient;
 use pb::watch_client::WatchClient;
 
 /// How long anything may take.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The least that hashing a password may cost.
 const BCRYPT_COST: u32 = 4;
 
-pub struct Server {
-    pub store: Arc<LocalStore>,
-    pub channel: Channel,
+pub(crate) struct Server {
+    pub(crate) store: Arc<LocalStore>,
+    pub(crate) channel: Channel,
     listening: JoinHandle<()>,
     dir: Option<tempfile::TempDir>,
 }
@@ -41,12 +41,12 @@ impl Drop for Server {
 }
 
 impl Server {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(FaceOptions::default(), None).await
     }
 
     /// Every connection comes with this name on its certificate.
-    pub async fn start_with(options: FaceOptions, certified: Option<&str>) -> Self {
+    pub(crate) async fn start_with(options: FaceOptions, certified: Option<&str>) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let mut store = Options::new(dir.path().join("data"));
         store.bcrypt_cost = BCRYPT_COST;
@@ -57,7 +57,7 @@ impl Server {
     }
 
     /// The face of a store that is there.
-    pub async fn of(store: Arc<LocalStore>, options: FaceOptions, certified: Option<&str>) -> Self {
+    pub(crate) async fn of(store: Arc<LocalStore>, options: FaceOptions, certified: Option<&str>) -> Self {
         let identity = ClientIdentity(certified.map(str::to_owned));
         let service = face::service(store.clone(), options).map_request(
             move |mut request: http::Request<hyper::body::Incoming>| {
@@ -87,38 +87,38 @@ impl Server {
         }
     }
 
-    pub fn kv(&self) -> KvClient<Channel> {
+    pub(crate) fn kv(&self) -> KvClient<Channel> {
         KvClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
     }
 
-    pub fn watch(&self) -> WatchClient<Channel> {
+    pub(crate) fn watch(&self) -> WatchClient<Channel> {
         WatchClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
     }
 
-    pub fn lease(&self) -> LeaseClient<Channel> {
+    pub(crate) fn lease(&self) -> LeaseClient<Channel> {
         LeaseClient::new(self.channel.clone())
     }
 
-    pub fn cluster(&self) -> ClusterClient<Channel> {
+    pub(crate) fn cluster(&self) -> ClusterClient<Channel> {
         ClusterClient::new(self.channel.clone())
     }
 
-    pub fn maintenance(&self) -> MaintenanceClient<Channel> {
+    pub(crate) fn maintenance(&self) -> MaintenanceClient<Channel> {
         MaintenanceClient::new(self.channel.clone())
     }
 
-    pub fn auth(&self) -> AuthClient<Channel> {
+    pub(crate) fn auth(&self) -> AuthClient<Channel> {
         AuthClient::new(self.channel.clone())
     }
 
     /// Writes a key; returns the revision.
-    pub async fn put(&self, key: &'static str, value: impl Into<bytes::Bytes>) -> i64 {
+    pub(crate) async fn put(&self, key: &'static str, value: impl Into<bytes::Bytes>) -> i64 {
         let put = self.kv().put(put(key, value)).await.expect("a put");
         put.into_inner().header.expect("a header").revision
     }
 }
 
-pub fn put(key: &'static str, value: impl Into<bytes::Bytes>) -> pb::PutRequest {
+pub(crate) fn put(key: &'static str, value: impl Into<bytes::Bytes>) -> pb::PutRequest {
     pb::PutRequest {
         key: key.into(),
         value: value.into(),
@@ -126,7 +126,7 @@ pub fn put(key: &'static str, value: impl Into<bytes::Bytes>) -> pb::PutRequest 
     }
 }
 
-pub fn get(key: &'static str) -> pb::RangeRequest {
+pub(crate) fn get(key: &'static str) -> pb::RangeRequest {
     pb::RangeRequest {
         key: key.into(),
         ..Default::default()
@@ -134,7 +134,7 @@ pub fn get(key: &'static str) -> pb::RangeRequest {
 }
 
 /// `get` up to `end`; `"\0"` is without end.
-pub fn list(key: &'static str, end: &'static str) -> pb::RangeRequest {
+pub(crate) fn list(key: &'static str, end: &'static str) -> pb::RangeRequest {
     pb::RangeRequest {
         range_end: end.into(),
         ..get(key)
@@ -142,7 +142,7 @@ pub fn list(key: &'static str, end: &'static str) -> pb::RangeRequest {
 }
 
 /// The request with a token.
-pub fn by<T>(token: &str, message: T) -> tonic::Request<T> {
+pub(crate) fn by<T>(token: &str, message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     let token = token.parse().expect("a token is text");
     request.metadata_mut().insert("token", token);

@@ -1,6 +1,8 @@
-//! A real etcd for a test: Debian's, on ports of its own, ended with the value.
+//! What tests run: a real etcd, Debian's, and members of ours in this process, each on an address of its own.
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, missing_docs)]
+
+pub mod authority;
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -37,11 +39,16 @@ pub fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
+/// An address of this machine that nobody else uses, so that every port of it is free.
+pub fn loopback() -> String {
+    format!("127.{}.{}.{}", fastrand::u8(64..128), fastrand::u8(..), fastrand::u8(1..255))
+}
+
 impl Etcd {
     pub fn start(more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let client_url = format!("http://127.0.0.1:{}", free_port());
-        let peer_url = format!("http://127.0.0.1:{}", free_port());
+        let host = loopback();
+        let (client_url, peer_url) = (format!("http://{host}:2379"), format!("http://{host}:2380"));
         let mut etcd = Self {
             process: spawn(folder.path(), &client_url, &peer_url, more),
             client_url,
@@ -124,12 +131,32 @@ pub async fn config(
 impl Member {
     /// A single member on a port of its own.
     pub async fn start(more: &[&str]) -> Self {
+        let peer_url = format!("http://{}:2380", loopback());
+        Self::start_at(&peer_url, more).await
+    }
+
+    /// Three members of one cluster, their peers at these hosts.
+    pub async fn start_three(peer_scheme: &str, hosts: &[String; 3], more: &[&str]) -> Vec<Self> {
+        let url = |host: &String| format!("{peer_scheme}://{host}:2380");
+        let named = ["a", "b", "c"].into_iter().zip(hosts);
+        let listed = named.clone().map(|(name, host)| format!("{name}={}", url(host)));
+        let initial = format!("--initial-cluster={}", listed.collect::<Vec<_>>().join(","));
+        let starting = named.map(|(name, host)| {
+            let (name, initial) = (format!("--name={name}"), &initial);
+            async move {
+                let flags = [&[name.as_str(), initial.as_str()], more].concat();
+                Self::start_at(&url(host), &flags).await
+            }
+        });
+        futures::future::join_all(starting).await
+    }
+
+    async fn start_at(peer_url: &str, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let is_https = more
             .iter()
             .any(|flag| flag.starts_with("--cert-file") || *flag == "--auto-tls");
         let scheme = if is_https { "https" } else { "http" };
-        let peer_url = format!("http://127.0.0.1:{}", free_port());
         let mut flags = vec![
             format!("--data-dir={}", folder.path().join("data").display()),
             format!("--listen-client-urls={scheme}://127.0.0.1:0"),

@@ -1,11 +1,11 @@
 //! The part of a [`LocalStore`] for its keepers: alarms and quota, hashes, sizes, images for backups, and
 //! making a store of one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::folder::Folder;
+use super::folder::{self, Folder};
 use super::server::{Server, unexpected};
 use super::{LocalStore, Options};
 use crate::replica::{Command, ImageReader, Outcome, RestoreSource};
@@ -86,7 +86,10 @@ impl LocalStore {
     /// # Errors
     /// Those of the disk.
     pub async fn defragment(&self) -> Result<()> {
-        self.server()?.replica.upkeep().deleted().await
+        let since = Instant::now();
+        self.server()?.replica.upkeep().deleted().await?;
+        self.metrics.defragment.observe(since.elapsed().as_secs_f64());
+        Ok(())
     }
 
     /// A hash of everything that this member has on disk of keys and values; reads all of it, and so finds
@@ -153,6 +156,14 @@ impl LocalStore {
     /// What the store takes. Zeros after a shutdown.
     pub fn sizes(&self) -> Sizes {
         self.server().map(|server| server.sizes()).unwrap_or_default()
+    }
+
+    /// Whether a member was ever started on this folder: from then on it says who that is.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or is damaged.
+    pub fn is_started(dir: &Path) -> Result<bool> {
+        Ok(folder::read_member(dir)?.is_some())
     }
 
     /// Makes a store in the options' folder, which must not have one, out of a backup. The first start makes
