@@ -1,7 +1,7 @@
 //! Between versions of one kind: core events and `events.k8s.io` events; autoscalers v1 and v2.
 //! Invariants: nothing that the target version can say is lost; `apiVersion` and `kind` are set always.
 //! The registry calls it when it reads an object that was written in another version. Custom resources
-//! are converted by their own strategy, not here.
+//! change only their `apiVersion` (strategy None) and take the form of the version's schema.
 
 use serde_json::{Map, Value, json};
 
@@ -25,7 +25,18 @@ pub fn to_version(resource: &Resource, mut object: Value) -> Value {
     }
     document.insert("apiVersion".to_string(), json!(resource.api_version()));
     document.insert("kind".to_string(), json!(resource.kind));
+    if let Some(custom) = &resource.custom {
+        custom.settle(&mut object);
+    }
     object
+}
+
+/// The object in the version in which its kind is stored.
+pub fn to_storage(resource: &Resource, object: Value) -> Value {
+    match resource.custom.as_ref().and_then(|custom| custom.storage.as_ref()) {
+        Some(storage) => to_version(storage, object),
+        None => object,
+    }
 }
 
 /// Core name and `events.k8s.io` name of each field that differs.

@@ -1,7 +1,7 @@
 //! The fields that lists and watches of a kind may be selected by, and how each is read.
-//! Invariants: `value` answers for exactly the paths of `selectable`; absent reads as empty, booleans as
+//! Invariants: `value` answers for exactly the selectable paths; absent reads as empty, booleans as
 //! `true` or `false`, as the original's label conversion gives them. The watch cache extracts these when
-//! an object is stored. Selectable fields of custom resources come from their definition, not from here.
+//! an object is stored. Selectable fields of custom resources come from their definition (`custom`).
 
 use serde_json::Value;
 
@@ -69,8 +69,54 @@ const RESOURCE_SLICE: &[&str] = &[
     "spec.nodeName",
 ];
 
-/// The paths that objects of a kind may be selected by; common ones first.
-pub fn selectable(resource: &Resource) -> &'static [&'static str] {
+/// The selectable fields that are kept of each object of a kind, and their order.
+#[derive(Debug, Clone)]
+pub enum Paths {
+    /// Of a built-in kind.
+    BuiltIn(&'static [&'static str]),
+    /// Of all versions of a custom kind.
+    Custom(std::sync::Arc<[Box<str>]>),
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Paths::BuiltIn(&[])
+    }
+}
+
+impl Paths {
+    /// Where the values of a path stand.
+    pub fn position(&self, path: &str) -> Option<usize> {
+        match self {
+            Paths::BuiltIn(paths) => paths.iter().position(|one| *one == path),
+            Paths::Custom(paths) => paths.iter().position(|one| **one == *path),
+        }
+    }
+}
+
+/// What is kept of an object but its name and namespace: the paths and, in their order, the values.
+pub fn index(resource: &Resource, object: &Value) -> (Paths, Box<[Box<str>]>) {
+    if let Some(custom) = &resource.custom {
+        let values = custom.indexed.values(object).map(Into::into).collect();
+        return (Paths::Custom(custom.indexed.names.clone()), values);
+    }
+    let paths = &built_in(resource)[COMMON.len()..];
+    let values = paths.iter().map(|path| value(resource, object, path).into());
+    (Paths::BuiltIn(paths), values.collect())
+}
+
+/// Whether objects of a kind may be selected by a path.
+pub fn is_selectable(resource: &Resource, path: &str) -> bool {
+    match (path, &resource.custom) {
+        ("metadata.name", _) => true,
+        ("metadata.namespace", _) => resource.namespaced || resource.custom.is_none(),
+        (path, Some(custom)) => custom.selectable.iter().any(|one| **one == *path),
+        (path, None) => built_in(resource).contains(&path),
+    }
+}
+
+/// The paths that objects of a built-in kind may be selected by; the common ones first.
+fn built_in(resource: &Resource) -> &'static [&'static str] {
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "pods") => POD,
         ("", "events") => EVENT,
@@ -161,7 +207,7 @@ mod tests {
 
     fn check(api_version: &str, kind: &str, object: Value, path: &str, expected: &str) {
         let resource = resource::find_kind(api_version, kind).unwrap();
-        assert!(selectable(&resource).contains(&path), "{kind} {path}");
+        assert!(is_selectable(&resource, path), "{kind} {path}");
         assert_eq!(value(&resource, &object, path), expected, "{kind} {path}");
     }
 

@@ -1,11 +1,13 @@
 //! What a Kubernetes kind is: the resource table, schemas, defaults, validation, selectors, quantities,
 //! patch rules and printer columns. Objects are `serde_json::Value` documents; everything here is pure:
 //! no clock, no randomness, no I/O. The API server, controllers, scheduler, node and plugin host call it.
-//! The tables here are the only place that knows what is special about a kind. Left out on purpose:
-//! managedFields and server-side apply, and the schemas of custom resources.
+//! The tables here are the only place that knows what is special about a kind; custom kinds bring theirs
+//! (`custom`). Left out on purpose: managedFields and server-side apply.
 
+pub mod apply;
 pub mod columns;
 pub mod convert;
+pub mod custom;
 pub mod default;
 mod error;
 pub mod fields;

@@ -1,7 +1,7 @@
 //! The table of built-in kinds: every generally available kind of Kubernetes v1.36 and the `Plugin` kind.
 //! Invariants: one row a group, version and plural; versions of one kind share a storage prefix.
 //! Parsed once from `data/resources.tsv`. Custom resources get a row from `Resource::custom`, made by the
-//! API server from their definition, and are not in this table.
+//! API server from their definition (`custom::rows`), and are not in this table.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -35,6 +35,8 @@ pub struct Resource {
     pub subresources: Vec<Subresource>,
     /// Key segment shared by all versions of the kind; see `Resource::storage_prefix`.
     pub storage: String,
+    /// What its definition says, for a custom kind.
+    pub custom: Option<Arc<crate::custom::Version>>,
 }
 
 /// A subresource of a kind.
@@ -101,7 +103,7 @@ impl Resource {
     /// Whether strategic merge patches are taken: by the original's kinds, not by those that came after.
     /// kubectl then calculates merge patches, which need no schema of free-form fields.
     pub fn merges_strategically(&self) -> bool {
-        self.group != crate::plugin::GROUP
+        self.group != crate::plugin::GROUP && self.custom.is_none()
     }
 
     /// Key segment shared by the versions of one kind: `deployments.apps`, `events`,
@@ -197,6 +199,7 @@ fn row(columns: &[&str]) -> Resource {
         categories: words(column(8)),
         subresources,
         storage: storage_of(group, column(2)),
+        custom: None,
     }
 }
 

@@ -41,6 +41,10 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
     if resource.is("batch", "Job") {
         select_own_pods(document);
     }
+    if resource.is("apiextensions.k8s.io", "CustomResourceDefinition") {
+        document.remove("status");
+        note_storage_version(document);
+    }
     let counts = counts_generations(resource);
     if let Some(metadata) = metadata_of(document) {
         for field in [
@@ -54,6 +58,29 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
         if counts {
             metadata.insert("generation".to_string(), json!(1));
         }
+    }
+}
+
+/// The version in which a definition's objects are stored from now on is one in which some may be stored.
+fn note_storage_version(definition: &mut Map<String, Value>) {
+    let versions = definition
+        .get("spec")
+        .and_then(|spec| spec.get("versions"))
+        .and_then(Value::as_array);
+    let storage = versions
+        .into_iter()
+        .flatten()
+        .find(|version| version["storage"] == true);
+    let Some(name) = storage.map(|version| version["name"].clone()) else {
+        return;
+    };
+    let status = definition.entry("status").or_insert_with(|| json!({}));
+    let stored = &mut status["storedVersions"];
+    if !stored.is_array() {
+        *stored = json!([]);
+    }
+    if let Some(list) = stored.as_array_mut().filter(|list| !list.contains(&name)) {
+        list.push(name);
     }
 }
 
@@ -122,8 +149,15 @@ pub fn prepare_update(resource: &Resource, new: &mut Value, old: &Value) {
             spec.insert("finalizers".to_string(), finalizers.clone());
         }
     }
+    if resource.is("apiextensions.k8s.io", "CustomResourceDefinition") {
+        note_storage_version(document);
+    }
     restore_metadata(document, old);
-    if counts_generations(resource) && wanted(document) != old.as_object().map(wanted).unwrap_or_default() {
+    // Without a subresource of its own, a custom kind's status is wanted like everything else.
+    let own_status = resource.custom.is_some() && !resource.has_status();
+    let changed = own_status && document.get("status") != old.get("status");
+    let differs = changed || wanted(document) != old.as_object().map(wanted).unwrap_or_default();
+    if counts_generations(resource) && differs {
         let generation = old
             .pointer("/metadata/generation")
             .and_then(Value::as_i64)
@@ -136,7 +170,7 @@ pub fn prepare_update(resource: &Resource, new: &mut Value, old: &Value) {
 
 /// Makes an update of the status subresource ready: everything but status comes from the old object, save
 /// the metadata that a status writer may change.
-pub fn prepare_status_update(_resource: &Resource, new: &mut Value, old: &Value) {
+pub fn prepare_status_update(resource: &Resource, new: &mut Value, old: &Value) {
     let (Some(document), Some(before)) = (new.as_object_mut(), old.as_object()) else {
         return;
     };
@@ -150,13 +184,20 @@ pub fn prepare_status_update(_resource: &Resource, new: &mut Value, old: &Value)
     let (Some(metadata), Some(Value::Object(mut sent))) = (metadata_of(document), sent) else {
         return;
     };
-    for field in [
+    const FIELDS: [&str; 5] = [
+        "managedFields",
+        "resourceVersion",
         "annotations",
         "labels",
         "finalizers",
-        "managedFields",
-        "resourceVersion",
-    ] {
+    ];
+    // Of a custom object, a status writer may change the status alone.
+    let fields = if resource.custom.is_some() {
+        &FIELDS[..2]
+    } else {
+        &FIELDS[..]
+    };
+    for field in fields.iter().copied() {
         match sent.remove(field) {
             Some(value) => metadata.insert(field.to_string(), value),
             None => metadata.remove(field),

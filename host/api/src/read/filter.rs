@@ -1,6 +1,5 @@
 //! Label and field selectors of a request, matched against the cache's index without decoding.
 
-use capstan_kinds::fields;
 use capstan_kinds::resource::Resource;
 use capstan_kinds::selector::{FieldSelector, LabelSelector};
 use capstan_kinds::status::Status;
@@ -21,12 +20,8 @@ impl Filter {
         let bad = |error: capstan_kinds::Error| Refusal::from(Status::bad_request(error.to_string()));
         let labels = LabelSelector::parse(query.get("labelSelector").unwrap_or_default()).map_err(bad)?;
         let fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or_default()).map_err(bad)?;
-        let known = |path: &str| {
-            path == "metadata.name"
-                || (path == "metadata.namespace" && resource.namespaced)
-                || fields::selectable(resource).contains(&path)
-        };
-        if let Some((path, ..)) = fields.requirements.iter().find(|(path, ..)| !known(path)) {
+        let unknown = |path: &str| !capstan_kinds::fields::is_selectable(resource, path);
+        if let Some((path, ..)) = fields.requirements.iter().find(|(path, ..)| unknown(path)) {
             return Err(Status::bad_request(format!("field label not supported: {path}")).into());
         }
         Ok(Self { labels, fields })

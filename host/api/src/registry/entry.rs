@@ -2,10 +2,11 @@
 //!
 //! In the store an object is canonical JSON whose first members are `kind`, `apiVersion`, `metadata`, and
 //! which has no resourceVersion. Reading splices the revision in as the first member of the metadata:
-//! no parsing, one copy. Values that another writer stored in another order are brought into this form.
+//! no parsing, one copy. Values that another writer stored in another order are brought into this form, and
+//! custom objects into that of the version in which their kind is stored now.
 
 use bytes::Bytes;
-use capstan_kinds::{fields, resource::Resource};
+use capstan_kinds::{convert, fields, resource::Resource};
 use capstan_store::Revision;
 use serde_json::{Map, Value};
 
@@ -31,8 +32,8 @@ pub(crate) struct Index {
     pub namespace: Box<str>,
     pub uid: Box<str>,
     pub labels: Box<[(Box<str>, Box<str>)]>,
-    /// The kind's selectable fields with their values, but for name and namespace.
-    pub fields: Box<[(&'static str, Box<str>)]>,
+    /// The kind's selectable fields but for name and namespace, and their values.
+    pub fields: (fields::Paths, Box<[Box<str>]>),
 }
 
 impl Index {
@@ -40,8 +41,6 @@ impl Index {
         let metadata = &object["metadata"];
         let text = |field: &str| metadata[field].as_str().unwrap_or_default().into();
         let labels = metadata["labels"].as_object().into_iter().flatten();
-        let selectable = resource.map_or(&[][..], fields::selectable);
-        let own = selectable.iter().filter(|path| !path.starts_with("metadata."));
         Self {
             name: text("name"),
             namespace: text("namespace"),
@@ -49,10 +48,7 @@ impl Index {
             labels: labels
                 .map(|(key, value)| (key.as_str().into(), value.as_str().unwrap_or_default().into()))
                 .collect(),
-            fields: resource.map_or_else(Box::default, |resource| {
-                own.map(|path| (*path, fields::value(resource, object, path).into()))
-                    .collect()
-            }),
+            fields: resource.map_or_else(Default::default, |resource| fields::index(resource, object)),
         }
     }
 
@@ -67,11 +63,10 @@ impl Index {
         match path {
             "metadata.name" => Some(&self.name),
             "metadata.namespace" => Some(&self.namespace),
-            _ => self
-                .fields
-                .iter()
-                .find(|(p, _)| *p == path)
-                .map(|(_, value)| &**value),
+            _ => {
+                let (paths, values) = &self.fields;
+                values.get(paths.position(path)?).map(|value| &**value)
+            }
         }
     }
 }
@@ -79,9 +74,18 @@ impl Index {
 impl Entry {
     /// Reads a stored value; none where it is not a JSON object with metadata.
     pub(crate) fn read(resource: Option<&Resource>, stored: &[u8], revision: Revision) -> Option<Self> {
-        let object: Value = serde_json::from_slice(stored).ok()?;
+        let mut object: Value = serde_json::from_slice(stored).ok()?;
+        let mut changed = false;
+        if let Some((resource, custom)) = resource.and_then(|one| Some((one, one.custom.as_ref()?))) {
+            if object["apiVersion"] == resource.api_version() {
+                changed = custom.settle(&mut object);
+            } else {
+                object = convert::to_version(resource, object);
+                changed = true;
+            }
+        }
         let index = Index::of(resource, &object);
-        let bytes = match splice(stored, revision) {
+        let bytes = match splice(stored, revision).filter(|_| !changed) {
             Some(bytes) => bytes,
             None => splice(&canonical(object)?, revision)?,
         };

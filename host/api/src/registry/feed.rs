@@ -2,18 +2,21 @@
 //!
 //! It starts from a full read, then follows events revision by revision. When the watch ends (compaction,
 //! overload, a store that restarts) it reads everything again and resets the caches, which cuts off their
-//! watchers; clients list again. Keys outside the registry's root only move the revision on.
+//! watchers; clients list again. Keys outside the registry's root only move the revision on. A definition of a custom
+//! kind changes the table of resources before the objects that follow it are read.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use capstan_store::{Event, KeyRange, RangeRequest, Result, Revision, WatchMessage, WatchRequest};
+use capstan_store::{Event, KeyRange, KeyValue, RangeRequest, Result, Revision, WatchMessage, WatchRequest};
 
 use super::{Entry, KindCache, Registry, keys};
 
 /// Keys read in one request while filling.
 const FILL_PAGE: usize = 1000;
+/// The kind whose objects define custom kinds.
+pub(super) const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 /// Pause before trying again after the store refused.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
@@ -22,12 +25,35 @@ type Objects = BTreeMap<Arc<str>, Arc<Entry>>;
 type Changes = Vec<(Arc<str>, Option<Entry>)>;
 
 impl Registry {
-    /// Reads the whole registry at one revision into the caches.
+    /// Reads the whole registry at one revision into the caches, and the table of custom kinds with it.
     pub(super) async fn fill(&self) -> Result<Revision> {
-        let mut kinds: HashMap<String, Objects> = HashMap::new();
-        let mut revision = 0;
-        let mut from = keys::ROOT.as_bytes().to_vec();
-        let end = b"/registry0".to_vec();
+        let mut definitions = Vec::new();
+        let revision = self
+            .each(&format!("{}{DEFINITIONS}", keys::ROOT), 0, |kv| {
+                let named = keys::split(&kv.key).zip(serde_json::from_slice(&kv.value).ok());
+                definitions.extend(named.map(|((_, name), definition)| (name.to_owned(), definition)));
+            })
+            .await?;
+        self.table.define_all(definitions);
+        let mut kinds = HashMap::new();
+        self.each(keys::ROOT.trim_end_matches('/'), revision, |kv| {
+            self.sort_in(&mut kinds, &kv)
+        })
+        .await?;
+        self.replace_all(kinds, revision);
+        Ok(revision)
+    }
+
+    /// Visits everything below a key as it was at a revision (0: now); gives the revision.
+    async fn each(
+        &self,
+        below: &str,
+        mut revision: Revision,
+        mut visit: impl FnMut(KeyValue),
+    ) -> Result<Revision> {
+        let mut from = format!("{below}/").into_bytes();
+        // '/' + 1 is '0'.
+        let end = format!("{below}0").into_bytes();
         loop {
             let range = KeyRange::Span(from.clone().into(), end.clone().into());
             let request = RangeRequest {
@@ -38,33 +64,41 @@ impl Registry {
             let page = self.store.range(request).await?;
             revision = if revision == 0 { page.revision } else { revision };
             let last = page.kvs.last().map(|kv| kv.key.clone());
-            for kv in page.kvs {
-                let Some((kind, key)) = keys::split(&kv.key) else {
-                    continue;
-                };
-                let resource = self.table.stored(kind);
-                match Entry::read(resource.as_deref(), &kv.value, kv.mod_revision) {
-                    Some(entry) => {
-                        kinds
-                            .entry(kind.to_owned())
-                            .or_default()
-                            .insert(key.into(), Arc::new(entry));
-                    }
-                    None => {
-                        tracing::warn!(key = %String::from_utf8_lossy(&kv.key), "unreadable object skipped")
-                    }
-                }
-            }
+            page.kvs.into_iter().for_each(&mut visit);
             match last {
                 Some(last) if page.more => {
                     from = last.to_vec();
                     from.push(0);
                 }
-                _ => break,
+                _ => return Ok(revision),
             }
         }
-        self.replace_all(kinds, revision);
-        Ok(revision)
+    }
+
+    fn sort_in(&self, kinds: &mut HashMap<String, Objects>, kv: &KeyValue) {
+        let Some((kind, key)) = keys::split(&kv.key) else {
+            return;
+        };
+        let resource = self.table.stored(kind);
+        match Entry::read(resource.as_deref(), &kv.value, kv.mod_revision) {
+            Some(entry) => {
+                let objects = kinds.entry(kind.to_owned()).or_default();
+                objects.insert(key.into(), Arc::new(entry));
+            }
+            None => tracing::warn!(key = %String::from_utf8_lossy(&kv.key), "unreadable object skipped"),
+        }
+    }
+
+    /// Reads a kind's objects again, because what they mean has changed; its watchers are cut off.
+    async fn reread(&self, kind: &str, revision: Revision) -> Result<()> {
+        let mut kinds = HashMap::new();
+        self.each(&format!("{}{kind}", keys::ROOT), revision, |kv| {
+            self.sort_in(&mut kinds, &kv)
+        })
+        .await?;
+        let objects = kinds.remove(kind).unwrap_or_default();
+        self.cache_of(kind).reset(objects, revision);
+        Ok(())
     }
 
     fn replace_all(&self, mut kinds: HashMap<String, Objects>, revision: Revision) {
@@ -115,7 +149,13 @@ impl Registry {
             .map_err(|error| error.to_string())?;
         while let Some(message) = watch.messages.recv().await {
             match message {
-                WatchMessage::Events { revision, events } => self.absorb(revision, events),
+                WatchMessage::Events { revision, events } => {
+                    for kind in self.absorb(events) {
+                        let reread = self.reread(&kind, revision).await;
+                        reread.map_err(|error| error.to_string())?;
+                    }
+                    self.advance(revision);
+                }
                 WatchMessage::Progress { revision } => self.advance(revision),
                 WatchMessage::Compacted { compact_revision } => {
                     return Err(format!("compacted at {compact_revision}"));
@@ -126,9 +166,10 @@ impl Registry {
         Err("the store closed the watch".into())
     }
 
-    /// Applies the events of one or more whole revisions.
-    fn absorb(&self, last: Revision, events: Vec<Event>) {
+    /// Applies the events of one or more whole revisions. Gives the kinds whose objects must be read again.
+    fn absorb(&self, events: Vec<Event>) -> Vec<String> {
         let mut by_kind: Vec<(Revision, String, Changes)> = Vec::new();
+        let mut stale = Vec::new();
         for event in events {
             let kv = event.kv();
             let Some((kind, key)) = keys::split(&kv.key) else {
@@ -145,6 +186,10 @@ impl Registry {
                 }
                 Event::Delete { .. } => None,
             };
+            if kind == DEFINITIONS {
+                let definition = after.as_ref().map(Entry::decode);
+                stale.extend(self.table.define(key, definition.as_ref()));
+            }
             let change = (Arc::from(key), after);
             match by_kind
                 .iter_mut()
@@ -157,7 +202,7 @@ impl Registry {
         for (revision, kind, changes) in by_kind {
             self.cache_of(&kind).apply(revision, changes);
         }
-        self.advance(last);
+        stale
     }
 
     fn advance(&self, revision: Revision) {

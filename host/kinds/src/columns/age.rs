@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 /// Seconds since 1970 of an RFC 3339 text.
-pub(super) fn seconds(text: &str) -> Option<i64> {
+pub(crate) fn seconds(text: &str) -> Option<i64> {
     text.parse::<Timestamp>().ok().map(Timestamp::as_second)
 }
 
@@ -18,7 +18,7 @@ pub(super) fn since(object: &Value, pointer: &str, now_seconds: i64) -> String {
 }
 
 /// A span of seconds, short.
-pub(super) fn human(span_seconds: i64) -> String {
+pub(crate) fn human(span_seconds: i64) -> String {
     let (minutes, hours, days) = (span_seconds / 60, span_seconds / 3600, span_seconds / 86400);
     let pair = |high: i64, unit: char, low: i64, low_unit: char| {
         if low == 0 {

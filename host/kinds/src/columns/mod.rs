@@ -1,9 +1,9 @@
 //! The columns that kubectl shows of each kind, and the cells of an object.
 //! Invariants: `cells` has one value for each column of `of`, in its order; ages and other times are shown
 //! relative to the given second. The API server builds Tables from them. Columns of custom resources come
-//! from their definition, not from here.
+//! from their definition (`custom`).
 
-mod age;
+pub(crate) mod age;
 mod cluster;
 mod core;
 mod network;
@@ -33,11 +33,17 @@ pub struct Column {
 
 /// The columns of a kind.
 pub fn of(resource: &Resource) -> Vec<Column> {
+    if let Some(custom) = &resource.custom {
+        return crate::custom::columns(custom);
+    }
     table::columns(resource).iter().map(table::Spec::column).collect()
 }
 
 /// The cells of an object, one a column; `now_seconds` is the present in seconds since 1970.
 pub fn cells(resource: &Resource, object: &Value, now_seconds: i64) -> Vec<Value> {
+    if let Some(custom) = &resource.custom {
+        return crate::custom::cells(custom, object, now_seconds);
+    }
     table::columns(resource)
         .iter()
         .map(|spec| spec.cell(object, now_seconds))

@@ -16,8 +16,13 @@ use crate::schema;
 
 type Fields = Map<String, Value>;
 
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
 /// Brings an object into the form in which it is stored.
 pub fn apply(resource: &Resource, object: &mut Value) {
+    if let Some(custom) = &resource.custom {
+        return custom.decode(object);
+    }
     if let Some(schema) = schema::of(&resource.api_version(), &resource.kind) {
         normalize::walk(schema, object);
     }
@@ -28,6 +33,13 @@ pub fn apply(resource: &Resource, object: &mut Value) {
         "" => core::apply(&resource.kind, document),
         "apps" | "batch" => workload::apply(&resource.kind, document),
         _ => cluster::apply(resource, document),
+    }
+}
+
+/// Brings the metadata of any object into the form in which it is stored.
+pub(crate) fn metadata(metadata: &mut Value) {
+    if let Some(schema) = schema::definition_schema(OBJECT_META) {
+        normalize::walk(schema, metadata);
     }
 }
 

@@ -86,7 +86,7 @@ pub(super) fn check_cluster(resource: &Resource, object: &Value, errors: &mut Er
                 ));
             }
         }
-        "CustomResourceDefinition" => definition(object, spec, errors),
+        "CustomResourceDefinition" => errors.list.extend(crate::custom::check_definition(object)),
         "NetworkPolicy" => {
             for (index, kind) in list(spec, "policyTypes")
                 .iter()
@@ -353,31 +353,6 @@ fn ingress(spec: &Value, errors: &mut Errors) {
                     "must be an absolute path",
                 ));
             }
-        }
-    }
-}
-
-fn definition(object: &Value, spec: &Value, errors: &mut Errors) {
-    let (plural, group) = (text(&spec["names"], "plural"), text(spec, "group"));
-    let (name, expected) = (text(&object["metadata"], "name"), format!("{plural}.{group}"));
-    if name != expected {
-        let why = "must be spec.names.plural+\".\"+spec.group";
-        errors.add(FieldError::invalid_text("metadata.name", name, why));
-    }
-    errors.one_of("spec.scope", text(spec, "scope"), &["Cluster", "Namespaced"]);
-    let versions = list(spec, "versions");
-    let stored = versions
-        .iter()
-        .filter(|version| version["storage"].as_bool().unwrap_or_default())
-        .count();
-    if stored != 1 {
-        let why = "must have exactly one version marked as storage version";
-        errors.add(FieldError::invalid("spec.versions", &spec["versions"], why));
-    }
-    for (index, version) in versions.iter().enumerate() {
-        if version.pointer("/schema/openAPIV3Schema").is_none() {
-            let field = format!("spec.versions[{index}].schema.openAPIV3Schema");
-            errors.add(FieldError::required(field, "schemas are required"));
         }
     }
 }

@@ -12,9 +12,13 @@ use crate::schema::{self, Schema, Shape};
 
 /// Unknown fields that are reported at most.
 const UNKNOWN_FIELDS_MAX: usize = 100;
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// Whether every value has the JSON type that its field has; the text of the 400 otherwise.
 pub fn types(resource: &Resource, object: &Value) -> Result<(), String> {
+    if resource.custom.is_some() {
+        return custom_types(resource, object);
+    }
     let Some(schema) = schema::of(&resource.api_version(), &resource.kind) else {
         return Ok(());
     };
@@ -30,10 +34,34 @@ pub fn types(resource: &Resource, object: &Value) -> Result<(), String> {
 /// Paths of fields that the kind does not have, such as `spec.containers[0].imgae`.
 pub fn unknown_fields(resource: &Resource, object: &Value) -> Vec<String> {
     let mut found = Vec::new();
+    if let Some(custom) = &resource.custom {
+        if let (Some(schema), Some(metadata)) =
+            (schema::definition_schema(OBJECT_META), object.get("metadata"))
+        {
+            unknown(schema, metadata, &mut "metadata".to_string(), &mut found);
+        }
+        found.extend(crate::custom::unknown_fields(&custom.schema, object));
+        return found;
+    }
     if let Some(schema) = schema::of(&resource.api_version(), &resource.kind) {
         unknown(schema, object, &mut String::new(), &mut found);
     }
     found
+}
+
+/// Of a custom object only the metadata has types that decoding would refuse; its schema judges the rest.
+fn custom_types(resource: &Resource, object: &Value) -> Result<(), String> {
+    let metadata = object.get("metadata").unwrap_or(&Value::Null);
+    let Some(schema) = schema::definition_schema(OBJECT_META) else {
+        return Ok(());
+    };
+    check(schema, metadata, &mut vec!["metadata"], "ObjectMeta").map_err(|why| {
+        let kind = &resource.kind;
+        format!(
+            "{kind} in version {:?} cannot be handled as a {kind}: unable to decode metadata: {why}",
+            resource.version
+        )
+    })
 }
 
 fn unknown(schema: &'static Schema, value: &Value, path: &mut String, found: &mut Vec<String>) {

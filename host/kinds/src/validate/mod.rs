@@ -21,6 +21,7 @@ use serde_json::Value;
 pub use decode::{types, unknown_fields};
 pub use error::{Cause, FieldError};
 
+use crate::custom;
 use crate::resource::Resource;
 
 /// Errors of one object that are reported at most.
@@ -35,7 +36,10 @@ pub fn create(resource: &Resource, object: &Value) -> Vec<FieldError> {
     } else {
         metadata::check(resource, object)
     };
-    errors.extend(spec(resource, object));
+    match &resource.custom {
+        Some(custom) => errors.extend(custom::create(custom, object)),
+        None => errors.extend(spec(resource, object)),
+    }
     errors.truncate(ERRORS_MAX);
     errors
 }
@@ -45,6 +49,11 @@ pub fn create(resource: &Resource, object: &Value) -> Vec<FieldError> {
 pub fn update(resource: &Resource, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = metadata::check_update(new, old);
     errors.extend(metadata::check(resource, new));
+    if let Some(custom) = &resource.custom {
+        errors.extend(custom::update(custom, new, old));
+        errors.truncate(ERRORS_MAX);
+        return errors;
+    }
     errors.extend(change::check(resource, new, old));
     // What was stored once is not judged again while it does not change: rules may have become stricter.
     if wanted_differs(new, old) {

@@ -1,0 +1,840 @@
+//! The Common Expression Language: from text to a tree.
+//! Invariants: nesting and length are bounded; every node knows where in the text it stands. The macros
+//! (`has`, `all`, `exists`, `exists_one`, `map`, `filter`, `optMap`, and those over two variables) are nodes
+//! of their own. Left out: message construction, which Kubernetes' expressions cannot use.
+
+/// Nodes inside of one another at most: what walks the tree recurs so deep.
+const HEIGHT_MAX: usize = 100;
+/// Tokens of one expression at most.
+const TOKENS_MAX: usize = 5_000;
+/// Bytes of one expression at most.
+const TEXT_BYTES_MAX: usize = 100_000;
+
+/// A node and its place in the text.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Offset in characters.
+    pub at: usize,
+    /// What it is.
+    pub expr: Expr,
+}
+
+/// A literal.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub enum Literal {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Uint(u64),
+    Double(f64),
+    String(String),
+    Bytes(Vec<u8>),
+}
+
+/// What loops over a list or a map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Loop {
+    All,
+    Exists,
+    ExistsOne,
+    Map,
+    Filter,
+    TransformList,
+    TransformMap,
+}
+
+/// An expression.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub enum Expr {
+    Literal(Literal),
+    Ident(String),
+    /// `of.field`, `of.?field`.
+    Select {
+        of: Box<Node>,
+        field: String,
+        optional: bool,
+    },
+    /// `has(of.field)`.
+    Has {
+        of: Box<Node>,
+        field: String,
+    },
+    /// `of[index]`, `of[?index]`.
+    Index {
+        of: Box<Node>,
+        index: Box<Node>,
+        optional: bool,
+    },
+    /// Items, and whether each is there only where it has a value.
+    List(Vec<(Node, bool)>),
+    Map(Vec<(Node, Node, bool)>),
+    Call {
+        target: Option<Box<Node>>,
+        name: String,
+        args: Vec<Node>,
+    },
+    Not(Box<Node>),
+    Negate(Box<Node>),
+    Binary(Operator, Box<Node>, Box<Node>),
+    And(Box<Node>, Box<Node>),
+    Or(Box<Node>, Box<Node>),
+    Conditional(Box<Node>, Box<Node>, Box<Node>),
+    Loop {
+        kind: Loop,
+        over: Box<Node>,
+        names: Vec<String>,
+        filter: Option<Box<Node>>,
+        body: Box<Node>,
+    },
+    /// `of.optMap(name, body)`; flat where the body is optional itself.
+    OptMap {
+        of: Box<Node>,
+        name: String,
+        body: Box<Node>,
+        flat: bool,
+    },
+}
+
+/// An operator between two values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Operator {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Remainder,
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+    In,
+}
+
+impl Operator {
+    /// The name by which errors call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operator::Add => "_+_",
+            Operator::Subtract => "_-_",
+            Operator::Multiply => "_*_",
+            Operator::Divide => "_/_",
+            Operator::Remainder => "_%_",
+            Operator::Equal => "_==_",
+            Operator::NotEqual => "_!=_",
+            Operator::Less => "_<_",
+            Operator::LessOrEqual => "_<=_",
+            Operator::Greater => "_>_",
+            Operator::GreaterOrEqual => "_>=_",
+            Operator::In => "@in",
+        }
+    }
+}
+
+/// What is wrong, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Offset in characters.
+    pub at: usize,
+    /// In words.
+    pub message: String,
+}
+
+impl Problem {
+    /// As the original's compiler shows it, with the line and a mark under the place.
+    pub fn shown(&self, text: &str) -> String {
+        let (mut line, mut column) = (1, self.at);
+        let mut shown = text;
+        for one in text.split('\n') {
+            let length = one.chars().count();
+            shown = one;
+            if column <= length {
+                break;
+            }
+            column -= length + 1;
+            line += 1;
+        }
+        let dots = ".".repeat(column);
+        format!(
+            "ERROR: <input>:{line}:{}: {}\n | {shown}\n | {dots}^",
+            column + 1,
+            self.message
+        )
+    }
+}
+
+/// Reads an expression.
+pub fn parse(text: &str) -> Result<Node, Problem> {
+    if text.len() > TEXT_BYTES_MAX {
+        let message = format!(
+            "expression code point size exceeds limit: size: {}, limit {TEXT_BYTES_MAX}",
+            text.len()
+        );
+        return Err(Problem { at: 0, message });
+    }
+    let tokens = lex(text)?;
+    if tokens.len() > TOKENS_MAX {
+        let message = format!("expression has {} tokens, limit {TOKENS_MAX}", tokens.len());
+        return Err(Problem { at: 0, message });
+    }
+    let mut parser = Parser {
+        tokens,
+        next: 0,
+        depth: 0,
+    };
+    let node = parser.expression()?;
+    if *parser.peek() != Token::End {
+        return Err(parser.unexpected("<EOF>"));
+    }
+    // Without recursion, since the tree may be too high for it.
+    let mut open = vec![(1, &node)];
+    while let Some((height, node)) = open.pop() {
+        if height > HEIGHT_MAX {
+            return Err(too_deep(node.at));
+        }
+        open.extend(node.children().into_iter().map(|child| (height + 1, child)));
+    }
+    Ok(node)
+}
+
+fn too_deep(at: usize) -> Problem {
+    let message = format!("expression recursion limit exceeded: {HEIGHT_MAX}");
+    Problem { at, message }
+}
+
+/// One tree of many terms, as low as it can be.
+fn balanced(mut terms: Vec<Node>, at: usize, join: fn(Box<Node>, Box<Node>) -> Expr) -> Option<Node> {
+    if terms.len() < 2 {
+        return terms.pop();
+    }
+    let right = terms.split_off(terms.len() / 2);
+    let (left, right) = (balanced(terms, at, join)?, balanced(right, at, join)?);
+    Some(Node {
+        at,
+        expr: join(left.into(), right.into()),
+    })
+}
+
+impl Node {
+    /// What stands directly below.
+    pub fn children(&self) -> Vec<&Node> {
+        match &self.expr {
+            Expr::Literal(_) | Expr::Ident(_) => Vec::new(),
+            Expr::Select { of, .. } | Expr::Has { of, .. } | Expr::Not(of) | Expr::Negate(of) => vec![of],
+            Expr::Index { of, index, .. } => vec![of, index],
+            Expr::List(items) => items.iter().map(|(one, _)| one).collect(),
+            Expr::Map(entries) => entries.iter().flat_map(|(key, value, _)| [key, value]).collect(),
+            Expr::Call { target, args, .. } => target.iter().map(|one| &**one).chain(args).collect(),
+            Expr::Binary(_, a, b) | Expr::And(a, b) | Expr::Or(a, b) => vec![a, b],
+            Expr::Conditional(a, b, c) => vec![a, b, c],
+            Expr::Loop {
+                over, filter, body, ..
+            } => {
+                let filter = filter.iter().map(|one| &**one);
+                [&**over, &**body].into_iter().chain(filter).collect()
+            }
+            Expr::OptMap { of, body, .. } => vec![of, body],
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Token {
+    Ident(String),
+    Literal(Literal),
+    Symbol(&'static str),
+    End,
+}
+
+const SYMBOLS: [&str; 28] = [
+    "==", "!=", "<=", ">=", "&&", "||", ".?", "[?", "(", ")", "[", "]", "{", "}", ".", ",", "?", ":", "+",
+    "-", "*", "/", "%", "<", ">", "!", "=", "&",
+];
+const RESERVED: [&str; 17] = [
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
+];
+
+fn lex(text: &str) -> Result<Vec<(usize, Token)>, Problem> {
+    let chars: Vec<char> = text.chars().collect();
+    let mut tokens = Vec::new();
+    let mut at = 0;
+    while at < chars.len() {
+        let c = chars[at];
+        if c.is_whitespace() {
+            at += 1;
+        } else if c == '/' && chars.get(at + 1) == Some(&'/') {
+            while at < chars.len() && chars[at] != '\n' {
+                at += 1;
+            }
+        } else if let Some((literal, end)) = string(&chars, at)? {
+            tokens.push((at, Token::Literal(literal)));
+            at = end;
+        } else if c.is_ascii_digit() || (c == '.' && chars.get(at + 1).is_some_and(char::is_ascii_digit)) {
+            let (literal, end) = number(&chars, at)?;
+            tokens.push((at, Token::Literal(literal)));
+            at = end;
+        } else if c == '_' || c.is_ascii_alphabetic() {
+            let end = (at..chars.len())
+                .find(|i| !(chars[*i] == '_' || chars[*i].is_ascii_alphanumeric()))
+                .unwrap_or(chars.len());
+            let word: String = chars[at..end].iter().collect();
+            let token = match word.as_str() {
+                "true" => Token::Literal(Literal::Bool(true)),
+                "false" => Token::Literal(Literal::Bool(false)),
+                "null" => Token::Literal(Literal::Null),
+                "in" => Token::Symbol("in"),
+                _ => Token::Ident(word),
+            };
+            tokens.push((at, token));
+            at = end;
+        } else {
+            let rest: String = chars[at..chars.len().min(at + 2)].iter().collect();
+            let Some(symbol) = SYMBOLS.iter().find(|symbol| rest.starts_with(**symbol)) else {
+                let message = format!("Syntax error: token recognition error at: '{c}'");
+                return Err(Problem { at, message });
+            };
+            // `a ? .b` is no optional select: only `.?` and `[?` right after one another are.
+            tokens.push((at, Token::Symbol(symbol)));
+            at += symbol.len();
+        }
+    }
+    tokens.push((chars.len(), Token::End));
+    Ok(tokens)
+}
+
+/// A string or bytes literal that starts here, and where it ends.
+fn string(chars: &[char], start: usize) -> Result<Option<(Literal, usize)>, Problem> {
+    let (mut at, mut raw, mut bytes) = (start, false, false);
+    while let Some(c) = chars.get(at) {
+        match c {
+            'r' | 'R' if !raw => raw = true,
+            'b' | 'B' if !bytes => bytes = true,
+            '"' | '\'' => break,
+            _ => return Ok(None),
+        }
+        at += 1;
+    }
+    let Some(quote) = chars.get(at).copied() else {
+        return Ok(None);
+    };
+    let triple = chars.get(at + 1) == Some(&quote) && chars.get(at + 2) == Some(&quote);
+    at += if triple { 3 } else { 1 };
+    let mut out: Vec<u8> = Vec::new();
+    let open = || Problem {
+        at: start,
+        message: "Syntax error: a string is not closed".to_string(),
+    };
+    loop {
+        let c = *chars.get(at).ok_or_else(open)?;
+        if c == quote && (!triple || (chars.get(at + 1) == Some(&quote) && chars.get(at + 2) == Some(&quote)))
+        {
+            at += if triple { 3 } else { 1 };
+            break;
+        }
+        if c == '\n' && !triple {
+            return Err(open());
+        }
+        if c == '\\' && !raw {
+            at = escape(chars, at, bytes, &mut out)?;
+            continue;
+        }
+        out.extend(c.encode_utf8(&mut [0; 4]).as_bytes());
+        at += 1;
+    }
+    if bytes {
+        return Ok(Some((Literal::Bytes(out), at)));
+    }
+    let text = String::from_utf8(out).map_err(|_| open())?;
+    Ok(Some((Literal::String(text), at)))
+}
+
+fn escape(chars: &[char], at: usize, bytes: bool, out: &mut Vec<u8>) -> Result<usize, Problem> {
+    let wrong = || Problem {
+        at,
+        message: "Syntax error: invalid escape sequence".to_string(),
+    };
+    let code = |from: usize, digits: usize, radix: u32| -> Result<u32, Problem> {
+        let text: String = chars.get(from..from + digits).ok_or_else(wrong)?.iter().collect();
+        u32::from_str_radix(&text, radix).map_err(|_| wrong())
+    };
+    let c = *chars.get(at + 1).ok_or_else(wrong)?;
+    let plain = match c {
+        'a' => 7,
+        'b' => 8,
+        'f' => 12,
+        'n' => b'\n',
+        'r' => b'\r',
+        't' => b'\t',
+        'v' => 11,
+        '\\' | '\'' | '"' | '`' | '?' => c as u8,
+        'x' | 'X' | 'u' | 'U' | '0'..='3' => {
+            let (from, digits, radix) = match c {
+                'x' | 'X' => (at + 2, 2, 16),
+                'u' => (at + 2, 4, 16),
+                'U' => (at + 2, 8, 16),
+                _ => (at + 1, 3, 8),
+            };
+            let code = code(from, digits, radix)?;
+            match u8::try_from(code) {
+                Ok(byte) if bytes => out.push(byte),
+                _ => {
+                    let c = char::from_u32(code).ok_or_else(wrong)?;
+                    out.extend(c.encode_utf8(&mut [0; 4]).as_bytes());
+                }
+            }
+            return Ok(from + digits);
+        }
+        _ => return Err(wrong()),
+    };
+    out.push(plain);
+    Ok(at + 2)
+}
+
+fn number(chars: &[char], start: usize) -> Result<(Literal, usize), Problem> {
+    let wrong = |text: &str| Problem {
+        at: start,
+        message: format!("invalid number literal: {text}"),
+    };
+    let hex = chars[start] == '0' && matches!(chars.get(start + 1), Some('x' | 'X'));
+    let mut at = if hex { start + 2 } else { start };
+    let mut float = false;
+    while let Some(c) = chars.get(at) {
+        match c {
+            c if hex && c.is_ascii_hexdigit() => {}
+            c if c.is_ascii_digit() => {}
+            '.' if !hex && !float && chars.get(at + 1).is_some_and(char::is_ascii_digit) => float = true,
+            'e' | 'E' if !hex => {
+                float = true;
+                if matches!(chars.get(at + 1), Some('+' | '-')) {
+                    at += 1;
+                }
+            }
+            _ => break,
+        }
+        at += 1;
+    }
+    let digits = if hex { start + 2 } else { start };
+    let text: String = chars[digits..at].iter().collect();
+    if float {
+        let number = text.parse().map_err(|_| wrong(&text))?;
+        return Ok((Literal::Double(number), at));
+    }
+    let radix = if hex { 16 } else { 10 };
+    let value = u64::from_str_radix(&text, radix).map_err(|_| wrong(&text))?;
+    if matches!(chars.get(at), Some('u' | 'U')) {
+        return Ok((Literal::Uint(value), at + 1));
+    }
+    // The smallest number is written as the negation of one that does not fit.
+    match i64::try_from(value) {
+        Ok(whole) => Ok((Literal::Int(whole), at)),
+        Err(_) if value == 1 << 63 => Ok((Literal::Int(i64::MIN), at)),
+        Err(_) => Err(wrong(&text)),
+    }
+}
+
+struct Parser {
+    tokens: Vec<(usize, Token)>,
+    next: usize,
+    depth: usize,
+}
+
+impl Parser {
+    fn peek(&self) -> &Token {
+        &self.tokens[self.next].1
+    }
+
+    fn at(&self) -> usize {
+        self.tokens[self.next].0
+    }
+
+    fn advance(&mut self) -> Token {
+        let token = self.tokens[self.next].1.clone();
+        if self.next + 1 < self.tokens.len() {
+            self.next += 1;
+        }
+        token
+    }
+
+    fn eat(&mut self, symbol: &str) -> bool {
+        let found = matches!(self.peek(), Token::Symbol(one) if *one == symbol);
+        if found {
+            self.advance();
+        }
+        found
+    }
+
+    fn expect(&mut self, symbol: &str) -> Result<(), Problem> {
+        if self.eat(symbol) {
+            Ok(())
+        } else {
+            Err(self.unexpected(symbol))
+        }
+    }
+
+    fn unexpected(&self, wanted: &str) -> Problem {
+        let found = match self.peek() {
+            Token::End => "<EOF>".to_string(),
+            Token::Symbol(symbol) => (*symbol).to_string(),
+            Token::Ident(name) => name.clone(),
+            Token::Literal(literal) => format!("{literal:?}"),
+        };
+        Problem {
+            at: self.at(),
+            message: format!("Syntax error: mismatched input '{found}' expecting {wanted}"),
+        }
+    }
+
+    fn expression(&mut self) -> Result<Node, Problem> {
+        self.depth += 1;
+        if self.depth > HEIGHT_MAX {
+            return Err(too_deep(self.at()));
+        }
+        let condition = self.or()?;
+        let at = self.at();
+        let node = if self.eat("?") {
+            let yes = self.or()?;
+            self.expect(":")?;
+            let no = self.expression()?;
+            let expr = Expr::Conditional(condition.into(), yes.into(), no.into());
+            Node { at, expr }
+        } else {
+            condition
+        };
+        self.depth -= 1;
+        Ok(node)
+    }
+
+    fn or(&mut self) -> Result<Node, Problem> {
+        let mut terms = vec![self.and()?];
+        let at = self.at();
+        while self.eat("||") {
+            terms.push(self.and()?);
+        }
+        balanced(terms, at, Expr::Or).ok_or_else(|| self.unexpected("an expression"))
+    }
+
+    fn and(&mut self) -> Result<Node, Problem> {
+        let mut terms = vec![self.relation()?];
+        let at = self.at();
+        while self.eat("&&") {
+            terms.push(self.relation()?);
+        }
+        balanced(terms, at, Expr::And).ok_or_else(|| self.unexpected("an expression"))
+    }
+
+    fn operators(
+        &mut self,
+        table: &[(&str, Operator)],
+        next: fn(&mut Self) -> Result<Node, Problem>,
+    ) -> Result<Node, Problem> {
+        let mut left = next(self)?;
+        loop {
+            let at = self.at();
+            let Some((_, operator)) = table.iter().find(|(symbol, _)| self.eat(symbol)) else {
+                return Ok(left);
+            };
+            let expr = Expr::Binary(*operator, left.into(), next(self)?.into());
+            left = Node { at, expr };
+        }
+    }
+
+    fn relation(&mut self) -> Result<Node, Problem> {
+        const TABLE: [(&str, Operator); 7] = [
+            ("==", Operator::Equal),
+            ("!=", Operator::NotEqual),
+            ("<=", Operator::LessOrEqual),
+            (">=", Operator::GreaterOrEqual),
+            ("<", Operator::Less),
+            (">", Operator::Greater),
+            ("in", Operator::In),
+        ];
+        self.operators(&TABLE, Self::sum)
+    }
+
+    fn sum(&mut self) -> Result<Node, Problem> {
+        self.operators(&[("+", Operator::Add), ("-", Operator::Subtract)], Self::product)
+    }
+
+    fn product(&mut self) -> Result<Node, Problem> {
+        const TABLE: [(&str, Operator); 3] = [
+            ("*", Operator::Multiply),
+            ("/", Operator::Divide),
+            ("%", Operator::Remainder),
+        ];
+        self.operators(&TABLE, Self::unary)
+    }
+
+    fn unary(&mut self) -> Result<Node, Problem> {
+        let at = self.at();
+        let mut nots = 0;
+        while self.eat("!") {
+            nots += 1;
+        }
+        if nots > 0 {
+            let mut node = self.member()?;
+            if nots % 2 == 1 {
+                node = Node {
+                    at,
+                    expr: Expr::Not(node.into()),
+                };
+            }
+            return Ok(node);
+        }
+        let mut minus = 0;
+        while self.eat("-") {
+            minus += 1;
+        }
+        let node = self.member()?;
+        Ok(match (minus % 2, node.expr) {
+            (0, expr) => Node { at: node.at, expr },
+            (_, Expr::Literal(Literal::Int(number))) => {
+                let expr = Expr::Literal(Literal::Int(number.wrapping_neg()));
+                Node { at, expr }
+            }
+            (_, Expr::Literal(Literal::Double(number))) => {
+                let expr = Expr::Literal(Literal::Double(-number));
+                Node { at, expr }
+            }
+            (_, expr) => {
+                let inner = Node { at: node.at, expr };
+                Node {
+                    at,
+                    expr: Expr::Negate(inner.into()),
+                }
+            }
+        })
+    }
+
+    fn member(&mut self) -> Result<Node, Problem> {
+        let mut node = self.primary()?;
+        loop {
+            let at = self.at();
+            if self.eat(".") || matches!(self.peek(), Token::Symbol(".?")) {
+                let optional = self.eat(".?");
+                let field = self.ident()?;
+                if !optional && self.eat("(") {
+                    let args = self.arguments(")")?;
+                    node = call(Some(node), field, args, at)?;
+                } else {
+                    let of = Box::new(node);
+                    let expr = Expr::Select { of, field, optional };
+                    node = Node { at, expr };
+                }
+            } else if matches!(self.peek(), Token::Symbol("[" | "[?")) {
+                let optional = self.advance() == Token::Symbol("[?");
+                let index = Box::new(self.expression()?);
+                self.expect("]")?;
+                let of = Box::new(node);
+                node = Node {
+                    at,
+                    expr: Expr::Index { of, index, optional },
+                };
+            } else {
+                return Ok(node);
+            }
+        }
+    }
+
+    fn ident(&mut self) -> Result<String, Problem> {
+        match self.peek().clone() {
+            Token::Ident(name) => {
+                self.advance();
+                Ok(name)
+            }
+            // A keyword may name a member.
+            Token::Symbol("in") => {
+                self.advance();
+                Ok("in".to_string())
+            }
+            _ => Err(self.unexpected("IDENTIFIER")),
+        }
+    }
+
+    fn arguments(&mut self, end: &str) -> Result<Vec<Node>, Problem> {
+        let mut args = Vec::new();
+        while !self.eat(end) {
+            args.push(self.expression()?);
+            if !self.eat(",") {
+                self.expect(end)?;
+                break;
+            }
+        }
+        Ok(args)
+    }
+
+    fn primary(&mut self) -> Result<Node, Problem> {
+        let at = self.at();
+        if self.eat("(") {
+            let node = self.expression()?;
+            self.expect(")")?;
+            return Ok(node);
+        }
+        if matches!(self.peek(), Token::Symbol("[" | "[?")) {
+            let first_optional = self.advance() == Token::Symbol("[?");
+            let expr = Expr::List(self.items(first_optional)?);
+            return Ok(Node { at, expr });
+        }
+        if self.eat("{") {
+            let expr = Expr::Map(self.entries()?);
+            return Ok(Node { at, expr });
+        }
+        self.eat(".");
+        match self.peek().clone() {
+            Token::Literal(literal) => {
+                self.advance();
+                Ok(Node { at, expr: Expr::Literal(literal) })
+            }
+            Token::Ident(name) => {
+                if RESERVED.contains(&name.as_str()) {
+                    let message = format!("reserved identifier: {name}");
+                    return Err(Problem { at, message });
+                }
+                self.advance();
+                if self.eat("(") {
+                    let args = self.arguments(")")?;
+                    return call(None, name, args, at);
+                }
+                Ok(Node { at, expr: Expr::Ident(name) })
+            }
+            _ => Err(self.unexpected("{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}")),
+        }
+    }
+
+    fn items(&mut self, mut optional: bool) -> Result<Vec<(Node, bool)>, Problem> {
+        let mut items = Vec::new();
+        while optional || !self.eat("]") {
+            optional |= self.eat("?");
+            items.push((self.expression()?, optional));
+            optional = false;
+            if !self.eat(",") {
+                self.expect("]")?;
+                break;
+            }
+        }
+        Ok(items)
+    }
+
+    fn entries(&mut self) -> Result<Vec<(Node, Node, bool)>, Problem> {
+        let mut entries = Vec::new();
+        while !self.eat("}") {
+            let optional = self.eat("?");
+            let key = self.expression()?;
+            self.expect(":")?;
+            entries.push((key, self.expression()?, optional));
+            if !self.eat(",") {
+                self.expect("}")?;
+                break;
+            }
+        }
+        Ok(entries)
+    }
+}
+
+/// A call, or the macro that it is.
+fn call(target: Option<Node>, name: String, mut args: Vec<Node>, at: usize) -> Result<Node, Problem> {
+    if target.is_none() && name == "has" && args.len() == 1 {
+        return match args.remove(0).expr {
+            Expr::Select {
+                of,
+                field,
+                optional: false,
+            } => Ok(Node {
+                at,
+                expr: Expr::Has { of, field },
+            }),
+            _ => Err(Problem {
+                at,
+                message: "invalid argument to has() macro".to_string(),
+            }),
+        };
+    }
+    let Some(of) = target else {
+        return Ok(Node {
+            at,
+            expr: Expr::Call {
+                target: None,
+                name,
+                args,
+            },
+        });
+    };
+    let kind = match (name.as_str(), args.len()) {
+        ("all", 2 | 3) => Some(Loop::All),
+        ("exists", 2 | 3) => Some(Loop::Exists),
+        ("exists_one" | "existsOne", 2 | 3) => Some(Loop::ExistsOne),
+        ("map", 2 | 3) => Some(Loop::Map),
+        ("filter", 2) => Some(Loop::Filter),
+        ("transformList", 3 | 4) => Some(Loop::TransformList),
+        ("transformMap", 3 | 4) => Some(Loop::TransformMap),
+        ("optMap" | "optFlatMap", 2) => {
+            let body = Box::new(args.remove(1));
+            let expr = Expr::OptMap {
+                name: variable(&args[0])?,
+                of: of.into(),
+                body,
+                flat: name == "optFlatMap",
+            };
+            return Ok(Node { at, expr });
+        }
+        _ => None,
+    };
+    let Some(kind) = kind else {
+        let target = Some(Box::new(of));
+        return Ok(Node {
+            at,
+            expr: Expr::Call { target, name, args },
+        });
+    };
+    let count = match kind {
+        Loop::TransformList | Loop::TransformMap => 2,
+        Loop::Map | Loop::Filter => 1,
+        _ => args.len() - 1,
+    };
+    let mut rest = args.split_off(count);
+    let names = args.iter().map(variable).collect::<Result<_, _>>()?;
+    let body = Box::new(rest.pop().unwrap_or(Node {
+        at,
+        expr: Expr::Literal(Literal::Null),
+    }));
+    let filter = rest.pop().map(Box::new);
+    let over = Box::new(of);
+    let expr = Expr::Loop {
+        kind,
+        over,
+        names,
+        filter,
+        body,
+    };
+    Ok(Node { at, expr })
+}
+
+fn variable(node: &Node) -> Result<String, Problem> {
+    match &node.expr {
+        Expr::Ident(name) => Ok(name.clone()),
+        _ => Err(Problem {
+            at: node.at,
+            message: "argument must be a simple name".to_string(),
+        }),
+    }
+}
