@@ -1,8 +1,9 @@
 //! The one body type of requests and responses, whether they came over TLS or from a client in process.
 //!
-//! A body is bytes that are there already, or a stream of slices (lists, watches, logs). Called by every
+//! A body is bytes that are there already, whole or in slices (lists), or a stream (watches, logs). Called by every
 //! module that answers. Size limits are the reader's business: see [`Body::collect`].
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -24,6 +25,8 @@ pub struct Body(Inner);
 
 enum Inner {
     Full(Bytes),
+    /// The slices that are left, and their bytes.
+    Slices(VecDeque<Bytes>, usize),
     Stream(Slices),
 }
 
@@ -31,6 +34,7 @@ impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
             Inner::Full(bytes) => write!(f, "Body({} bytes)", bytes.len()),
+            Inner::Slices(_, bytes) => write!(f, "Body({bytes} bytes in slices)"),
             Inner::Stream(_) => f.write_str("Body(stream)"),
         }
     }
@@ -40,6 +44,31 @@ impl Body {
     /// A body without bytes.
     pub fn empty() -> Self {
         Self(Inner::Full(Bytes::new()))
+    }
+
+    /// A body whose bytes are there in slices, none of them empty.
+    pub fn slices(slices: impl Into<VecDeque<Bytes>>) -> Self {
+        let slices = slices.into();
+        let bytes = slices.iter().map(Bytes::len).sum();
+        Self(Inner::Slices(slices, bytes))
+    }
+
+    /// Its bytes, where all of them are there already.
+    pub(crate) fn ready_bytes(&self) -> Option<usize> {
+        match &self.0 {
+            Inner::Full(bytes) => Some(bytes.len()),
+            Inner::Slices(_, bytes) => Some(*bytes),
+            Inner::Stream(_) => None,
+        }
+    }
+
+    /// Its slices, where all of them are there already; itself otherwise.
+    pub(crate) fn into_slices(self) -> Result<VecDeque<Bytes>, Self> {
+        match self.0 {
+            Inner::Full(bytes) => Ok([bytes].into()),
+            Inner::Slices(slices, _) => Ok(slices),
+            stream => Err(Self(stream)),
+        }
     }
 
     /// A body that is produced while it is sent.
@@ -65,6 +94,8 @@ impl Body {
     pub async fn collect(self, limit_bytes: usize) -> Result<Option<Bytes>, BoxError> {
         let mut slices = match self.0 {
             Inner::Full(bytes) => return Ok((bytes.len() <= limit_bytes).then_some(bytes)),
+            Inner::Slices(_, bytes) if bytes > limit_bytes => return Ok(None),
+            Inner::Slices(slices, _) => Box::pin(futures::stream::iter(slices).map(Ok)),
             Inner::Stream(slices) => slices,
         };
         let mut first: Option<Bytes> = None;
@@ -129,17 +160,26 @@ impl http_body::Body for Body {
         match &mut self.get_mut().0 {
             Inner::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Inner::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Inner::Slices(slices, left) => Poll::Ready(slices.pop_front().map(|slice| {
+                *left -= slice.len();
+                Ok(Frame::data(slice))
+            })),
             Inner::Stream(slices) => slices.as_mut().poll_next(context).map_ok(Frame::data),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(&self.0, Inner::Full(bytes) if bytes.is_empty())
+        match &self.0 {
+            Inner::Full(bytes) => bytes.is_empty(),
+            Inner::Slices(slices, _) => slices.is_empty(),
+            Inner::Stream(_) => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Inner::Slices(_, bytes) => SizeHint::with_exact(*bytes as u64),
             Inner::Stream(_) => SizeHint::default(),
         }
     }

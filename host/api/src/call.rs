@@ -8,8 +8,9 @@ use capstan_kinds::status::Status;
 use http::{HeaderMap, Method};
 
 use crate::UserInfo;
-use crate::negotiate::Form;
+use crate::negotiate::{Form, Offer};
 use crate::present::Presenter;
+use crate::protobuf;
 use crate::refusal::Refusal;
 use crate::request::{Query, Target};
 
@@ -48,7 +49,13 @@ impl Call {
     }
 
     pub(crate) fn form(&self) -> Result<Form, Refusal> {
-        Form::accepted(&self.headers)
+        let (api_version, kind) = (self.resource.api_version(), &self.resource.kind);
+        let offer = Offer {
+            protobuf: protobuf::has(&api_version, kind),
+            watch: self.target.verb == "watch",
+            views: true,
+        };
+        Form::accepted(&self.headers, offer)
     }
 
     pub(crate) fn presenter(&self) -> Result<Presenter, Refusal> {

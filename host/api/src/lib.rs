@@ -5,7 +5,7 @@
 //! `admission`). Every kind takes the same path by table; what is special about a kind is in
 //! `capstan-kinds`. The composition root starts it; clients reach it by TLS or by [`ApiServer::service`].
 //!
-//! Left out: server-side apply, protobuf answers, serving of custom resources, aggregation, webhooks.
+//! Left out: server-side apply, serving of custom resources, aggregation, webhooks.
 
 mod access;
 mod admission;
@@ -20,6 +20,7 @@ mod metrics;
 mod negotiate;
 mod openapi;
 mod present;
+mod pretty;
 mod probes;
 mod protobuf;
 mod read;

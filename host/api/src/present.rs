@@ -1,13 +1,14 @@
 //! From stored bytes to what a client sees: the object itself, its Table row, or its metadata alone.
 //!
 //! The object itself is the stored bytes, untouched, unless the request came by another version of its
-//! kind. Tables and metadata are made by decoding, for those who ask. Pure.
+//! kind or wants protobuf. Tables and metadata are made by decoding, for those who ask. Pure.
 
 use bytes::Bytes;
 use capstan_kinds::{columns, convert, resource::Resource};
 use serde_json::{Value, json};
 
-use crate::negotiate::{Form, Format, JSON, View, YAML};
+use crate::negotiate::{Form, Format, View};
+use crate::protobuf::Codec;
 use crate::registry::Entry;
 
 /// Which object goes along with a table's row.
@@ -48,21 +49,24 @@ impl Presenter {
         }
     }
 
-    /// Whether the stored bytes are sent as they are.
+    /// Whether the stored bytes are sent as they are, or as they would be in protobuf.
     pub(crate) fn sends_stored(&self, entry: &Entry) -> bool {
-        self.form == Form::default() && entry.bytes.starts_with(self.head.as_bytes())
+        self.form.view == View::Object && entry.bytes.starts_with(self.head.as_bytes())
     }
 
-    pub(crate) fn content_type(&self) -> String {
-        let media = if self.form.format == Format::Yaml {
-            YAML
-        } else {
-            JSON
-        };
-        match self.form.view {
-            View::Object => media.to_owned(),
-            View::Table => format!("{media};as=Table;g=meta.k8s.io;v=v1"),
-            View::Metadata => format!("{media};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"),
+    /// The bare media type, as the original says it whatever the view.
+    pub(crate) fn content_type(&self) -> &'static str {
+        self.form.format.media()
+    }
+
+    /// What writes the resource's objects in protobuf, where that is asked for.
+    pub(crate) fn codec(&self) -> Option<Codec> {
+        match self.form {
+            Form {
+                view: View::Object,
+                format: Format::Protobuf,
+            } => Codec::of(&self.resource.api_version(), &self.resource.kind),
+            _ => None,
         }
     }
 

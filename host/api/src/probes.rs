@@ -116,7 +116,7 @@ pub(crate) async fn components(server: &Server, call: &Call) -> Answer {
     Ok(answer::bytes(
         200,
         presenter.form,
-        &presenter.content_type(),
+        presenter.content_type(),
         presenter.single(&entry),
     ))
 }

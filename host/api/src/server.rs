@@ -21,6 +21,7 @@ use crate::call::Call;
 use crate::config::{Config, NodeProxy};
 use crate::discovery::Discovery;
 use crate::metrics::Metrics;
+use crate::negotiate::Wishes;
 use crate::openapi::OpenApi;
 use crate::refusal::Refusal;
 use crate::registry::{Entry, Registry, Shared};
@@ -142,7 +143,10 @@ impl Server {
     ) -> Response<Body> {
         match access::authenticate(self, certificate, request.headers()).await {
             Ok(user) => self.answer(user, request).await,
-            Err(refusal) => answer::status(&refusal),
+            Err(refusal) => {
+                let wishes = Wishes::of(request.headers(), &Query::parse(request.uri()));
+                answer::finish(answer::status(&refusal), wishes)
+            }
         }
     }
 
@@ -154,6 +158,7 @@ impl Server {
     ) -> Response<Body> {
         let started = Instant::now();
         let query = Query::parse(request.uri());
+        let wishes = Wishes::of(request.headers(), &query);
         let route = Route::parse(request.method(), request.uri().path(), &query);
         let (verb, resource) = match &route {
             Route::Resource(target) => (target.verb, target.resource.clone()),
@@ -164,6 +169,7 @@ impl Server {
             Route::Path(path) => self.path(&user, &path, &query, request).await,
         };
         let response = outcome.unwrap_or_else(|refusal| answer::status(&refusal));
+        let response = answer::finish(response, wishes);
         self.metrics
             .observe(verb, &resource, response.status().as_u16(), started.elapsed());
         response

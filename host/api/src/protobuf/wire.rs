@@ -28,6 +28,9 @@ impl<'a> Reader<'a> {
             return Ok(None);
         }
         let key = self.integer()?;
+        if key >> 3 == 0 {
+            return Err(Problem::Malformed("a field has the number 0"));
+        }
         let value = match key & 7 {
             0 => Wire::Integer(self.integer()?),
             1 => {
@@ -48,11 +51,11 @@ impl<'a> Reader<'a> {
     }
 
     /// The next of packed integers; none at the end.
-    pub(super) fn packed_integer(&mut self) -> Result<Option<i64>, Problem> {
+    pub(super) fn packed_integer(&mut self) -> Result<Option<u64>, Problem> {
         if self.0.is_empty() {
             Ok(None)
         } else {
-            Ok(Some(self.integer()?.cast_signed()))
+            Ok(Some(self.integer()?))
         }
     }
 
@@ -77,5 +80,58 @@ impl<'a> Reader<'a> {
 }
 
 pub(super) fn text(bytes: &[u8]) -> Result<String, Problem> {
-    String::from_utf8(bytes.to_vec()).map_err(|_| Problem::Malformed("a text is not UTF-8"))
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(_) => Err(Problem::Malformed("a text is not UTF-8")),
+    }
+}
+
+/// A variable-length integer.
+pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Bytes that a variable-length integer takes.
+pub(super) fn varint_bytes(value: u64) -> usize {
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+/// The head of a field that holds bytes.
+pub(super) fn put_head(out: &mut Vec<u8>, number: u32, length: usize) {
+    put_varint(out, u64::from(number) << 3 | 2);
+    put_varint(out, length as u64);
+}
+
+pub(super) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+    put_head(out, number, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+pub(super) fn put_integer(out: &mut Vec<u8>, number: u32, value: u64) {
+    put_varint(out, u64::from(number) << 3);
+    put_varint(out, value);
+}
+
+pub(super) fn put_double(out: &mut Vec<u8>, number: u32, value: f64) {
+    put_varint(out, u64::from(number) << 3 | 1);
+    out.extend_from_slice(&value.to_bits().to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_come_back_and_take_what_is_said() {
+        for value in [0, 1, 127, 128, 300, 16_383, 16_384, u64::from(u32::MAX), u64::MAX] {
+            let mut out = Vec::new();
+            put_varint(&mut out, value);
+            assert_eq!(out.len(), varint_bytes(value), "{value}");
+            assert_eq!(Reader::new(&out).packed_integer().unwrap(), Some(value));
+        }
+    }
 }

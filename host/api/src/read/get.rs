@@ -25,7 +25,7 @@ pub(crate) async fn get(registry: &Registry, call: &Call) -> Answer {
     Ok(answer::bytes(
         200,
         presenter.form,
-        &presenter.content_type(),
+        presenter.content_type(),
         presenter.single(&entry),
     ))
 }

@@ -1,12 +1,12 @@
 //! LIST: which state is asked for (resourceVersion, its match rule, pages), and the answer as a stream of
-//! slices of the cached bytes.
+//! slices of the cached bytes, or of what they are in protobuf.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use capstan_kinds::status::Status;
 use capstan_store::Revision;
-use futures::stream;
 use serde_json::{Value, json};
 
 use super::Filter;
@@ -16,6 +16,7 @@ use crate::body::Body;
 use crate::call::Call;
 use crate::negotiate::{Format, View};
 use crate::present::{Presenter, partial, to_bytes};
+use crate::protobuf::Codec;
 use crate::refusal::{self, Refusal};
 use crate::registry::{Entry, ReadError, Registry, keys};
 use crate::request::Query;
@@ -56,7 +57,10 @@ pub(crate) async fn list(registry: &Registry, call: &Call) -> Answer {
             metadata["remainingItemCount"] = json!(remaining);
         }
     }
-    Ok(write(&presenter, &selection.entries, metadata))
+    match presenter.codec() {
+        Some(codec) => write_protobuf(&presenter, &codec, &selection.entries, &metadata).await,
+        None => Ok(write(&presenter, &selection.entries, metadata)),
+    }
 }
 
 async fn select(registry: &Registry, call: &Call, filter: &Filter) -> Result<Selection, Refusal> {
@@ -255,12 +259,7 @@ async fn from_store(
 }
 
 fn write(presenter: &Presenter, entries: &[Arc<Entry>], metadata: Value) -> http::Response<Body> {
-    let content_type = match presenter.form.view {
-        View::Metadata => presenter
-            .content_type()
-            .replace("PartialObjectMetadata", "PartialObjectMetadataList"),
-        _ => presenter.content_type(),
-    };
+    let content_type = presenter.content_type();
     let resource = &presenter.resource;
     let document = match presenter.form.view {
         View::Table => presenter.table(entries, metadata, true),
@@ -282,14 +281,45 @@ fn write(presenter: &Presenter, entries: &[Arc<Entry>], metadata: Value) -> http
                 entries.iter().map(|entry| presenter.object(entry)),
             );
             if presenter.form.format == Format::Json {
-                let slices = stream::iter(slices.into_iter().map(Ok));
-                return answer::with_type(200, &content_type, Body::stream(slices));
+                return answer::with_type(200, content_type, Body::slices(slices));
             }
             let whole: BytesMut = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
-            return answer::bytes(200, presenter.form, &content_type, whole.freeze());
+            return answer::bytes(200, presenter.form, content_type, whole.freeze());
         }
     };
-    answer::bytes(200, presenter.form, &content_type, to_bytes(&document))
+    answer::bytes(200, presenter.form, content_type, to_bytes(&document))
+}
+
+/// A list in protobuf. The length stands before the items, so all are encoded before the first is sent;
+/// other tasks get their turn in between.
+async fn write_protobuf(
+    presenter: &Presenter,
+    codec: &Codec,
+    entries: &[Arc<Entry>],
+    metadata: &Value,
+) -> Answer {
+    let resource = &presenter.resource;
+    let list = Codec::of(&resource.api_version(), &resource.list_kind);
+    let list = list.ok_or_else(|| Status::internal(format!("{} is in no table", resource.list_kind)))?;
+    let mut slices = VecDeque::new();
+    let mut bytes = 0;
+    let mut open = Vec::with_capacity(SLICE_BYTES);
+    for entry in entries {
+        let appended = codec.append_item(&mut open, &presenter.object(entry));
+        appended.map_err(|error| Status::internal(format!("{}: {error}", entry.index.name)))?;
+        if open.len() >= SLICE_BYTES - SLICE_BYTES / 4 {
+            bytes += open.len();
+            slices.push_back(std::mem::replace(&mut open, Vec::with_capacity(SLICE_BYTES)).into());
+            tokio::task::yield_now().await;
+        }
+    }
+    bytes += open.len();
+    slices.push_back(open.into());
+    let (head, tail) = list.around_items(metadata, bytes).map_err(Status::internal)?;
+    slices.push_front(head);
+    slices.push_back(tail);
+    slices.retain(|slice| !slice.is_empty());
+    Ok(answer::with_type(200, presenter.content_type(), Body::slices(slices)))
 }
 
 /// Joins the items with commas into slices: small ones are gathered, large ones go as they are.

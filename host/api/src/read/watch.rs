@@ -1,6 +1,7 @@
-//! WATCH: the state's objects where asked for, then every change, as one JSON document a line.
+//! WATCH: the state's objects where asked for, then every change, as one JSON document a line or one
+//! protobuf frame.
 //!
-//! A change is encoded once for all watchers that want the whole object. With selectors, an object that
+//! A change is encoded once for all watchers that want the whole object in one of the two. With selectors, an object that
 //! leaves the selection is DELETED with its last matching state, one that enters is ADDED. Bookmarks tell
 //! idle watchers how far they are. A watcher that the ring has overtaken gets an ERROR of code 410.
 
@@ -20,8 +21,9 @@ use super::list::revision_parameter;
 use crate::answer::{self, Answer};
 use crate::body::{Body, BoxError};
 use crate::call::Call;
-use crate::negotiate::View;
+use crate::negotiate::{Format, View};
 use crate::present::{Presenter, partial, to_bytes};
+use crate::protobuf::{self, Codec};
 use crate::refusal::Refusal;
 use crate::registry::{Change, Cursor, Entry, KindCache, Shared, TooOld, keys};
 
@@ -38,6 +40,7 @@ struct Watcher {
     cache: Arc<KindCache>,
     cursor: Cursor,
     presenter: Presenter,
+    codec: Option<Codec>,
     filter: Filter,
     below: String,
     pending: VecDeque<Bytes>,
@@ -84,18 +87,22 @@ pub(crate) async fn watch(
             .cursor_after(revision)
             .map(|cursor| (revision, Vec::new(), cursor))
     };
-    let content_type = format!("{};stream=watch", presenter.content_type());
+    let content_type = match presenter.form.format {
+        Format::Json => presenter.content_type().to_owned(),
+        _ => format!("{};stream=watch", presenter.content_type()),
+    };
     let (seen, objects, cursor) = match start {
         Ok(start) => start,
         Err(TooOld { floor }) => {
-            let line = error_frame(&too_old(asked.unwrap_or(0), floor));
-            return Ok(answer::with_type(200, &content_type, Body::from(line)));
+            let frame = error_frame(presenter.form.format, &too_old(asked.unwrap_or(0), floor));
+            return Ok(answer::with_type(200, &content_type, Body::from(frame)));
         }
     };
     let mut watcher = Watcher {
         registry: registry.clone(),
         cache,
         cursor,
+        codec: presenter.codec(),
         presenter,
         filter,
         below,
@@ -157,8 +164,19 @@ fn too_old(asked: Revision, floor: Revision) -> Status {
     Status::expired(format!("too old resource version: {asked} ({floor})"))
 }
 
-fn error_frame(status: &Status) -> Bytes {
-    line("ERROR", &to_bytes(&status.to_value()))
+fn error_frame(format: Format, status: &Status) -> Bytes {
+    encode(format, "ERROR", &to_bytes(&status.to_value()))
+}
+
+/// An event around an object of which the JSON is given.
+fn encode(format: Format, event: &str, object: &[u8]) -> Bytes {
+    match format {
+        Format::Protobuf => {
+            let body = protobuf::body(object);
+            body.map_or_else(Bytes::new, |body| protobuf::frame(event, &body))
+        }
+        Format::Json | Format::Yaml => line(event, object),
+    }
 }
 
 fn line(event: &str, object: &[u8]) -> Bytes {
@@ -183,7 +201,8 @@ impl Watcher {
             match self.cache.next(&mut self.cursor, BATCH) {
                 Err(TooOld { floor }) => {
                     self.ended = true;
-                    return Some(error_frame(&too_old(self.seen, floor)));
+                    let format = self.presenter.form.format;
+                    return Some(error_frame(format, &too_old(self.seen, floor)));
                 }
                 Ok((changes, _)) if !changes.is_empty() => {
                     for change in changes {
@@ -243,15 +262,32 @@ impl Watcher {
         // Watchers without selectors all see the same event; the others may see another type.
         let shared = self.filter.is_empty() && self.presenter.sends_stored(&entry);
         if shared {
-            return Some(change.frame(|| line(event, &entry.bytes)));
+            let protobuf = self.codec.is_some();
+            return Some(change.frame(protobuf, || self.whole(event, &entry)));
         }
         Some(self.frame(event, &entry))
     }
 
+    /// An event with the whole object.
+    fn whole(&self, event: &str, entry: &Entry) -> Bytes {
+        let object = self.presenter.object(entry);
+        let Some(codec) = &self.codec else {
+            return line(event, &object);
+        };
+        match codec.body(&object) {
+            Ok(body) => protobuf::frame(event, &body),
+            Err(error) => {
+                let problem = format!("{}: {error}", entry.index.name);
+                error_frame(Format::Protobuf, &Status::internal(problem))
+            }
+        }
+    }
+
     fn frame(&mut self, event: &str, entry: &Entry) -> Bytes {
+        let format = self.presenter.form.format;
         match self.presenter.form.view {
-            View::Object => line(event, &self.presenter.object(entry)),
-            View::Metadata => line(event, &to_bytes(&partial(&entry.decode()))),
+            View::Object => self.whole(event, entry),
+            View::Metadata => encode(format, event, &to_bytes(&partial(&entry.decode()))),
             View::Table => {
                 let metadata = json!({ "resourceVersion": entry.revision.to_string() });
                 let head = !std::mem::replace(&mut self.head_sent, true);
@@ -279,6 +315,6 @@ impl Watcher {
             object["rows"] = Value::Array(Vec::new());
             object["columnDefinitions"] = Value::Array(Vec::new());
         }
-        line("BOOKMARK", &to_bytes(&object))
+        encode(self.presenter.form.format, "BOOKMARK", &to_bytes(&object))
     }
 }

@@ -29,13 +29,13 @@ pub(crate) struct Change {
     pub before: Option<Arc<Entry>>,
     /// None for a deletion.
     pub after: Option<Arc<Entry>>,
-    frame: OnceLock<Bytes>,
+    frames: [OnceLock<Bytes>; 2],
 }
 
 impl Change {
-    /// The encoded watch event, made by the first watcher for all.
-    pub(crate) fn frame(&self, encode: impl FnOnce() -> Bytes) -> Bytes {
-        self.frame.get_or_init(encode).clone()
+    /// The watch event as it is encoded in one of two formats, made by the format's first watcher for all.
+    pub(crate) fn frame(&self, protobuf: bool, encode: impl FnOnce() -> Bytes) -> Bytes {
+        self.frames[usize::from(protobuf)].get_or_init(encode).clone()
     }
 
     fn size_bytes(&self) -> usize {
@@ -187,7 +187,7 @@ impl KindCache {
                 revision,
                 before,
                 after,
-                frame: OnceLock::new(),
+                frames: Default::default(),
             };
             state.ring_bytes += change.size_bytes();
             state.ring.push_back(Arc::new(change));
