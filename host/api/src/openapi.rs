@@ -2,12 +2,14 @@
 //!
 //! Enough of each operation is told for clients: which kind it is about, what it does, which media types a
 //! patch may have, and the query parameters by which kubectl knows that the server validates fields itself.
-//! Documents are made when first asked for and kept until the table changes. v2 is served as JSON alone.
+//! Documents are made when first asked for and kept until the rows that they are made of change. v2 is served
+//! as JSON alone.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use capstan_kinds::custom;
 use capstan_kinds::resource::Resource;
 use capstan_kinds::schema;
 use capstan_kinds::status::Status;
@@ -19,7 +21,7 @@ use crate::answer::{self, Answer};
 use crate::discovery::{hash, versions, with_tag};
 use crate::negotiate::{self, JSON};
 use crate::present::to_bytes;
-use crate::registry::Table;
+use crate::registry::Registry;
 use crate::request::Query;
 
 const PATCH_TYPES: [&str; 3] = [
@@ -44,21 +46,36 @@ enum Edition {
     V3,
 }
 
-type Document = (Bytes, String);
-
-#[derive(Default)]
-struct Held {
-    generation: u64,
-    /// By path, such as `apis/apps/v1`; v2 under the empty path.
-    documents: HashMap<String, Document>,
+impl Edition {
+    /// How references to definitions begin.
+    fn prefix(self) -> &'static str {
+        match self {
+            Edition::V2 => "#/definitions/",
+            Edition::V3 => "#/components/schemas/",
+        }
+    }
 }
 
-/// See the module.
+/// What every custom kind refers to.
+const META_ROOTS: [&str; 2] = [
+    "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta",
+];
+
+type Document = (Bytes, String);
+
+/// A document and the rows that it was made of.
+struct Held {
+    rows: Vec<Arc<Resource>>,
+    document: Document,
+}
+
+/// See the module. By path, such as `apis/apps/v1`; v2 under the empty path.
 #[derive(Default)]
-pub(crate) struct OpenApi(Mutex<Held>);
+pub(crate) struct OpenApi(Mutex<HashMap<String, Held>>);
 
 impl OpenApi {
-    pub(crate) fn v2(&self, table: &Table, headers: &HeaderMap) -> Answer {
+    pub(crate) fn v2(&self, registry: &Registry, headers: &HeaderMap) -> Answer {
         let accepted = headers
             .get(http::header::ACCEPT)
             .and_then(|value| value.to_str().ok())
@@ -69,28 +86,30 @@ impl OpenApi {
         if !json_will_do {
             return Err(Status::not_acceptable(&[JSON]).into());
         }
-        let (bytes, tag) = self.document(table, "", |all| {
-            let mut document = document(all, |_| true, Edition::V2);
+        let (_, all) = registry.table.all();
+        let (bytes, tag) = self.document("", all, |rows| {
+            let mut document = document(registry, rows, Edition::V2);
             document["swagger"] = json!("2.0");
             document
         });
         Ok(with_tag(JSON, bytes, &format!("\"{tag}\""), headers))
     }
 
-    pub(crate) fn v3(&self, table: &Table, path: &str, query: &Query, headers: &HeaderMap) -> Answer {
+    pub(crate) fn v3(&self, registry: &Registry, path: &str, query: &Query, headers: &HeaderMap) -> Answer {
         let path = path.trim_start_matches("/openapi/v3").trim_start_matches('/');
-        let (_, all) = table.all();
+        let (_, all) = registry.table.all();
         let served = group_versions(&all);
         if path.is_empty() {
+            self.forget(&served);
             let mut paths = Map::new();
             for (path, _, _) in &served {
-                let (_, tag) = self.group_version(table, path, &served)?;
+                let (_, tag) = self.group_version(registry, &all, path, &served)?;
                 let url = format!("/openapi/v3/{path}?hash={tag}");
                 paths.insert(path.clone(), json!({ "serverRelativeURL": url }));
             }
             return Ok(answer::json(200, &json!({ "paths": paths })));
         }
-        let (bytes, tag) = self.group_version(table, path, &served)?;
+        let (bytes, tag) = self.group_version(registry, &all, path, &served)?;
         if let Some(asked) = query.get("hash")
             && asked != tag
         {
@@ -111,37 +130,53 @@ impl OpenApi {
 
     fn group_version(
         &self,
-        table: &Table,
+        registry: &Registry,
+        all: &[Arc<Resource>],
         path: &str,
         served: &[(String, String, String)],
     ) -> Result<Document, crate::refusal::Refusal> {
         let Some((_, group, version)) = served.iter().find(|(one, _, _)| one == path) else {
             return Err(Status::not_found_path().into());
         };
-        Ok(self.document(table, path, |all| {
-            let own = |one: &Resource| one.group == *group && one.version == *version;
-            let mut document = document(all, own, Edition::V3);
+        let own = |one: &&Arc<Resource>| one.group == *group && one.version == *version;
+        let rows = all.iter().filter(own).cloned().collect();
+        Ok(self.document(path, rows, |rows| {
+            let mut document = document(registry, rows, Edition::V3);
             document["openapi"] = json!("3.0.0");
             document
         }))
     }
 
-    fn document(&self, table: &Table, path: &str, make: impl FnOnce(&[Arc<Resource>]) -> Value) -> Document {
-        let (generation, all) = table.all();
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.generation != generation {
-            *held = Held {
-                generation,
-                documents: HashMap::new(),
-            };
+    /// The document of these rows: as it was made before, or made now.
+    fn document(
+        &self,
+        path: &str,
+        rows: Vec<Arc<Resource>>,
+        make: impl FnOnce(&[Arc<Resource>]) -> Value,
+    ) -> Document {
+        let same = |held: &&Held| {
+            held.rows.len() == rows.len() && held.rows.iter().zip(&rows).all(|(a, b)| Arc::ptr_eq(a, b))
+        };
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = held.get(path).filter(same) {
+            return held.document.clone();
         }
-        if let Some(document) = held.documents.get(path) {
-            return document.clone();
-        }
-        let bytes = to_bytes(&make(&all));
+        drop(held);
+        let bytes = to_bytes(&make(&rows));
         let document = (bytes.clone(), hash(&bytes));
-        held.documents.insert(path.to_owned(), document.clone());
+        let new = Held {
+            rows,
+            document: document.clone(),
+        };
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.insert(path.to_owned(), new);
         document
+    }
+
+    /// Drops the documents of groups that are not served any more.
+    fn forget(&self, served: &[(String, String, String)]) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|path, _| path.is_empty() || served.iter().any(|(one, _, _)| one == path));
     }
 }
 
@@ -164,25 +199,32 @@ fn group_versions(all: &[Arc<Resource>]) -> Vec<(String, String, String)> {
     served
 }
 
-fn document(all: &[Arc<Resource>], own: impl Fn(&Resource) -> bool, edition: Edition) -> Value {
+fn document(registry: &Registry, rows: &[Arc<Resource>], edition: Edition) -> Value {
     let mut paths = Map::new();
     let mut roots = Vec::new();
-    for resource in all.iter().filter(|resource| own(resource)) {
-        add_paths(&mut paths, resource, edition);
-        roots.extend(schema::definition_name(&resource.api_version(), &resource.kind));
-        roots.extend(schema::definition_name(
-            &resource.api_version(),
-            &resource.list_kind,
-        ));
-    }
     let mut definitions = Map::new();
+    for resource in rows {
+        add_paths(&mut paths, resource, edition);
+        let bodies = resource.subresources.iter().filter_map(|sub| sub.group_version_kind.as_ref());
+        roots.extend(bodies.filter_map(|(group, version, kind)| definition_of(group, version, kind)));
+        if resource.custom.is_some() {
+            let text = custom_schema(registry, resource);
+            let swagger = edition == Edition::V2;
+            definitions.extend(custom::definitions(resource, &text, edition.prefix(), swagger));
+            roots.extend(META_ROOTS);
+        } else {
+            let (group, version) = (&resource.group, &resource.version);
+            roots.extend(definition_of(group, version, &resource.kind));
+            roots.extend(definition_of(group, version, &resource.list_kind));
+        }
+    }
     for name in schema::closure(roots) {
         let Some(raw) = schema::definition_json(name) else {
             continue;
         };
         let raw = match edition {
             Edition::V3 => raw.to_owned(),
-            Edition::V2 => raw.replace("#/components/schemas/", "#/definitions/"),
+            Edition::V2 => raw.replace(Edition::V3.prefix(), Edition::V2.prefix()),
         };
         if let Ok(mut definition) = serde_json::from_str::<Value>(&raw) {
             if edition == Edition::V2 {
@@ -196,6 +238,28 @@ fn document(all: &[Arc<Resource>], own: impl Fn(&Resource) -> bool, edition: Edi
         Edition::V3 => json!({ "info": info, "paths": paths, "components": { "schemas": definitions } }),
         Edition::V2 => json!({ "info": info, "paths": paths, "definitions": definitions }),
     }
+}
+
+fn definition_of(group: &str, version: &str, kind: &str) -> Option<&'static str> {
+    let api_version = match group {
+        "" => version.to_owned(),
+        group => format!("{group}/{version}"),
+    };
+    schema::definition_name(&api_version, kind)
+}
+
+/// The text of a custom kind's schema, from its definition.
+fn custom_schema(registry: &Registry, resource: &Resource) -> Value {
+    let definitions = capstan_kinds::resource::find("apiextensions.k8s.io", "v1", "customresourcedefinitions");
+    let name = resource.custom.as_ref().map(|custom| &*custom.definition);
+    let entry = definitions.zip(name).and_then(|(kind, name)| registry.cached(&kind, "", name));
+    let mut definition = entry.map(|entry| entry.decode()).unwrap_or_default();
+    let versions = definition["spec"]["versions"].as_array_mut().into_iter().flatten();
+    versions
+        .filter(|version| version["name"] == resource.version.as_str())
+        .map(|version| version["schema"]["openAPIV3Schema"].take())
+        .next()
+        .unwrap_or_default()
 }
 
 /// v2 has no `allOf` around references and no `oneOf`.
@@ -318,6 +382,9 @@ fn operation(
         query("fieldManager", "string");
         query("fieldValidation", "string");
     }
+    if verb == "patch" {
+        query("force", "boolean");
+    }
     if matches!(verb, "list" | "deletecollection") {
         for name in [
             "continue",
@@ -330,17 +397,12 @@ fn operation(
         }
         query("limit", "integer");
     }
-    let api_version = if group.is_empty() {
-        version.to_owned()
-    } else {
-        format!("{group}/{version}")
+    let own = (group, version) == (resource.group.as_str(), resource.version.as_str());
+    let definition = match &resource.custom {
+        Some(_) if own => Some(custom::definition_name(group, version, kind)),
+        _ => definition_of(group, version, kind).map(str::to_owned),
     };
-    let definition = schema::definition_name(&api_version, kind);
-    let prefix = if edition == Edition::V3 {
-        "#/components/schemas/"
-    } else {
-        "#/definitions/"
-    };
+    let prefix = edition.prefix();
     let schema = definition.map_or_else(|| json!({}), |name| json!({ "$ref": format!("{prefix}{name}") }));
     let mut operation = json!({
         "operationId": format!("{verb}{}{}{}", upper(&resource.group), upper(&resource.version), kind),

@@ -203,10 +203,9 @@ impl Server {
             | "/.well-known/openid-configuration" => {
                 probes::answer(self, path.trim_end_matches('/'), query).await
             }
-            "/openapi/v2" => self.openapi.v2(&self.registry.table, request.headers()),
+            "/openapi/v2" => self.openapi.v2(&self.registry, request.headers()),
             path if path.starts_with("/openapi/v3") => {
-                self.openapi
-                    .v3(&self.registry.table, path, query, request.headers())
+                self.openapi.v3(&self.registry, path, query, request.headers())
             }
             path => self
                 .discovery
@@ -271,7 +270,9 @@ impl Server {
     }
 
     async fn handle(self: &Arc<Self>, call: &mut Call) -> Answer {
-        if let Some(text) = deprecation(&call.resource) {
+        let resource = call.resource.clone();
+        let own = resource.custom.as_ref().and_then(|custom| custom.deprecation.as_deref());
+        if let Some(text) = own.or(deprecation(&resource)) {
             call.warn(text);
         }
         if !call.target.subresource.is_empty() {

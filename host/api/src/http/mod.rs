@@ -17,6 +17,7 @@ pub use local::Local;
 
 use crate::access::UserInfo;
 use crate::config::Config;
+use crate::custom;
 use crate::server::Server;
 use crate::{Error, Result, bootstrap};
 
@@ -57,6 +58,8 @@ impl ApiServer {
         let tls = config.tls.clone();
         let server = Server::start(store, admission, config, stop.clone()).await?;
         bootstrap::run(&server, address).await?;
+        let (keeper, ended) = (server.clone(), stop.clone());
+        tokio::spawn(async move { ended.run_until_cancelled(custom::run(keeper)).await });
         let connections = TaskTracker::new();
         let acceptor = connection::Acceptor {
             listener,

@@ -1,4 +1,5 @@
-//! The scale subresource: `autoscaling/v1 Scale` in front of `spec.replicas`.
+//! The scale subresource: `autoscaling/v1 Scale` in front of `spec.replicas`, or of what a custom kind's
+//! definition names.
 
 use capstan_kinds::resource::Resource;
 use capstan_kinds::selector::{LabelSelector, Operator};
@@ -36,14 +37,14 @@ pub(super) async fn answer(server: &Server, call: &mut Call) -> Answer {
             scale = scale_of(&resource, old);
             patch.apply(API_VERSION, "Scale", &mut scale)?;
         }
-        with_scale(old, &scale)
+        with_scale(&resource, old, &scale)
     })
     .await?;
     let object = write::read(&resource, &written.stored, written.revision)?;
     Ok(answer::json(200, &scale_of(&resource, &object)))
 }
 
-fn with_scale(old: &Value, scale: &Value) -> Result<Value, Refusal> {
+fn with_scale(resource: &Resource, old: &Value, scale: &Value) -> Result<Value, Refusal> {
     // As in Go's decoding, an absent number is zero.
     let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
     if !(0..=i64::from(i32::MAX)).contains(&replicas) {
@@ -54,7 +55,13 @@ fn with_scale(old: &Value, scale: &Value) -> Result<Value, Refusal> {
         return Err(Status::failure(422, "Invalid", message).into());
     }
     let mut new = old.clone();
-    new["spec"]["replicas"] = json!(replicas);
+    match resource.custom.as_ref().and_then(|custom| custom.scale.as_ref()) {
+        Some(paths) => paths
+            .spec_replicas
+            .put(&mut new, json!(replicas))
+            .map_err(Status::bad_request)?,
+        None => new["spec"]["replicas"] = json!(replicas),
+    }
     if let Some(revision) = scale["metadata"]["resourceVersion"].as_str() {
         new["metadata"]["resourceVersion"] = json!(revision);
     }
@@ -69,12 +76,25 @@ fn scale_of(resource: &Resource, object: &Value) -> Value {
             own[field] = metadata[field].clone();
         }
     }
-    let spec = match object["spec"]["replicas"].as_i64().unwrap_or(0) {
-        0 => json!({}),
-        replicas => json!({ "replicas": replicas }),
+    let paths = resource.custom.as_ref().and_then(|custom| custom.scale.as_ref());
+    let number = |value: Option<&Value>| value.and_then(Value::as_i64).unwrap_or(0);
+    let (wanted, is, selector) = match paths {
+        Some(paths) => {
+            let selector = paths.selector.as_ref().and_then(|path| path.first(object));
+            (
+                number(paths.spec_replicas.first(object)),
+                number(paths.status_replicas.first(object)),
+                selector.and_then(Value::as_str).unwrap_or_default().to_owned(),
+            )
+        }
+        None => (
+            number(object["spec"].get("replicas")),
+            number(object["status"].get("replicas")),
+            selector_text(resource, &object["spec"]["selector"]),
+        ),
     };
-    let mut status = json!({ "replicas": object["status"]["replicas"].as_i64().unwrap_or(0) });
-    let selector = selector_text(resource, &object["spec"]["selector"]);
+    let spec = if wanted == 0 { json!({}) } else { json!({ "replicas": wanted }) };
+    let mut status = json!({ "replicas": is });
     if !selector.is_empty() {
         status["selector"] = json!(selector);
     }

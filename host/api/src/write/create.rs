@@ -27,6 +27,10 @@ pub(crate) async fn create(server: &Server, call: &mut Call) -> Answer {
 /// Stores a decoded object.
 pub(crate) async fn create_object(server: &Server, call: &mut Call, mut object: Value) -> Answer {
     let resource = call.resource.clone();
+    if resource.custom.as_ref().is_some_and(|custom| custom.terminating) {
+        let message = "create not allowed while custom resource definition is terminating";
+        return Err(Status::failure(405, "MethodNotAllowed", message).into());
+    }
     let dry_run = call.dry_run()?;
     place(call, &mut object)?;
     default::apply(&resource, &mut object);
@@ -76,7 +80,7 @@ async fn store(
         let key = keys::of(resource, call.namespace(), &name);
         let last = generate.is_empty() || attempt == GENERATED_NAMES_MAX;
         let retry = (!last).then(|| object.clone());
-        let stored = finish::encode(object)?;
+        let stored = finish::encode(resource, object)?;
         if dry_run {
             let current = server.registry.current(&key).await.map_err(WriteError::Store);
             if current

@@ -104,7 +104,7 @@ pub(crate) async fn delete_object(
                 true,
             ),
             Plan::Mark(marked) => {
-                let stored = finish::encode(marked)?;
+                let stored = finish::encode(&resource, marked)?;
                 let outcome = match dry_run {
                     true => Ok(kv.mod_revision),
                     false => {

@@ -1,5 +1,6 @@
 //! What a deletion does to an object: now, later, or when its finalizers are done. Pure.
 
+use capstan_kinds::custom;
 use capstan_kinds::resource::Resource;
 use capstan_kinds::status::Status;
 use serde::Deserialize;
@@ -137,7 +138,11 @@ pub(crate) enum Plan {
 pub(crate) fn plan(resource: &Resource, object: &Value, options: &DeleteOptions) -> Plan {
     let metadata = &object["metadata"];
     let before = finalizers(metadata);
-    let after = wanted_finalizers(&before, options);
+    let mut after = wanted_finalizers(&before, options);
+    let definition = resource.is("apiextensions.k8s.io", "CustomResourceDefinition");
+    if definition && !metadata["deletionTimestamp"].is_string() && !after.iter().any(|one| one == custom::CLEANUP) {
+        after.push(custom::CLEANUP.to_owned());
+    }
     let grace = grace_seconds(resource, object, options);
     let held = !after.is_empty()
         || (resource.is("", "Namespace")
@@ -160,6 +165,11 @@ pub(crate) fn plan(resource: &Resource, object: &Value, options: &DeleteOptions)
     set_finalizers(metadata, after);
     if resource.is("", "Namespace") {
         marked["status"]["phase"] = json!("Terminating");
+    }
+    if definition {
+        let why = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+        let now = time::now();
+        custom::set_condition(&mut marked, "Terminating", true, "InstanceDeletionPending", why, &now);
     }
     Plan::Mark(marked)
 }

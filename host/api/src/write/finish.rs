@@ -1,6 +1,7 @@
 //! The last steps of every write: checks of size and form, and the answer.
 
 use capstan_kinds::status::Status;
+use capstan_kinds::{convert, resource::Resource};
 use capstan_store::Revision;
 use http::Response;
 use serde_json::Value;
@@ -16,8 +17,8 @@ use crate::registry::{Entry, canonical, splice};
 const OBJECT_BYTES_MAX: usize = 1_500_000;
 
 /// The stored form.
-pub(super) fn encode(object: Value) -> Result<Vec<u8>, Refusal> {
-    let Some(bytes) = canonical(object) else {
+pub(crate) fn encode(resource: &Resource, object: Value) -> Result<Vec<u8>, Refusal> {
+    let Some(bytes) = canonical(convert::to_storage(resource, object)) else {
         return Err(Status::internal("an object without metadata reached the store").into());
     };
     if bytes.len() > OBJECT_BYTES_MAX {
@@ -39,6 +40,14 @@ pub(super) fn respond(
 ) -> Result<Response<Body>, Refusal> {
     let presenter = call.presenter()?;
     let plain = presenter.form.view == View::Object;
+    let own_version;
+    let stored = match &call.resource.custom {
+        Some(_) => {
+            own_version = in_version(&call.resource, stored)?;
+            own_version.as_slice()
+        }
+        None => stored,
+    };
     let json = match (plain, revision) {
         (true, 0) => stored.to_vec().into(),
         (true, _) => splice(stored, revision).ok_or_else(|| Status::internal("an object lost its form"))?,
@@ -50,7 +59,14 @@ pub(super) fn respond(
     Ok(answer::bytes(
         code,
         presenter.form,
-        &presenter.content_type(),
+        presenter.content_type(),
         json,
     ))
+}
+
+/// A stored custom object in the request's version.
+fn in_version(resource: &Resource, stored: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let object = serde_json::from_slice(stored).map_err(Status::internal)?;
+    canonical(convert::to_version(resource, object))
+        .ok_or_else(|| Status::internal("an object lost its form").into())
 }

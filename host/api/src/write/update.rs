@@ -55,6 +55,11 @@ pub(crate) async fn update(server: &Server, call: &mut Call, subresource: &'stat
         let message = "the namespace of the provided object does not match the namespace sent on the request";
         return Err(Status::bad_request(message).into());
     }
+    if resource.custom.is_some() && object["metadata"]["resourceVersion"].as_str().unwrap_or_default().is_empty() {
+        let why = "Invalid value: 0x0: must be specified for an update";
+        let error = validate::FieldError::new("metadata.resourceVersion", validate::Cause::FieldValueInvalid, why);
+        return Err(Status::invalid(&resource, call.name(), vec![error]).into());
+    }
     if subresource.is_empty() && creates_on_update(&resource) {
         let key = keys::of(&resource, call.namespace(), call.name());
         let current = server.registry.current(&key).await.map_err(WriteError::Store);
@@ -80,10 +85,8 @@ pub(crate) async fn update(server: &Server, call: &mut Call, subresource: &'stat
 
 /// Kinds of which a PUT may make a new object, as in the original.
 fn creates_on_update(resource: &Resource) -> bool {
-    matches!(
-        resource.storage_prefix().split('.').next(),
-        Some("events" | "endpoints" | "leases" | "services")
-    )
+    let plural = resource.storage_prefix().split('.').next();
+    resource.custom.is_none() && matches!(plural, Some("events" | "endpoints" | "leases" | "services"))
 }
 
 /// Writes what `make` makes of the current object.
@@ -125,7 +128,7 @@ pub(crate) async fn write_update(
 /// The stored object in the request's version, with its revision.
 pub(crate) fn read(resource: &Resource, stored: &[u8], revision: Revision) -> Result<Value, Refusal> {
     let mut object: Value = serde_json::from_slice(stored).map_err(Status::internal)?;
-    if object["apiVersion"] != resource.api_version() {
+    if object["apiVersion"] != resource.api_version() || resource.custom.is_some() {
         object = capstan_kinds::convert::to_version(resource, object);
     }
     object["metadata"]["resourceVersion"] = json!(revision.to_string());
@@ -191,7 +194,7 @@ async fn attempt(
     chain.validate(server, call, &subject, Some(new.clone())).await?;
     let gone = !update.keep && nothing_holds(&new, &old);
     let new = Arc::try_unwrap(new).unwrap_or_else(|shared| (*shared).clone());
-    let stored = finish::encode(new)?;
+    let stored = finish::encode(&resource, new)?;
     if dry_run || (stored == before && !gone) {
         return Ok(Written { stored, revision });
     }
