@@ -35,9 +35,14 @@ enum Task {
     Build,
     /// Build the plugins and demonstration workloads into target/components
     Components,
-    /// Measure, print a table and write it as JSON to target/bench.json; `bench store` measures the store
-    /// against Debian's etcd, to target/bench-store.json
+    /// Measure, print a table and write it as JSON; each bench tells its options by --help
+    ///
+    /// `bench`: the cluster, to target/bench.json. `bench store [--quick]`: the store against Debian's etcd, to
+    /// target/bench-store.json. `bench chaos`: members of the store under faults and load, and a check of all
+    /// that their clients saw. `bench crash`: kills of the store, and losses of power in a model of it.
+    #[command(verbatim_doc_comment)]
     Bench {
+        /// [store|chaos|crash] and the bench's own options
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

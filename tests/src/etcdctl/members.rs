@@ -1,5 +1,5 @@
 use std::fs::{self, File};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,16 +16,28 @@ const MEMBERS_MAX: u8 = 5;
 
 /// A loopback network of a run's own: the same for both stores, so that ids made of URLs are equal.
 #[derive(Debug)]
-pub(crate) struct Addresses([u8; 2]);
+pub(crate) struct Addresses {
+    network: [u8; 2],
+    /// Keeps other runs of this machine out of the network.
+    _held: TcpListener,
+}
 
 impl Addresses {
-    pub(crate) fn random() -> Self {
-        Self([fastrand::u8(10..90), fastrand::u8(100..200)])
+    /// A network that no other run has.
+    pub(crate) fn free() -> Self {
+        const TRIES_MAX: usize = 1_000;
+        for _ in 0..TRIES_MAX {
+            let network = [fastrand::u8(10..90), fastrand::u8(100..200)];
+            if let Ok(held) = TcpListener::bind((Ipv4Addr::new(127, network[0], network[1], 1), 2379)) {
+                return Self { network, _held: held };
+            }
+        }
+        panic!("no loopback network is free");
     }
 
     /// The address of the `number`th member, from 1; two digits, so that tables are as wide for all.
     fn of(&self, number: usize) -> Ipv4Addr {
-        Ipv4Addr::new(127, self.0[0], self.0[1], 10 + number as u8)
+        Ipv4Addr::new(127, self.network[0], self.network[1], 10 + number as u8)
     }
 
     pub(crate) fn client(&self, number: usize) -> String {

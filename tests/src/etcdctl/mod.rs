@@ -71,21 +71,30 @@ impl Subject {
 pub fn compare(name: &str) {
     let script = Script::read(&fixtures().join(name).with_extension("txt"));
     let normaliser = Normaliser::read(&fixtures().join("normalise.txt"));
-    let addresses = members::Addresses::random();
-    let [theirs, ours] = [Subject::etcd(), Subject::ours()].map(|subject| {
-        if std::env::var_os("ETCDCTL_ALONE").is_some() && subject.name != "etcd" {
-            return None;
-        }
-        Some(run::run(&script, &subject, &addresses, &normaliser))
-    });
+    let run = |subject: &Subject, addresses: &members::Addresses| {
+        run::run(&script, subject, addresses, &normaliser)
+    };
+    let alone = std::env::var_os("ETCDCTL_ALONE").is_some();
+    let addresses = members::Addresses::free();
+    let (theirs, ours) = if script.at_once && !alone {
+        std::thread::scope(|scope| {
+            let ours = scope.spawn(|| run(&Subject::ours(), &members::Addresses::free()));
+            let theirs = run(&Subject::etcd(), &addresses);
+            (theirs, ours.join().ok())
+        })
+    } else {
+        let theirs = run(&Subject::etcd(), &addresses);
+        (theirs, (!alone).then(|| run(&Subject::ours(), &addresses)))
+    };
+    assert!(alone || ours.is_some(), "{name}.txt panicked on ours");
     if std::env::var_os("ETCDCTL_SHOW").is_some() {
-        for (subject, run) in [("etcd", &theirs), ("capstan", &ours)] {
-            for one in run.iter().flatten() {
+        for (subject, run) in [("etcd", Some(&theirs)), ("capstan", ours.as_ref())] {
+            for one in run.into_iter().flatten() {
                 println!("{subject} {one}");
             }
         }
     }
-    let differences = observe::differences(&theirs.unwrap_or_default(), ours.as_deref());
+    let differences = observe::differences(&theirs, ours.as_deref());
     assert!(
         differences.is_empty(),
         "{name}.txt: {} differences\n{}",

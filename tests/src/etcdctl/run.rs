@@ -97,23 +97,22 @@ impl Session<'_> {
         for text in expected.iter().filter(|text| !all.contains(&self.filled(text))) {
             observed.failures.push(format!("does not say `{text}`: {all}"));
         }
-        observed
-            .lines
-            .push(match (ended.status.code(), ended.status.signal()) {
-                (Some(0), _) => "ended well".to_owned(),
-                (Some(code), _) => format!("ended with {code}"),
-                (None, signal) => format!("ended by signal {signal:?}"),
-            });
-        let mut lines = Vec::new();
-        for line in self.normaliser.lines(&ended.out, &step.normalisations) {
-            lines.push(format!("| {}", self.named(&line)));
-        }
+        let how = match (ended.status.code(), ended.status.signal()) {
+            (Some(0), _) => "ended well".to_owned(),
+            (Some(code), _) => format!("ended with {code}"),
+            (None, signal) => format!("ended by signal {signal:?}"),
+        };
         let text_only: Vec<String> = step
             .normalisations
             .iter()
             .filter(|name| *name != "protobuf")
             .cloned()
             .collect();
+        observed.lines = self.normaliser.lines(how.as_bytes(), &text_only);
+        let mut lines = Vec::new();
+        for line in self.normaliser.lines(&ended.out, &step.normalisations) {
+            lines.push(format!("| {}", self.named(&line)));
+        }
         for line in self.normaliser.lines(&ended.err, &text_only) {
             lines.push(format!("! {}", self.named(&line)));
         }

@@ -12,6 +12,7 @@ use super::words::split;
 /// | `members N` | so many members at the start (1) |
 /// | `server FLAG …` | more flags for every member |
 /// | `tls` | members serve TLS and want client certificates |
+/// | `at once` | both stores run it at the same time, so each has addresses and ids of its own |
 ///
 /// Steps, and what may follow one:
 ///
@@ -43,6 +44,7 @@ pub struct Script {
     pub(crate) members: usize,
     pub(crate) server: Vec<String>,
     pub(crate) tls: bool,
+    pub(crate) at_once: bool,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -89,6 +91,7 @@ impl Script {
             members: 1,
             server: Vec::new(),
             tls: false,
+            at_once: false,
             steps: Vec::new(),
         };
         for (index, line) in text.lines().enumerate() {
@@ -106,6 +109,7 @@ impl Script {
             "members" => self.members = number(rest)?,
             "server" => self.server.extend(split(rest)),
             "tls" => self.tls = true,
+            "at" => self.at_once = true,
             "<" | "<*" | "~" | "=" | "await" | "differs" | "ours" | "theirs" => {
                 let step = self.steps.last_mut().ok_or("there is no step yet")?;
                 step.amend(head, rest)?;

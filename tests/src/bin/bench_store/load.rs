@@ -16,10 +16,11 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    pub(crate) fn new(quick: bool) -> Self {
+    pub(crate) fn new(seconds: Option<u64>, quick: bool) -> Self {
+        let counted = Duration::from_secs(seconds.unwrap_or(if quick { 2 } else { 6 }).max(1));
         Self {
-            counted: Duration::from_millis(if quick { 2_000 } else { 6_000 }),
-            before: Duration::from_millis(if quick { 300 } else { 1_000 }),
+            counted,
+            before: counted / 6,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
+use super::goals;
 use super::subject::Usage;
 
 /// What one run of one scenario gave; what it does not measure is `None`.
@@ -112,12 +113,33 @@ pub(crate) struct Report {
 }
 
 /// The one that others are compared with.
-const REFERENCE: &str = "etcd";
+pub(crate) const REFERENCE: &str = "etcd";
+
+/// What is measured beside them all, and its scenario.
+pub(crate) const DISK: &str = "the bare disk";
+pub(crate) const BARE: &str = "append 512 B, sync, one after the other";
 
 impl Report {
     pub(crate) fn add(&mut self, subject: &str, scenario: &str, figures: Figures) {
         let subjects = entry(&mut self.scenarios, scenario);
         entry(subjects, subject).push(figures);
+    }
+
+    /// The medians: of each scenario, each subject's.
+    pub(crate) fn medians(&self) -> Vec<(&str, Vec<(&str, Figures)>)> {
+        self.scenarios
+            .iter()
+            .map(|(scenario, subjects)| {
+                let subjects = subjects.iter();
+                let medians = subjects.map(|(name, runs)| (name.as_str(), Figures::median(runs)));
+                (scenario.as_str(), medians.collect())
+            })
+            .collect()
+    }
+
+    /// Which goals each subject meets.
+    pub(crate) fn goals(&self) -> String {
+        goals::told(&self.medians())
     }
 
     pub(crate) fn table(&self) -> String {
@@ -132,22 +154,21 @@ impl Report {
             "gen",
             "MiB",
             "disk MiB",
-            "ratio to etcd: rate, p99, memory"
+            "to etcd's: rate, p99, memory; rate to the bare disk's"
         );
         let shown =
             |value: Option<f64>, digits| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
-        for (scenario, subjects) in &self.scenarios {
+        let medians = self.medians();
+        let disk = medians.iter().find(|(scenario, _)| *scenario == BARE);
+        let disk = disk.and_then(|(_, subjects)| subjects.first()?.1.per_second);
+        for (scenario, subjects) in medians {
             text += &format!("{scenario}\n");
-            let reference = subjects
-                .iter()
-                .find(|(name, _)| name == REFERENCE)
-                .map(|(_, runs)| Figures::median(runs));
-            for (name, runs) in subjects {
-                let one = Figures::median(runs);
+            let reference = subjects.iter().find(|(name, _)| *name == REFERENCE);
+            let reference = reference.map(|(_, figures)| figures.clone());
+            for (name, one) in subjects {
                 let ratios = reference
                     .as_ref()
-                    .filter(|_| name != REFERENCE)
-                    .map_or(String::new(), |reference| ratios(&one, reference));
+                    .map_or(String::new(), |reference| ratios(&one, reference, disk));
                 text += &format!(
                     "  {name:<14} {:>10} {:>9} {:>9} {:>9} {:>9} {:>6} {:>9} {:>9}  {ratios}{}\n",
                     shown(one.per_second, 0),
@@ -181,12 +202,13 @@ impl Report {
     }
 }
 
-fn ratios(one: &Figures, reference: &Figures) -> String {
+fn ratios(one: &Figures, reference: &Figures, disk: Option<f64>) -> String {
     let ratio = |value: Option<f64>, of: Option<f64>| Some(format!("{:.2}", value? / of?));
     [
         ratio(one.per_second, reference.per_second),
         ratio(one.p99_ms, reference.p99_ms),
         ratio(one.memory_mib, reference.memory_mib),
+        ratio(one.per_second, disk),
     ]
     .map(|ratio| ratio.unwrap_or_else(|| "-".to_owned()))
     .join(" / ")

@@ -1,4 +1,5 @@
 use std::cell::RefCell;
+use std::fmt;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -17,37 +18,63 @@ const VALUE_BYTES: usize = 256;
 /// Objects of a list, and the bytes of each.
 const LIST: (u64, usize) = (10_000, 1_024);
 
+/// Events to all watchers for each second of a load.
+const EVENTS_PER_SECOND: usize = 50;
+
 pub(crate) type Tell<'a> = dyn FnMut(&str, Figures) + 'a;
 
-/// Every load on fresh members, in an order in which each leaves what the next needs.
-pub(crate) async fn run(members: &Members, on: &str, quick: bool, tell: &mut Tell<'_>) -> anyhow::Result<()> {
-    let span = Span::new(quick);
-    for clients in [1, 32, 1_000] {
-        let figures = puts(members, clients, span).await?;
-        tell(&format!("{on}: put 256 B, {clients} clients"), figures);
+/// A load on running members. They come in an order in which each leaves what the next needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Scenario {
+    Put(usize),
+    Update(usize),
+    Get(usize),
+    List,
+    Watch,
+    /// No load: what all of these left.
+    Afterwards,
+}
+
+impl Scenario {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Put(1),
+        Self::Put(32),
+        Self::Put(1_000),
+        Self::Update(64),
+        Self::Get(1),
+        Self::Get(256),
+        Self::List,
+        Self::Watch,
+        Self::Afterwards,
+    ];
+
+    pub(crate) async fn run(self, members: &Members, span: Span) -> anyhow::Result<Figures> {
+        match self {
+            Self::Put(clients) => puts(members, clients, span).await,
+            Self::Update(clients) => updates(members, clients, span).await,
+            Self::Get(clients) => gets(members, clients, span).await,
+            Self::List => lists(members, span).await,
+            Self::Watch => {
+                watching::fan_out(members, EVENTS_PER_SECOND * span.counted.as_secs() as usize).await
+            }
+            Self::Afterwards => Ok(Figures::of_usage(members.usage()?)),
+        }
     }
-    tell(
-        &format!("{on}: conditional update, 64 clients"),
-        updates(members, 64, span).await?,
-    );
-    for clients in [1, 256] {
-        let figures = gets(members, clients, span).await?;
-        tell(&format!("{on}: linearizable get, {clients} clients"), figures);
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Put(1) => write!(to, "put 256 B, 1 client"),
+            Self::Put(clients) => write!(to, "put 256 B, {clients} clients"),
+            Self::Update(clients) => write!(to, "conditional update, {clients} clients"),
+            Self::Get(1) => write!(to, "linearizable get, 1 client"),
+            Self::Get(clients) => write!(to, "linearizable get, {clients} clients"),
+            Self::List => write!(to, "list of 10,000 x 1 kB"),
+            Self::Watch => write!(to, "events to 1,000 watchers"),
+            Self::Afterwards => write!(to, "after all of these"),
+        }
     }
-    tell(
-        &format!("{on}: list of 10,000 x 1 kB"),
-        lists(members, span).await?,
-    );
-    let events = if quick { 50 } else { 300 };
-    tell(
-        &format!("{on}: events to 1,000 watchers"),
-        watching::fan_out(members, events).await?,
-    );
-    tell(
-        &format!("{on}: after all of these"),
-        Figures::of_usage(members.usage()?),
-    );
-    Ok(())
 }
 
 fn key(number: u64) -> Bytes {

@@ -132,7 +132,26 @@ impl Members {
         Ok(())
     }
 
-    fn logs(&self) -> String {
+    /// Returns when the members have come to rest after a load, or have had long enough for it.
+    pub(crate) async fn settle(&self) -> anyhow::Result<()> {
+        const LOOK: Duration = Duration::from_millis(200);
+        const AT_REST: Duration = Duration::from_millis(20);
+        const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+        let started = Instant::now();
+        let mut before = self.usage()?.cpu;
+        while started.elapsed() < SETTLED_WITHIN {
+            tokio::time::sleep(LOOK).await;
+            let now = self.usage()?.cpu;
+            if now.saturating_sub(before) <= AT_REST {
+                break;
+            }
+            before = now;
+        }
+        Ok(())
+    }
+
+    /// The ends of the members' logs.
+    pub(crate) fn logs(&self) -> String {
         let texts = (0..self.processes.len()).map(|index| {
             let text =
                 fs::read_to_string(self.folder.path().join(format!("m{index}.log"))).unwrap_or_default();
