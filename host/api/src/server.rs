@@ -275,6 +275,14 @@ impl Server {
         if let Some(text) = own.or(deprecation(&resource)) {
             call.warn(text);
         }
+        if let Some(custom) = resource.custom.as_ref().filter(|custom| custom.needs_webhook) {
+            let stored = custom.storage.as_ref().map_or("", |storage| &storage.version);
+            let message = format!(
+                "conversion webhooks are not supported yet: {} is served in its storage version {stored} only",
+                custom.definition
+            );
+            return Err(Status::failure(501, "NotImplemented", message).into());
+        }
         if !call.target.subresource.is_empty() {
             return subresource::answer(self, call).await;
         }

@@ -115,6 +115,7 @@ fn row(
         indexed: indexed.clone(),
         scale,
         deprecation: deprecation(spec, version),
+        needs_webhook: storage.is_some() && spec["conversion"]["strategy"] == "Webhook",
         storage,
         terminating: definition["metadata"]["deletionTimestamp"].is_string(),
     };

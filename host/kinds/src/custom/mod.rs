@@ -4,7 +4,7 @@
 //! schema, its columns, selectable fields and subresources, shared by all requests. `default`, `validate`,
 //! `columns`, `fields` and `convert` turn to it where a row has one, so that a custom kind takes the path of
 //! a built-in one. `rules` judges definitions themselves, `names` gives them their names. Pure.
-//! Left out: conversion webhooks (versions are converted by strategy None alone).
+//! Left out: conversion webhooks: of such a kind, the version that is stored is served, others are refused.
 
 pub mod cel;
 mod check;
@@ -57,6 +57,8 @@ pub struct Version {
     pub storage: Option<Arc<Resource>>,
     /// Whether the definition is being deleted: nothing may be created any more.
     pub terminating: bool,
+    /// Whether only a webhook can tell what an object of this version is, because another one is stored.
+    pub needs_webhook: bool,
 }
 
 /// Where the scale subresource finds its numbers.
