@@ -1,4 +1,4 @@
-//! Measures the hot paths in process: create and GET of a pod, LIST and watch of 5,000 nodes.
+//! Measures the hot paths in process: create and GET of a pod, LIST of 5,000 nodes in JSON and protobuf.
 //! `cargo run --release -p capstan-api --example measure`
 #![allow(clippy::unwrap_used)]
 
@@ -14,11 +14,13 @@ use tower::ServiceExt;
 const NODES: usize = 5000;
 const PODS: usize = 500;
 const AT_ONCE: usize = 32;
+const JSON: &str = "application/json";
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 #[tokio::main]
 async fn main() {
     let rig = rig::Rig::start().await;
-    let ask = async |method: &'static str, path: String, body: Value| {
+    let ask_for = async |accept: &'static str, method: &'static str, path: String, body: Value| {
         let body = if body.is_null() {
             Body::empty()
         } else {
@@ -27,6 +29,7 @@ async fn main() {
         let request = http::Request::builder()
             .method(method)
             .uri(path)
+            .header("accept", accept)
             .body(body)
             .unwrap();
         let response = rig
@@ -44,6 +47,7 @@ async fn main() {
             .unwrap()
             .len()
     };
+    let ask = async |method, path, body| ask_for(JSON, method, path, body).await;
     let started = Instant::now();
     let mut left = 0..NODES;
     loop {
@@ -81,6 +85,14 @@ async fn main() {
         let bytes = ask("GET", format!("/api/v1/nodes{query}"), Value::Null).await;
         println!(
             "LIST {NODES} nodes {query}: {:?}, {bytes} bytes",
+            started.elapsed()
+        );
+    }
+    for accept in [JSON, PROTOBUF, JSON, PROTOBUF] {
+        let started = Instant::now();
+        let bytes = ask_for(accept, "GET", "/api/v1/nodes".into(), Value::Null).await;
+        println!(
+            "LIST {NODES} nodes as {accept}: {:?}, {bytes} bytes",
             started.elapsed()
         );
     }

@@ -77,19 +77,26 @@ pub(crate) fn finish(mut response: Response<Body>, wishes: Wishes) -> Response<B
     if response.extensions_mut().remove::<Document>().is_some() && wishes.document != Format::Json {
         response = reform(response, wishes.document);
     }
-    let is_json = response.headers().get(CONTENT_TYPE).is_some_and(|media| media == JSON);
+    let is_json = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_some_and(|media| media == JSON);
     if wishes.pretty && is_json {
         response = response.map(|body| match body.into_slices() {
             Ok(slices) => {
                 let mut indenter = Indenter::default();
-                let mut slices: Vec<Bytes> = slices.iter().map(|slice| indenter.indent(slice).into()).collect();
+                let mut slices: Vec<Bytes> =
+                    slices.iter().map(|slice| indenter.indent(slice).into()).collect();
                 slices.push(Bytes::from_static(b"\n"));
                 Body::slices(slices)
             }
             Err(stream) => stream,
         });
     }
-    let large = response.body().ready_bytes().is_some_and(|bytes| bytes > GZIP_BYTES_MIN);
+    let large = response
+        .body()
+        .ready_bytes()
+        .is_some_and(|bytes| bytes > GZIP_BYTES_MIN);
     if wishes.gzip && large && !response.headers().contains_key(CONTENT_ENCODING) {
         let headers = response.headers_mut();
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
@@ -119,7 +126,9 @@ fn reform(response: Response<Body>, format: Format) -> Response<Body> {
     let Some(bytes) = bytes else {
         return Response::from_parts(parts, json.into());
     };
-    parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    parts
+        .headers
+        .insert(CONTENT_TYPE, HeaderValue::from_static(media));
     Response::from_parts(parts, bytes.into())
 }
 
@@ -131,27 +140,30 @@ fn compress(body: Body) -> Body {
     };
     let encoder = GzEncoder::new(Vec::new(), Compression::fast());
     let state = (slices, Some(encoder));
-    Body::stream(futures::stream::unfold(state, |(mut slices, mut encoder)| async move {
-        let mut open = encoder.take()?;
-        loop {
-            // Writing to memory does not fail.
-            let Some(slice) = slices.pop_front() else {
-                let last = open.finish().map(Bytes::from).map_err(BoxError::from);
-                return Some((last, (slices, None)));
-            };
-            let (now, later) = slice.split_at(slice.len().min(GZIP_STEP_BYTES));
-            if !later.is_empty() {
-                slices.push_front(slice.slice(now.len()..));
+    Body::stream(futures::stream::unfold(
+        state,
+        |(mut slices, mut encoder)| async move {
+            let mut open = encoder.take()?;
+            loop {
+                // Writing to memory does not fail.
+                let Some(slice) = slices.pop_front() else {
+                    let last = open.finish().map(Bytes::from).map_err(BoxError::from);
+                    return Some((last, (slices, None)));
+                };
+                let (now, later) = slice.split_at(slice.len().min(GZIP_STEP_BYTES));
+                if !later.is_empty() {
+                    slices.push_front(slice.slice(now.len()..));
+                }
+                if let Err(error) = open.write_all(now) {
+                    return Some((Err(error.into()), (slices, None)));
+                }
+                if !open.get_ref().is_empty() {
+                    let made = Bytes::from(std::mem::take(open.get_mut()));
+                    return Some((Ok(made), (slices, Some(open))));
+                }
             }
-            if let Err(error) = open.write_all(now) {
-                return Some((Err(error.into()), (slices, None)));
-            }
-            if !open.get_ref().is_empty() {
-                let made = Bytes::from(std::mem::take(open.get_mut()));
-                return Some((Ok(made), (slices, Some(open))));
-            }
-        }
-    }))
+        },
+    ))
 }
 
 pub(crate) fn status(status: &Status) -> Response<Body> {

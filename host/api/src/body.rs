@@ -1,7 +1,7 @@
 //! The one body type of requests and responses, whether they came over TLS or from a client in process.
 //!
-//! A body is bytes that are there already, whole or in slices (lists), or a stream (watches, logs). Called by every
-//! module that answers. Size limits are the reader's business: see [`Body::collect`].
+//! A body is bytes that are there already, whole or in slices (lists), or a stream (watches, logs). Called by
+//! every module that answers. Size limits are the reader's business: see [`Body::collect`].
 
 use std::collections::VecDeque;
 use std::pin::Pin;

@@ -85,7 +85,9 @@ impl Form {
             return Ok(Self::default());
         }
         let formats = [Format::Json, Format::Yaml, Format::Protobuf];
-        let formats = formats.iter().filter(|format| !(offer.watch && **format == Format::Yaml));
+        let formats = formats
+            .iter()
+            .filter(|format| !(offer.watch && **format == Format::Yaml));
         for (_, choice) in choices {
             for format in formats.clone() {
                 if let Some(form) = Self::of(choice, *format, offer) {
@@ -138,7 +140,9 @@ impl Wishes {
             watch: false,
             views: false,
         };
-        let text = |value: Option<&http::HeaderValue>| value.and_then(|value| value.to_str().ok().map(str::to_owned));
+        let text = |value: Option<&http::HeaderValue>| {
+            value.and_then(|value| value.to_str().ok().map(str::to_owned))
+        };
         let pretty = match query.get("pretty") {
             Some(value) => matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True"),
             None => {
@@ -231,28 +235,59 @@ mod tests {
         check(both, custom, Some((View::Object, json)));
         check(PROTOBUF, custom, None);
         check(table, BUILT_IN, Some((View::Table, json)));
-        check("application/json;as=Table;v=v1beta1;g=meta.k8s.io", BUILT_IN, None);
-        check(&table.replace("json", "vnd.kubernetes.protobuf"), BUILT_IN, Some((View::Object, protobuf)));
+        check(
+            "application/json;as=Table;v=v1beta1;g=meta.k8s.io",
+            BUILT_IN,
+            None,
+        );
+        check(
+            &table.replace("json", "vnd.kubernetes.protobuf"),
+            BUILT_IN,
+            Some((View::Object, protobuf)),
+        );
         check(metadata, custom, Some((View::Metadata, protobuf)));
         check("application/yaml", BUILT_IN, Some((View::Object, Format::Yaml)));
         check("*/*", BUILT_IN, Some((View::Object, json)));
-        check("text/html, application/*;q=0.1", BUILT_IN, Some((View::Object, json)));
-        check("application/json;q=0.5,application/yaml;q=0.8", BUILT_IN, Some((View::Object, Format::Yaml)));
-        check(&format!("*/*, {PROTOBUF}"), BUILT_IN, Some((View::Object, protobuf)));
-        check(&format!("{PROTOBUF};stream=watch"), BUILT_IN, Some((View::Object, protobuf)));
+        check(
+            "text/html, application/*;q=0.1",
+            BUILT_IN,
+            Some((View::Object, json)),
+        );
+        check(
+            "application/json;q=0.5,application/yaml;q=0.8",
+            BUILT_IN,
+            Some((View::Object, Format::Yaml)),
+        );
+        check(
+            &format!("*/*, {PROTOBUF}"),
+            BUILT_IN,
+            Some((View::Object, protobuf)),
+        );
+        check(
+            &format!("{PROTOBUF};stream=watch"),
+            BUILT_IN,
+            Some((View::Object, protobuf)),
+        );
         check(&format!("{PROTOBUF};stream=log"), BUILT_IN, None);
         let watch = Offer {
             watch: true,
             ..BUILT_IN
         };
         check("application/yaml", watch, None);
-        check("application/yaml, application/json;q=0.1", watch, Some((View::Object, json)));
+        check(
+            "application/yaml, application/json;q=0.1",
+            watch,
+            Some((View::Object, json)),
+        );
     }
 
     #[test]
     fn what_is_wished_of_every_answer() {
         let query = |text: &str| Query::parse(&format!("/?{text}").parse().unwrap());
-        let wishes = Wishes::of(&headers("application/json;as=Table;g=meta.k8s.io;v=v1"), &query(""));
+        let wishes = Wishes::of(
+            &headers("application/json;as=Table;g=meta.k8s.io;v=v1"),
+            &query(""),
+        );
         assert_eq!(wishes, Wishes::default());
         let mut headers = headers("application/vnd.kubernetes.protobuf,application/json;pretty=1");
         headers.insert(ACCEPT_ENCODING, "deflate, gzip".parse().unwrap());

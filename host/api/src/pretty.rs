@@ -79,7 +79,10 @@ mod tests {
         let json = document.to_string().into_bytes();
         for size in 1..json.len() {
             let mut indenter = Indenter::default();
-            let text: Vec<u8> = json.chunks(size).flat_map(|slice| indenter.indent(slice)).collect();
+            let text: Vec<u8> = json
+                .chunks(size)
+                .flat_map(|slice| indenter.indent(slice))
+                .collect();
             assert_eq!(String::from_utf8(text).unwrap(), expected);
         }
     }

@@ -187,16 +187,14 @@ async fn send(
         request = request.header(*name, *value);
     }
     let request = request.body(body.into()).unwrap();
-    rig.api.service(UserInfo::admin("test")).oneshot(request).await.unwrap()
+    rig.api
+        .service(UserInfo::admin("test"))
+        .oneshot(request)
+        .await
+        .unwrap()
 }
 
-async fn ask(
-    rig: &Rig,
-    method: &str,
-    path: &str,
-    accept: &str,
-    body: Vec<u8>,
-) -> (u16, HeaderMap, Vec<u8>) {
+async fn ask(rig: &Rig, method: &str, path: &str, accept: &str, body: Vec<u8>) -> (u16, HeaderMap, Vec<u8>) {
     let headers = [("accept", accept), ("content-type", PROTOBUF)];
     whole(send(rig, method, path, &headers, body).await).await
 }
@@ -226,7 +224,10 @@ async fn objects_lists_and_errors_are_protobuf_for_who_prefers_it() {
     let metadata = created.metadata.clone().unwrap();
     assert_eq!((metadata.name(), metadata.namespace()), ("a", "default"));
     assert!(metadata.created.as_ref().unwrap().seconds() > 1_700_000_000 && !metadata.uid().is_empty());
-    assert_eq!((created.data["k"].as_str(), created.binary["b"].as_slice()), ("1", &[0, 255][..]));
+    assert_eq!(
+        (created.data["k"].as_str(), created.binary["b"].as_slice()),
+        ("1", &[0, 255][..])
+    );
 
     let lease = Lease {
         metadata: named("l"),
@@ -240,7 +241,14 @@ async fn objects_lists_and_errors_are_protobuf_for_who_prefers_it() {
         }),
     };
     let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
-    let (code, _, bytes) = ask(&rig, "POST", leases, GO, body("coordination.k8s.io/v1", "Lease", &lease)).await;
+    let (code, _, bytes) = ask(
+        &rig,
+        "POST",
+        leases,
+        GO,
+        body("coordination.k8s.io/v1", "Lease", &lease),
+    )
+    .await;
     assert_eq!((code, read::<Lease>("Lease", &bytes).spec), (201, lease.spec));
 
     create_map(&rig, "b", "2").await;
@@ -255,7 +263,14 @@ async fn objects_lists_and_errors_are_protobuf_for_who_prefers_it() {
     assert_eq!(page.items.len(), 1);
 
     let metadata = format!("{PROTOBUF};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1");
-    let (_, _, bytes) = ask(&rig, "GET", &format!("{DEFAULT}/configmaps"), &metadata, Vec::new()).await;
+    let (_, _, bytes) = ask(
+        &rig,
+        "GET",
+        &format!("{DEFAULT}/configmaps"),
+        &metadata,
+        Vec::new(),
+    )
+    .await;
     let partial: ConfigMapList = read("PartialObjectMetadataList", &bytes);
     assert!(partial.items.len() >= 2 && partial.items.iter().all(|item| item.data.is_empty()));
 
@@ -272,7 +287,10 @@ async fn objects_lists_and_errors_are_protobuf_for_who_prefers_it() {
     assert_eq!(code, 409);
     let none = DeleteOptions::default();
     let (code, _, bytes) = ask(&rig, "DELETE", &path, GO, body("v1", "DeleteOptions", &none)).await;
-    assert_eq!((code, read::<Status>("Status", &bytes).status()), (200, "Success"));
+    assert_eq!(
+        (code, read::<Status>("Status", &bytes).status()),
+        (200, "Success")
+    );
     rig.stop().await;
 }
 
@@ -281,11 +299,18 @@ async fn what_has_no_protobuf_form_is_json_or_not_acceptable() {
     let rig = Rig::start().await;
     let plugins = "/apis/plugins.capstan.dev/v1/plugins";
     let (code, headers, bytes) = ask(&rig, "GET", plugins, GO, Vec::new()).await;
-    assert_eq!((code, headers["content-type"].to_str().unwrap()), (200, "application/json"));
+    assert_eq!(
+        (code, headers["content-type"].to_str().unwrap()),
+        (200, "application/json")
+    );
     assert!(bytes.starts_with(b"{"));
     let (code, _, bytes) = ask(&rig, "GET", plugins, PROTOBUF, Vec::new()).await;
-    assert_eq!((code, read::<Status>("Status", &bytes).reason()), (406, "NotAcceptable"));
-    let table = format!("{PROTOBUF};as=Table;g=meta.k8s.io;v=v1,application/json;as=Table;g=meta.k8s.io;v=v1");
+    assert_eq!(
+        (code, read::<Status>("Status", &bytes).reason()),
+        (406, "NotAcceptable")
+    );
+    let table =
+        format!("{PROTOBUF};as=Table;g=meta.k8s.io;v=v1,application/json;as=Table;g=meta.k8s.io;v=v1");
     let (_, _, bytes) = ask(&rig, "GET", "/api/v1/namespaces", &table, Vec::new()).await;
     let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
     assert_eq!(document["kind"], "Table");
@@ -305,7 +330,10 @@ async fn a_watch_is_frames_around_whole_bodies() {
     // With a selector the frame is the watcher's own, without it is shared.
     for path in [path, format!("{DEFAULT}/configmaps?watch=1")] {
         let response = send(&rig, "GET", &path, &[("accept", &accept)], Body::empty()).await;
-        assert_eq!(response.headers()["content-type"], format!("{PROTOBUF};stream=watch"));
+        assert_eq!(
+            response.headers()["content-type"],
+            format!("{PROTOBUF};stream=watch")
+        );
         watches.push(response.into_body());
     }
     create_map(&rig, "after", "2").await;
@@ -339,7 +367,14 @@ async fn subresources_take_and_give_protobuf() {
     let deployment = json!({"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}},
         "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
     let deployments = "/apis/apps/v1/namespaces/default/deployments";
-    let created = send(&rig, "POST", deployments, &[("accept", GO)], deployment.to_string()).await;
+    let created = send(
+        &rig,
+        "POST",
+        deployments,
+        &[("accept", GO)],
+        deployment.to_string(),
+    )
+    .await;
     let (code, _, bytes) = whole(created).await;
     assert_eq!(code, 201, "{}", String::from_utf8_lossy(&bytes));
     let path = format!("{deployments}/d/scale");
@@ -363,13 +398,19 @@ async fn large_answers_are_compressed_and_people_get_line_breaks() {
         assert!(!plain.contains_key("content-encoding"));
         let headers = [("accept", accept), ("accept-encoding", "gzip")];
         let (_, headers, packed) = whole(send(&rig, "GET", &path, &headers, Body::empty()).await).await;
-        assert_eq!((&headers["content-encoding"], &headers["vary"]), (&"gzip".parse().unwrap(), &"Accept-Encoding".parse().unwrap()));
+        assert_eq!(
+            (&headers["content-encoding"], &headers["vary"]),
+            (&"gzip".parse().unwrap(), &"Accept-Encoding".parse().unwrap())
+        );
         let mut bytes = Vec::new();
-        flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
+        flate2::read::GzDecoder::new(&packed[..])
+            .read_to_end(&mut bytes)
+            .unwrap();
         assert!(bytes == expected && packed.len() < expected.len() / 4);
     }
     let headers = [("user-agent", "curl/8.0"), ("accept-encoding", "gzip")];
-    let (_, headers, text) = whole(send(&rig, "GET", "/api/v1/namespaces/default", &headers, Body::empty()).await).await;
+    let (_, headers, text) =
+        whole(send(&rig, "GET", "/api/v1/namespaces/default", &headers, Body::empty()).await).await;
     assert!(text.starts_with(b"{\n  \"kind\": \"Namespace\"") && !headers.contains_key("content-encoding"));
     rig.stop().await;
 }

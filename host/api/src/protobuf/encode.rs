@@ -2,8 +2,7 @@
 //! number, map entries by key, zero values of fields that are no pointers written out.
 //!
 //! JSON members come in another order than fields, so each message is written as its members come, then
-//! brought in order in place. No tree is built and nothing is allocated but the output. Members that the
-//! table does not have, and values of a wrong type, are left out: stored documents were checked when written.
+//! brought in order in place; no tree is built. Members that the table does not have, and values of a wrong type, are left out: stored documents were checked when written.
 
 use std::fmt;
 use std::ops::Range;
@@ -272,7 +271,9 @@ impl<'de> DeserializeSeed<'de> for Content<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
-        let Field { number, kind, shape, .. } = *self.field;
+        let Field {
+            number, kind, shape, ..
+        } = *self.field;
         match shape {
             Shape::Single | Shape::Inline => single(self.writer, number, kind, reader).map(drop),
             Shape::List | Shape::Map => reader.deserialize_any(self),
@@ -311,7 +312,11 @@ impl<'de> Visitor<'de> for Content<'_> {
                 writer.out.truncate(from);
                 break;
             };
-            if !members.next_value_seed(Value { writer, number: 2, kind: field.kind })? {
+            if !members.next_value_seed(Value {
+                writer,
+                number: 2,
+                kind: field.kind,
+            })? {
                 put_zero(&mut writer.out, 2, field.kind);
             }
             let moved = writer.close(inner);

@@ -32,7 +32,8 @@ pub(super) fn read(text: &str) -> Option<Moment> {
 fn usual(text: &[u8]) -> Option<Moment> {
     let number = |range: std::ops::Range<usize>| {
         text[range].iter().try_fold(0_u32, |number, byte| {
-            byte.is_ascii_digit().then(|| number * 10 + u32::from(byte - b'0'))
+            byte.is_ascii_digit()
+                .then(|| number * 10 + u32::from(byte - b'0'))
         })
     };
     let micros = match text.len() {
@@ -138,6 +139,12 @@ mod tests {
         ] {
             assert_eq!(decode(&bytes(text, micros), micros).unwrap().unwrap(), text);
         }
-        assert_eq!(decode(&[8, 0, 16, 255, 255, 255, 255, 15], true).unwrap().unwrap().len(), 27);
+        assert_eq!(
+            decode(&[8, 0, 16, 255, 255, 255, 255, 15], true)
+                .unwrap()
+                .unwrap()
+                .len(),
+            27
+        );
     }
 }

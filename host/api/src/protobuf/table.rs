@@ -246,10 +246,7 @@ impl Zeros<'_> {
         }
         // Go's types cannot hold themselves but behind pointers, lists or maps: this ends.
         let fields = self.fields;
-        let bytes: Vec<u8> = fields[index]
-            .iter()
-            .flat_map(|field| self.field(field))
-            .collect();
+        let bytes: Vec<u8> = fields[index].iter().flat_map(|field| self.field(field)).collect();
         self.done[index] = Some(bytes.clone());
         bytes
     }
@@ -336,7 +333,11 @@ mod tests {
             assert_eq!(message.fields.len(), count, "{name}: a type is not in the table");
             let members: std::collections::HashSet<_> =
                 message.slots.iter().map(|slot| slot.field.member).collect();
-            assert_eq!(members.len(), message.slots.len(), "{name}: a member stands twice");
+            assert_eq!(
+                members.len(),
+                message.slots.len(),
+                "{name}: a member stands twice"
+            );
         }
     }
 
@@ -348,11 +349,22 @@ mod tests {
                 assert!(of_kind(&api_version, &resource.kind).is_none());
                 continue;
             }
-            assert!(of_kind(&api_version, &resource.kind).is_some(), "{}", resource.kind);
+            assert!(
+                of_kind(&api_version, &resource.kind).is_some(),
+                "{}",
+                resource.kind
+            );
             if resource.is_stored() {
                 let list = of_kind(&api_version, &resource.list_kind).unwrap();
-                let shapes: Vec<_> = list.fields.iter().map(|f| (f.number, f.member, f.shape)).collect();
-                assert_eq!(shapes, [(1, "metadata", Shape::Single), (2, "items", Shape::List)]);
+                let shapes: Vec<_> = list
+                    .fields
+                    .iter()
+                    .map(|f| (f.number, f.member, f.shape))
+                    .collect();
+                assert_eq!(
+                    shapes,
+                    [(1, "metadata", Shape::Single), (2, "items", Shape::List)]
+                );
             }
         }
         assert!(of_kind("apps/v1", "DeleteOptions").is_some());

@@ -11,11 +11,14 @@ use super::*;
 fn filled(kind: &Message, depth: usize) -> Value {
     let mut object = json!({});
     for slot in &kind.slots {
-        let Field { member, kind, shape, .. } = slot.field;
+        let Field {
+            member, kind, shape, ..
+        } = slot.field;
         let one = |salt: &str| match kind {
-            Type::Message(inner) if message(inner).name.contains("JSONSchema") => {
-                depth.min(3).checked_sub(1).map(|depth| filled_message(message(inner), depth))
-            }
+            Type::Message(inner) if message(inner).name.contains("JSONSchema") => depth
+                .min(3)
+                .checked_sub(1)
+                .map(|depth| filled_message(message(inner), depth)),
             Type::Message(inner) => Some(filled_message(message(inner), depth.saturating_sub(1))),
             kind => Some(scalar(kind, slot.field.number, &format!("{member}{salt}"))),
         };
@@ -82,13 +85,22 @@ fn kinds() -> Vec<(String, String)> {
     let mut kinds: Vec<_> = resource::all()
         .iter()
         .flat_map(|one| {
-            let lists = one.is_stored().then(|| (one.api_version(), one.list_kind.clone()));
-            let subs = one.subresources.iter().filter_map(|sub| sub.group_version_kind.clone());
+            let lists = one
+                .is_stored()
+                .then(|| (one.api_version(), one.list_kind.clone()));
+            let subs = one
+                .subresources
+                .iter()
+                .filter_map(|sub| sub.group_version_kind.clone());
             let subs = subs.map(|(group, version, kind)| match group.as_str() {
                 "" => (version, kind),
                 _ => (format!("{group}/{version}"), kind),
             });
-            [(one.api_version(), one.kind.clone())].into_iter().chain(lists).chain(subs).collect::<Vec<_>>()
+            [(one.api_version(), one.kind.clone())]
+                .into_iter()
+                .chain(lists)
+                .chain(subs)
+                .collect::<Vec<_>>()
         })
         .filter(|(api_version, _)| !api_version.contains("capstan.dev"))
         .chain([
@@ -165,19 +177,24 @@ fn lists_and_events_are_what_their_parts_say() {
     let item = Codec::of("v1", "Pod").unwrap();
     let mut items = Vec::new();
     for name in ["a", "b"] {
-        item.append_item(&mut items, pod(name).to_string().as_bytes()).unwrap();
+        item.append_item(&mut items, pod(name).to_string().as_bytes())
+            .unwrap();
     }
     let metadata = json!({"resourceVersion": "5", "continue": "c", "remainingItemCount": 0});
     let list = Codec::of("v1", "PodList").unwrap();
     let (head, tail) = list.around_items(&metadata, items.len()).unwrap();
     let whole = [&head[..], &items, &tail].concat();
-    let expected = json!({"kind": "PodList", "apiVersion": "v1", "metadata": metadata, "items": [pod("a"), pod("b")]});
+    let expected =
+        json!({"kind": "PodList", "apiVersion": "v1", "metadata": metadata, "items": [pod("a"), pod("b")]});
     assert_eq!(whole, encoded(&expected));
     assert_eq!(decode(&whole).unwrap()["metadata"], expected["metadata"]);
 
     let object = encoded(&pod("a"));
     let event = frame("ADDED", &object);
-    assert_eq!(u32::from_be_bytes(event[..4].try_into().unwrap()) as usize, event.len() - 4);
+    assert_eq!(
+        u32::from_be_bytes(event[..4].try_into().unwrap()) as usize,
+        event.len() - 4
+    );
     let mut fields = Reader::new(&event[4..]);
     assert_eq!(fields.field().unwrap(), Some((1, Wire::Bytes(b"ADDED"))));
     let Some((2, Wire::Bytes(raw))) = fields.field().unwrap() else {
@@ -205,7 +222,13 @@ fn messages_become_the_documents_that_json_would_give() {
     let data = [field(1, b"a"), field(2, b"")].concat();
     // A message that comes in two parts is one.
     let more = field(5, b"u");
-    let raw = [field(1, &metadata), field(2, &data), field(15, b"later"), field(1, &more)].concat();
+    let raw = [
+        field(1, &metadata),
+        field(2, &data),
+        field(15, b"later"),
+        field(1, &more),
+    ]
+    .concat();
     assert_eq!(
         decode(&raw_body("v1", "ConfigMap", &raw)).unwrap(),
         json!({
@@ -219,16 +242,29 @@ fn messages_become_the_documents_that_json_would_give() {
     let context = field(4, &[1, 2, 0x80, 1]);
     let raw = field(2, &field(14, &context));
     let pod = decode(&raw_body("v1", "Pod", &raw)).unwrap();
-    assert_eq!(pod["spec"]["securityContext"]["supplementalGroups"], json!([1, 2, 128]));
+    assert_eq!(
+        pod["spec"]["securityContext"]["supplementalGroups"],
+        json!([1, 2, 128])
+    );
     // An embedded object may be protobuf itself.
     let inner = raw_body("v1", "ConfigMap", &field(2, &data));
-    let revision = decode(&raw_body("apps/v1", "ControllerRevision", &field(2, &field(1, &inner)))).unwrap();
+    let revision = decode(&raw_body(
+        "apps/v1",
+        "ControllerRevision",
+        &field(2, &field(1, &inner)),
+    ))
+    .unwrap();
     assert_eq!(revision["data"]["data"], json!({"a": ""}));
 }
 
 #[test]
 fn broken_bodies_are_refused() {
-    for (kind, raw) in [("ConfigMap", &[10, 200][..]), ("ConfigMap", &[8, 1]), ("Pod", &[3]), ("Pod", &[0, 0])] {
+    for (kind, raw) in [
+        ("ConfigMap", &[10, 200][..]),
+        ("ConfigMap", &[8, 1]),
+        ("Pod", &[3]),
+        ("Pod", &[0, 0]),
+    ] {
         let read = decode(&raw_body("v1", kind, raw));
         assert!(matches!(read, Err(Problem::Malformed(_))), "{raw:?}");
     }
@@ -243,7 +279,11 @@ fn deep_bodies_are_refused_and_what_is_read_can_be_read_again() {
     let crd = |depth: usize| {
         let schema = (0..depth).fold(Vec::new(), |inner, _| field(28, &inner));
         let versions = field(7, &field(4, &field(1, &schema)));
-        decode(&raw_body("apiextensions.k8s.io/v1", "CustomResourceDefinition", &field(2, &versions)))
+        decode(&raw_body(
+            "apiextensions.k8s.io/v1",
+            "CustomResourceDefinition",
+            &field(2, &versions),
+        ))
     };
     let read = crd(100).unwrap();
     let again: Value = serde_json::from_slice(read.to_string().as_bytes()).unwrap();
@@ -251,11 +291,18 @@ fn deep_bodies_are_refused_and_what_is_read_can_be_read_again() {
     assert!(crd(DOCUMENT_DEPTH_MAX).is_err());
     assert!(crd(100_000).is_err());
     let lists = [vec![b'['; 115], vec![b']'; 115]].concat();
-    let revision = |raw: &[u8]| decode(&raw_body("apps/v1", "ControllerRevision", &field(2, &field(1, raw))));
+    let revision = |raw: &[u8]| {
+        decode(&raw_body(
+            "apps/v1",
+            "ControllerRevision",
+            &field(2, &field(1, raw)),
+        ))
+    };
     assert!(revision(&lists).is_ok());
     assert!(revision(&[b"[[[[[[[[".as_slice(), &lists, b"]]]]]]]]"].concat()).is_err());
     let own = |depth: usize| {
-        let body = |inner: Vec<u8>, _| raw_body("apps/v1", "ControllerRevision", &field(2, &field(1, &inner)));
+        let body =
+            |inner: Vec<u8>, _| raw_body("apps/v1", "ControllerRevision", &field(2, &field(1, &inner)));
         revision(&(0..depth).fold(b"1".to_vec(), body))
     };
     assert!(own(100).is_ok() && own(DOCUMENT_DEPTH_MAX + 1).is_err());
@@ -328,15 +375,29 @@ fn bytes_are_those_of_go() {
         let Some(golden) = path.to_str().and_then(|path| path.strip_suffix(".pb")) else {
             continue;
         };
-        let Ok(json) = std::fs::read(format!("{golden}.json")) else { continue };
+        let Ok(json) = std::fs::read(format!("{golden}.json")) else {
+            continue;
+        };
         let document: Value = serde_json::from_slice(&json).unwrap();
         let types = (document["apiVersion"].as_str(), document["kind"].as_str());
-        let (Some(api_version), Some(kind)) = types else { continue };
-        let Some(codec) = Codec::of(api_version, kind) else { continue };
+        let (Some(api_version), Some(kind)) = types else {
+            continue;
+        };
+        let Some(codec) = Codec::of(api_version, kind) else {
+            continue;
+        };
         let bytes = std::fs::read(&path).unwrap();
-        let same = codec.body(&compact(&json)).unwrap() == bytes && decode(&bytes).is_ok_and(|read| read == document);
-        files.entry(same).or_default().push(golden.rsplit('/').next().unwrap().to_owned());
+        let same = codec.body(&compact(&json)).unwrap() == bytes
+            && decode(&bytes).is_ok_and(|read| read == document);
+        files
+            .entry(same)
+            .or_default()
+            .push(golden.rsplit('/').next().unwrap().to_owned());
     }
     println!("{} kinds are the same", files.get(&true).map_or(0, Vec::len));
-    assert!(files.contains_key(&true) && !files.contains_key(&false), "{:#?}", files.get(&false));
+    assert!(
+        files.contains_key(&true) && !files.contains_key(&false),
+        "{:#?}",
+        files.get(&false)
+    );
 }

@@ -319,7 +319,11 @@ async fn write_protobuf(
     slices.push_front(head);
     slices.push_back(tail);
     slices.retain(|slice| !slice.is_empty());
-    Ok(answer::with_type(200, presenter.content_type(), Body::slices(slices)))
+    Ok(answer::with_type(
+        200,
+        presenter.content_type(),
+        Body::slices(slices),
+    ))
 }
 
 /// Joins the items with commas into slices: small ones are gathered, large ones go as they are.

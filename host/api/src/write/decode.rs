@@ -44,7 +44,7 @@ pub(crate) fn decode(media: &str, body: &[u8]) -> Result<Decoded, Refusal> {
                     Problem::UnknownKind(_) => Status::unsupported_media_type(&[JSON, YAML]),
                 })
             }),
-        _ => Err(Status::unsupported_media_type(&[JSON, YAML]).into()),
+        _ => Err(Status::unsupported_media_type(&[JSON, YAML, PROTOBUF]).into()),
     }
 }
 
