@@ -5,7 +5,7 @@
 //! `admission`). Every kind takes the same path by table; what is special about a kind is in
 //! `capstan-kinds`. The composition root starts it; clients reach it by TLS or by [`ApiServer::service`].
 //!
-//! Left out: server-side apply, aggregation, webhooks (those of custom kinds included).
+//! Left out: aggregation, webhooks (those of custom kinds included).
 
 mod access;
 mod admission;

@@ -24,9 +24,10 @@ use crate::present::to_bytes;
 use crate::registry::Registry;
 use crate::request::Query;
 
-const PATCH_TYPES: [&str; 3] = [
+const PATCH_TYPES: [&str; 4] = [
     "application/json-patch+json",
     "application/merge-patch+json",
+    crate::write::APPLY_PATCH,
     "application/strategic-merge-patch+json",
 ];
 
@@ -35,7 +36,7 @@ fn patch_types(resource: &Resource) -> &'static [&'static str] {
     if resource.merges_strategically() {
         &PATCH_TYPES
     } else {
-        &PATCH_TYPES[..2]
+        &PATCH_TYPES[..3]
     }
 }
 

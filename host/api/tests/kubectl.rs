@@ -224,10 +224,6 @@ async fn apply_patch_scale_and_wait() {
             .await
             .contains("image updated")
     );
-    let refused = rig
-        .fails(&["apply", "--server-side", "-f", "-"], DEPLOYMENT)
-        .await;
-    assert!(refused.contains("not supported yet"), "{refused}");
     let strict = DEPLOYMENT.replace("replicas: 2", "replicaz: 2");
     let refused = rig
         .fails(&["create", "--dry-run=server", "-f", "-"], &strict)

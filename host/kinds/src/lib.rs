@@ -1,8 +1,8 @@
 //! What a Kubernetes kind is: the resource table, schemas, defaults, validation, selectors, quantities,
-//! patch rules and printer columns. Objects are `serde_json::Value` documents; everything here is pure:
+//! patch and apply rules, and printer columns. Objects are `serde_json::Value` documents; everything here is pure:
 //! no clock, no randomness, no I/O. The API server, controllers, scheduler, node and plugin host call it.
 //! The tables here are the only place that knows what is special about a kind; custom kinds bring theirs
-//! (`custom`). Left out on purpose: managedFields and server-side apply.
+//! (`custom`).
 
 pub mod apply;
 pub mod columns;

@@ -50,6 +50,11 @@ impl Chain {
 }
 
 impl Pinned {
+    /// Whether anybody but the server itself may change the object.
+    pub(crate) fn is_plugged(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// The object as the chain wants it.
     pub(crate) async fn mutate(
         &self,

@@ -40,6 +40,7 @@ pub(crate) async fn bind(server: &Server, call: &mut Call) -> Answer {
     let update = Update {
         subresource: "binding",
         keep: true,
+        track: write::Track::Nothing,
     };
     write::write_update(server, call, update, |old| {
         bound(&resource, &name, old, node, &binding)

@@ -71,6 +71,7 @@ async fn spend_budget(server: &Server, call: &mut Call, pod: &Value, dry_run: bo
     let update = Update {
         subresource: "status",
         keep: false,
+        track: write::Track::Nothing,
     };
     let spent = write::write_update(server, call, update, |budget| {
         let allowed = budget["status"]["disruptionsAllowed"].as_i64().unwrap_or(0);

@@ -23,15 +23,26 @@ pub(super) async fn answer(server: &Server, call: &mut Call) -> Answer {
         };
         return Ok(answer::json(200, &scale_of(&resource, &entry.decode())));
     }
+    let media = crate::negotiate::content_type(&call.headers).to_owned();
+    if call.target.verb == "patch" && media == write::APPLY_PATCH {
+        let configured = |scale: &Value| configuration(&resource, scale);
+        let written = write::apply_scale(server, call, configured).await?;
+        let object = write::read(&resource, &written.stored, written.revision)?;
+        return Ok(answer::json(200, &scale_of(&resource, &object)));
+    }
     let patch = match call.target.verb {
         "patch" => Some(PatchBody::read(call)?),
         _ => None,
     };
     let sent = match patch {
         Some(_) => Value::Null,
-        None => write::decode(crate::negotiate::content_type(&call.headers), &call.body)?.object,
+        None => write::decode(&media, &call.body)?.object,
     };
-    let written = write::write_update(server, call, Update::default(), |old| {
+    let update = Update {
+        track: write::Track::Through("scale"),
+        ..Update::default()
+    };
+    let written = write::write_update(server, call, update, |old| {
         let mut scale = sent.clone();
         if let Some(patch) = &patch {
             scale = scale_of(&resource, old);
@@ -42,6 +53,20 @@ pub(super) async fn answer(server: &Server, call: &mut Call) -> Answer {
     .await?;
     let object = write::read(&resource, &written.stored, written.revision)?;
     Ok(answer::json(200, &scale_of(&resource, &object)))
+}
+
+/// An applied scale as a configuration of the object behind it.
+fn configuration(resource: &Resource, scale: &Value) -> Result<Value, Refusal> {
+    let name = &scale["metadata"]["name"];
+    let own = json!({ "apiVersion": resource.api_version(), "kind": resource.kind, "metadata": { "name": name } });
+    match &scale["spec"]["replicas"] {
+        Value::Null => Ok(own),
+        Value::Number(_) => with_scale(resource, &own, scale),
+        other => {
+            let message = format!(".spec.replicas: expected numeric (int or float), got {other}");
+            Err(Status::bad_request(message).into())
+        }
+    }
 }
 
 fn with_scale(resource: &Resource, old: &Value, scale: &Value) -> Result<Value, Refusal> {

@@ -7,6 +7,7 @@ use capstan_kinds::{default, name, resource::Resource, strategy, validate};
 use capstan_points::admission::Operation;
 use serde_json::{Value, json};
 
+use super::managed::{self, Guard, Track};
 use super::{decode, finish};
 use crate::admission::Subject;
 use crate::answer::Answer;
@@ -20,12 +21,23 @@ const GENERATED_NAMES_MAX: usize = 8;
 
 /// POST of a new object.
 pub(crate) async fn create(server: &Server, call: &mut Call) -> Answer {
+    managed::check_options(call, "CreateOptions")?;
     let object = decode::object(call)?;
     create_object(server, call, object).await
 }
 
 /// Stores a decoded object.
-pub(crate) async fn create_object(server: &Server, call: &mut Call, mut object: Value) -> Answer {
+pub(crate) async fn create_object(server: &Server, call: &mut Call, object: Value) -> Answer {
+    create_tracked(server, call, object, Track::Write).await
+}
+
+/// Stores an object whose managers may be known already.
+pub(crate) async fn create_tracked(
+    server: &Server,
+    call: &mut Call,
+    mut object: Value,
+    track: Track,
+) -> Answer {
     let resource = call.resource.clone();
     if resource.custom.as_ref().is_some_and(|custom| custom.terminating) {
         let message = "create not allowed while custom resource definition is terminating";
@@ -34,15 +46,19 @@ pub(crate) async fn create_object(server: &Server, call: &mut Call, mut object: 
     let dry_run = call.dry_run()?;
     place(call, &mut object)?;
     default::apply(&resource, &mut object);
+    if track == Track::Write {
+        managed::track(call, "", None, &mut object);
+    }
     let chain = server.admission.pin();
+    let guard = Guard::new(chain.is_plugged(), &object);
     let subject = Subject {
         operation: Operation::Create,
         subresource: "",
         old: None,
         dry_run,
     };
-    let object = chain.mutate(server, call, &subject, object).await?;
-    let mut object = object;
+    let mut object = chain.mutate(server, call, &subject, object).await?;
+    guard.check(call, &mut object);
     default::apply(&resource, &mut object);
     prepare(&resource, &mut object);
     let (name, generated) = (
@@ -140,7 +156,6 @@ pub(crate) fn prepare(resource: &Resource, object: &mut Value) {
             "deletionTimestamp",
             "deletionGracePeriodSeconds",
             "resourceVersion",
-            "managedFields",
         ] {
             metadata.remove(field);
         }

@@ -1,12 +1,15 @@
-//! PATCH: JSON patch, merge patch, strategic merge patch, on the object or a subresource of it.
+//! PATCH: JSON patch, merge patch, strategic merge patch, on the object or a subresource of it; and the way
+//! to server-side apply.
 
 use capstan_kinds::resource::Resource;
 use capstan_kinds::status::Status;
 use capstan_kinds::{patch as rules, schema};
 use serde_json::Value;
 
+use super::apply::{APPLY_PATCH, apply};
 use super::decode::{self, Decoded};
 use super::finish;
+use super::managed;
 use super::update::{Update, write_update};
 use crate::answer::Answer;
 use crate::call::Call;
@@ -17,7 +20,6 @@ use crate::server::Server;
 const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
-const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
 /// Operations of one JSON patch at most, as in the original.
 const JSON_PATCH_OPERATIONS_MAX: usize = 10_000;
@@ -38,17 +40,21 @@ impl PatchBody {
             JSON_PATCH => Self::Json,
             MERGE_PATCH => Self::Merge,
             STRATEGIC_PATCH if call.resource.merges_strategically() => Self::Strategic,
-            APPLY_PATCH => return Err(apply_is_missing()),
             _ => {
-                let all = [JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH];
+                let all = [JSON_PATCH, MERGE_PATCH, APPLY_PATCH, STRATEGIC_PATCH];
                 let taken = if call.resource.merges_strategically() {
                     &all[..]
                 } else {
-                    &all[..2]
+                    &all[..3]
                 };
                 return Err(Status::unsupported_media_type(taken).into());
             }
         };
+        managed::check_options(call, "PatchOptions")?;
+        if call.query.get("force").is_some() {
+            let problem = "force: Forbidden: may not be specified for non-apply patch";
+            return Err(managed::invalid_option("PatchOptions", problem));
+        }
         let Decoded { object, duplicates } = decode::decode(crate::negotiate::JSON, &call.body)?;
         if object
             .as_array()
@@ -77,14 +83,11 @@ impl PatchBody {
     }
 }
 
-fn apply_is_missing() -> Refusal {
-    let message = "server-side apply (application/apply-patch+yaml) is not supported yet: use client-side apply \
-                   (kubectl apply without --server-side) or another patch type";
-    Status::failure(415, "UnsupportedMediaType", message).into()
-}
-
 /// PATCH of an object or its status.
 pub(crate) async fn patch(server: &Server, call: &mut Call, subresource: &'static str) -> Answer {
+    if content_type(&call.headers) == APPLY_PATCH {
+        return apply(server, call, subresource).await;
+    }
     let body = PatchBody::read(call)?;
     let resource = call.resource.clone();
     let name = call.name().to_owned();

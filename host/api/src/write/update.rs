@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use capstan_kinds::status::{OBJECT_MODIFIED, Status};
-use capstan_kinds::{default, resource::Resource, strategy, validate};
+use capstan_kinds::{apply, default, resource::Resource, strategy, validate};
 use capstan_points::admission::Operation;
 use capstan_store::Revision;
 use serde_json::{Value, json};
 
+use super::managed::{self, Guard, Track};
 use super::{create, decode, finish};
 use crate::admission::Subject;
 use crate::answer::Answer;
@@ -29,6 +30,8 @@ pub(crate) struct Update {
     pub subresource: &'static str,
     /// Whether to write even where the object is being deleted with nothing left to wait for.
     pub keep: bool,
+    /// What it means for the managers of the object's fields.
+    pub track: Track,
 }
 
 /// What an update led to.
@@ -40,6 +43,7 @@ pub(crate) struct Written {
 
 /// PUT of an object or its status.
 pub(crate) async fn update(server: &Server, call: &mut Call, subresource: &'static str) -> Answer {
+    managed::check_options(call, "UpdateOptions")?;
     let object = decode::object(call)?;
     let resource = call.resource.clone();
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
@@ -168,7 +172,13 @@ async fn attempt(
     let dry_run = call.dry_run()?;
     let (old, name) = (Arc::new(old), call.name().to_owned());
     prepare(&resource, update.subresource, &mut new, &old);
+    match update.track {
+        Track::Write => managed::track(call, update.subresource, Some(&old), &mut new),
+        Track::Through(subresource) => managed::track(call, subresource, Some(&old), &mut new),
+        Track::Nothing | Track::Applied => {}
+    }
     let chain = server.admission.pin();
+    let guard = Guard::new(chain.is_plugged(), &new);
     let subject = Subject {
         operation: Operation::Update,
         subresource: update.subresource,
@@ -176,7 +186,9 @@ async fn attempt(
         dry_run,
     };
     let mut new = chain.mutate(server, call, &subject, new).await?;
+    guard.check(call, &mut new);
     prepare(&resource, update.subresource, &mut new, &old);
+    apply::keep_times(&mut new, &old);
     let holds = server
         .services
         .assign(server, &resource, &mut new, Some(&old))

@@ -41,7 +41,12 @@ impl Change {
 
     /// What the new state says that the old one did not.
     pub fn said(&self) -> Set {
-        let mut said = self.added.clone();
+        self.clone().into_said()
+    }
+
+    /// As `said`, at the end.
+    pub fn into_said(self) -> Set {
+        let mut said = self.added;
         said.union(&self.modified);
         said
     }
@@ -166,7 +171,7 @@ fn maps(
         let (inner, _) = map.member(name).unwrap_or((Typed::Deduced, false));
         let left = new.is_none() && after.is_some() && map.always_has(name, inner);
         let new = if left { Some(&*EMPTY) } else { new };
-        nodes.put(|| Element::field(name), compare(inner, Some(old), new));
+        nodes.put(|| map.element(name), compare(inner, Some(old), new));
     }
     for (name, new) in after.into_iter().flatten() {
         if before.is_some_and(|before| before.contains_key(name)) {
@@ -174,7 +179,7 @@ fn maps(
         }
         let (inner, _) = map.member(name).unwrap_or((Typed::Deduced, false));
         let old = (was_there && map.always_has(name, inner)).then_some(&*EMPTY);
-        nodes.put(|| Element::field(name), compare(inner, old, Some(new)));
+        nodes.put(|| map.element(name), compare(inner, old, Some(new)));
     }
     nodes
 }

@@ -2,6 +2,7 @@
 //! Invariants: the text form (`f:`, `k:`, `v:`, `i:`) and the printed form (`.field`, `[key="x"]`) are the
 //! original's; elements have one total order. Sets of fields are made of them.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 
@@ -11,7 +12,7 @@ use serde_json::{Map, Number, Value};
 #[derive(Debug, Clone)]
 pub enum Element {
     /// A named field of an object.
-    Field(Box<str>),
+    Field(Cow<'static, str>),
     /// The item of a map list that has these keys, sorted by name.
     Keys(Box<[(Box<str>, Value)]>),
     /// The item of a set that has this value.
@@ -23,7 +24,12 @@ pub enum Element {
 impl Element {
     /// A named field.
     pub fn field(name: &str) -> Self {
-        Self::Field(name.into())
+        Self::Field(Cow::Owned(name.to_owned()))
+    }
+
+    /// A field that a built-in schema names.
+    pub const fn named(name: &'static str) -> Self {
+        Self::Field(Cow::Borrowed(name))
     }
 
     /// Reads the text form; none where it is of a kind that is not known.

@@ -23,7 +23,7 @@ fn node_of(of: Typed<'_>, value: &Value) -> Node {
                 let (inner, declared) = map.member(name).unwrap_or((Typed::Deduced, false));
                 let mut own = node_of(inner, member);
                 own.member |= !declared || is_empty_map(member);
-                node.below.put(Element::field(name), own);
+                node.below.put(map.element(name), own);
             }
             node
         }

@@ -58,10 +58,15 @@ pub struct Entry {
     pub manager: Manager,
     /// When it last changed, RFC 3339 in UTC.
     pub time: Option<String>,
-    /// What it owns.
-    pub fields: Set,
-    /// The entry as it was read, while nothing changed.
-    written: Option<Value>,
+    fields: Fields,
+}
+
+/// What an entry owns. Most writes touch one entry: the others stay as they were read.
+#[derive(Debug, Clone)]
+enum Fields {
+    /// The whole entry as this program wrote it.
+    Written(Value),
+    Read(Set),
 }
 
 impl Entry {
@@ -69,17 +74,46 @@ impl Entry {
         Self {
             manager,
             time: Some(time.to_string()),
-            fields,
-            written: None,
+            fields: Fields::Read(fields),
+        }
+    }
+
+    /// What it owns.
+    pub fn fields(&self) -> Set {
+        match &self.fields {
+            Fields::Read(set) => set.clone(),
+            Fields::Written(entry) => Set::from_fields(&entry["fieldsV1"]).unwrap_or_default(),
+        }
+    }
+
+    /// What it owns, at the end or to be set anew.
+    pub(super) fn take_fields(&mut self) -> Set {
+        match std::mem::replace(&mut self.fields, Fields::Read(Set::default())) {
+            Fields::Read(set) => set,
+            Fields::Written(entry) => Set::from_fields(&entry["fieldsV1"]).unwrap_or_default(),
         }
     }
 
     pub(super) fn set_fields(&mut self, fields: Set) {
-        self.fields = fields;
-        self.written = None;
+        self.fields = Fields::Read(fields);
     }
 
-    fn read(entry: &Value) -> Result<Self, String> {
+    /// Whether it owns something of a set.
+    pub(super) fn touched_by(&self, set: &Set) -> bool {
+        match &self.fields {
+            Fields::Read(own) => own.intersects(set),
+            Fields::Written(entry) => set.touches(&entry["fieldsV1"]),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        match &self.fields {
+            Fields::Read(set) => set.is_empty(),
+            Fields::Written(entry) => entry["fieldsV1"].as_object().is_none_or(Map::is_empty),
+        }
+    }
+
+    fn head(entry: &Value) -> Result<(Manager, Option<String>), String> {
         let text = |field: &str| entry.get(field).and_then(Value::as_str).unwrap_or_default();
         let applies = match text("operation") {
             "Apply" => true,
@@ -92,28 +126,47 @@ impl Entry {
         if text("fieldsType") != "FieldsV1" {
             return Err(format!("invalid fieldsType {:?}", text("fieldsType")));
         }
+        let manager = Manager {
+            applies,
+            name: text("manager").to_string(),
+            api_version: text("apiVersion").to_string(),
+            subresource: text("subresource").to_string(),
+        };
+        Ok((
+            manager,
+            Some(text("time").to_string()).filter(|time| !time.is_empty()),
+        ))
+    }
+
+    fn read(entry: &Value) -> Result<Self, String> {
+        let (manager, time) = Self::head(entry)?;
+        let fields = Set::from_fields(entry.get("fieldsV1").unwrap_or(&Value::Null))?;
         Ok(Self {
-            manager: Manager {
-                applies,
-                name: text("manager").to_string(),
-                api_version: text("apiVersion").to_string(),
-                subresource: text("subresource").to_string(),
-            },
-            time: Some(text("time").to_string()).filter(|time| !time.is_empty()),
-            fields: Set::from_fields(entry.get("fieldsV1").unwrap_or(&Value::Null))?,
-            written: Some(entry.clone()),
+            manager,
+            time,
+            fields: Fields::Read(fields),
+        })
+    }
+
+    fn written(entry: Value) -> Result<Self, String> {
+        let (manager, time) = Self::head(&entry)?;
+        Ok(Self {
+            manager,
+            time,
+            fields: Fields::Written(entry),
         })
     }
 
     fn into_value(self) -> Value {
-        if let Some(written) = self.written {
-            return written;
-        }
+        let fields = match self.fields {
+            Fields::Written(entry) => return entry,
+            Fields::Read(fields) => fields,
+        };
         let mut entry = Map::new();
         let operation = if self.manager.applies { "Apply" } else { "Update" };
         entry.insert("apiVersion".into(), json!(self.manager.api_version));
         entry.insert("fieldsType".into(), json!("FieldsV1"));
-        entry.insert("fieldsV1".into(), self.fields.to_fields());
+        entry.insert("fieldsV1".into(), fields.to_fields());
         entry.insert("manager".into(), json!(self.manager.name));
         entry.insert("operation".into(), json!(operation));
         if !self.manager.subresource.is_empty() {
@@ -139,6 +192,19 @@ impl Managed {
             Some(_) => return Err("managedFields must be a list".into()),
         };
         list.iter().map(Entry::read).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Takes a list over that this program wrote.
+    pub(super) fn of_written(entries: Value) -> Result<Self, String> {
+        match entries {
+            Value::Null => Ok(Self::default()),
+            Value::Array(list) => list
+                .into_iter()
+                .map(Entry::written)
+                .collect::<Result<_, _>>()
+                .map(Self),
+            _ => Err("managedFields must be a list".into()),
+        }
     }
 
     /// The entry of a manager.
@@ -168,8 +234,8 @@ impl Managed {
             let bucket = buckets.iter_mut().find(|one| one.manager.api_version == version);
             match bucket {
                 Some(bucket) if updates > UPDATE_MANAGERS_MAX => {
-                    let mut fields = std::mem::take(&mut bucket.fields);
-                    fields.union(&entry.fields);
+                    let mut fields = bucket.take_fields();
+                    fields.union(&entry.fields());
                     let manager = Manager {
                         applies: false,
                         name: ANCIENT.into(),
@@ -179,8 +245,7 @@ impl Managed {
                     *bucket = Entry {
                         manager,
                         time: entry.time,
-                        fields,
-                        written: None,
+                        fields: Fields::Read(fields),
                     };
                     updates -= 1;
                 }
@@ -194,7 +259,7 @@ impl Managed {
 
     /// Writes them; none where there are none.
     pub fn into_value(mut self) -> Option<Value> {
-        self.0.retain(|entry| !entry.fields.is_empty());
+        self.0.retain(|entry| !entry.is_empty());
         if self.0.is_empty() {
             return None;
         }

@@ -161,32 +161,49 @@ impl Set {
     }
 
     /// Without the paths of another set; what is below such a path stays.
-    pub fn difference(&self, other: &Set) -> Set {
-        self.without(other, false)
+    pub fn difference(mut self, other: &Set) -> Set {
+        self.subtract(other, false);
+        self
     }
 
     /// Without the paths of another set and all that is below them.
-    pub fn recursive_difference(&self, other: &Set) -> Set {
-        self.without(other, true)
+    pub fn recursive_difference(mut self, other: &Set) -> Set {
+        self.subtract(other, true);
+        self
     }
 
-    fn without(&self, other: &Set, recursive: bool) -> Set {
-        let mut rest = Set::default();
-        for (element, node) in &self.items {
+    fn subtract(&mut self, other: &Set, recursive: bool) {
+        if other.is_empty() {
+            return;
+        }
+        self.items.retain_mut(|(element, node)| {
             let Some(theirs) = other.get(element) else {
-                rest.items.push((element.clone(), node.clone()));
-                continue;
+                return true;
             };
             if recursive && theirs.member {
-                continue;
+                return false;
             }
-            let node = Node {
-                member: node.member && !theirs.member,
-                below: node.below.without(&theirs.below, recursive),
-            };
-            rest.put(element.clone(), node);
-        }
-        rest
+            node.member &= !theirs.member;
+            node.below.subtract(&theirs.below, recursive);
+            !node.is_empty()
+        });
+    }
+
+    /// Whether something in it is in `fieldsV1`, as this program writes it.
+    pub fn touches(&self, fields: &Value) -> bool {
+        let Some(fields) = fields.as_object() else {
+            return false;
+        };
+        self.items.iter().any(|(element, node)| {
+            fields.get(&element.text()).is_some_and(|theirs| {
+                let member = || {
+                    theirs
+                        .as_object()
+                        .is_none_or(|own| own.is_empty() || own.contains_key("."))
+                };
+                (node.member && member()) || node.below.touches(theirs)
+            })
+        })
     }
 
     /// With every declared field that has members below it as a member too.

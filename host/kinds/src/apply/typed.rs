@@ -202,6 +202,18 @@ fn open<'a>(of: Typed<'a>, value: Option<&Value>, atomic: bool) -> Atom<'a> {
 }
 
 impl<'a> MapAtom<'a> {
+    /// The step to a field.
+    pub(super) fn element(&self, name: &str) -> Element {
+        let declared = match self.of {
+            Typed::BuiltIn(schema) => schema.fields(),
+            _ => &[],
+        };
+        match declared.binary_search_by(|(own, _)| (*own).cmp(name)) {
+            Ok(index) => Element::named(declared[index].0),
+            Err(_) => Element::field(name),
+        }
+    }
+
     /// Whether an absent field is as good as an empty one: in the original it is no pointer and is written
     /// always, so that nobody adds or removes it.
     pub(super) fn always_has(&self, name: &str, field: Typed<'_>) -> bool {

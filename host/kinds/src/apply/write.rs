@@ -178,9 +178,13 @@ impl<'a> Changes<'a> {
         })
     }
 
-    fn own(&self) -> &Change {
-        static NONE: LazyLock<Change> = LazyLock::new(Change::default);
-        self.seen[0].1.as_ref().unwrap_or(&NONE)
+    fn is_empty(&self) -> bool {
+        self.seen[0].1.as_ref().is_none_or(Change::is_empty)
+    }
+
+    /// The change as the version of the write sees it.
+    fn into_own(mut self) -> Change {
+        self.seen.swap_remove(0).1.unwrap_or_default()
     }
 
     /// None where the version is gone.
@@ -207,19 +211,15 @@ impl<'a> Changes<'a> {
 pub fn update(versions: &dyn Versions, writer: &Writer<'_>, live: Option<&Value>, new: &mut Value) {
     let sent = take_entries(new);
     let before = live.and_then(|live| live.pointer("/metadata/managedFields"));
-    let mut managed = known(writer, before, sent.as_ref());
+    let mut managed = known(writer, before, sent);
     if live.is_some() && managed.0.is_empty() {
         return;
     }
     let changes = Changes::new(versions, writer, live.unwrap_or(&NOTHING), new);
-    let Some(mut changes) = changes else {
-        put_entries(new, managed.into_value());
-        return;
-    };
-    if !changes.own().is_empty() {
+    if let Some(mut changes) = changes.filter(|changes| !changes.is_empty()) {
         reconcile(versions, &mut managed);
         disown(&mut managed, &mut changes);
-        let said = writer.owned(changes.own().said());
+        let said = writer.owned(changes.into_own().into_said());
         own(&mut managed, writer.identity(false), said, writer.now);
     }
     managed.cap();
@@ -227,15 +227,19 @@ pub fn update(versions: &dyn Versions, writer: &Writer<'_>, live: Option<&Value>
 }
 
 /// The entries that hold before a write: what the client sent, where that makes sense.
-fn known(writer: &Writer<'_>, live: Option<&Value>, sent: Option<&Value>) -> Managed {
-    let of_live = || Managed::read(live).unwrap_or_default();
+fn known(writer: &Writer<'_>, live: Option<&Value>, sent: Option<Value>) -> Managed {
+    // Most writes send the list back as it is.
+    if sent.as_ref() == live {
+        return Managed::of_written(sent.unwrap_or_default()).unwrap_or_default();
+    }
+    let of_live = || Managed::of_written(live.cloned().unwrap_or_default()).unwrap_or_default();
     if !writer.subresource.is_empty() {
         return of_live();
     }
-    if is_cleared(sent) {
+    if is_cleared(sent.as_ref()) {
         return Managed::default();
     }
-    match Managed::read(sent) {
+    match Managed::read(sent.as_ref()) {
         Ok(managed) if !managed.0.is_empty() => managed,
         _ => of_live(),
     }
@@ -247,7 +251,7 @@ fn own(managed: &mut Managed, manager: Manager, fields: Set, now: &str) {
     }
     match managed.of(&manager) {
         Some(entry) => {
-            let mut all = std::mem::take(&mut entry.fields);
+            let mut all = entry.take_fields();
             all.union(&fields);
             entry.set_fields(all);
             entry.time = Some(now.to_string());
@@ -263,11 +267,12 @@ fn disown(managed: &mut Managed, changes: &mut Changes<'_>) {
             return false;
         };
         for lost in [&change.added, &change.modified, &change.removed] {
-            if entry.fields.intersects(lost) {
-                entry.set_fields(entry.fields.difference(lost));
+            if entry.touched_by(lost) {
+                let fields = entry.take_fields().difference(lost);
+                entry.set_fields(fields);
             }
         }
-        !entry.fields.is_empty()
+        !entry.is_empty()
     });
 }
 
@@ -275,9 +280,9 @@ fn reconcile(versions: &dyn Versions, managed: &mut Managed) {
     for entry in &mut managed.0 {
         let of = versions.typed(&entry.manager.api_version);
         if let Some(of) = of.filter(|of| of.may_change()) {
-            let fields = entry.fields.reconciled(of);
-            if fields != entry.fields {
-                entry.set_fields(fields);
+            let (before, after) = (entry.fields(), entry.fields().reconciled(of));
+            if before != after {
+                entry.set_fields(after);
             }
         }
     }
@@ -314,9 +319,9 @@ pub fn apply(
         .cloned()
         .unwrap_or_else(|| json!({"apiVersion": writer.api_version, "kind": config["kind"]}));
     let entries = take_entries(&mut base);
-    let mut managed = Managed::read(entries.as_ref()).unwrap_or_default();
+    let mut managed = Managed::of_written(entries.unwrap_or_default()).unwrap_or_default();
     if live.is_some() && managed.0.is_empty() {
-        let said = writer.owned(Change::between(of, &NOTHING, &base).said());
+        let said = writer.owned(Change::between(of, &NOTHING, &base).into_said());
         let before = Writer {
             manager: BEFORE_FIRST_APPLY,
             ..*writer
@@ -352,9 +357,9 @@ impl Applied<'_> {
         let identity = writer.identity(true);
         let last = managed.take(&identity);
         let fields = writer.reset.pass(fields_of(self.of, self.config));
-        let mut entry = Entry::new(identity.clone(), fields, writer.now);
+        let mut entry = Entry::new(identity, fields, writer.now);
         let mut new = merged(self.of, self.base, self.config);
-        if let Some(last) = last.as_ref().filter(|last| !last.fields.is_empty()) {
+        if let Some(last) = last.as_ref().filter(|last| !last.is_empty()) {
             managed.0.push(entry.clone());
             new = self.pruned(new, last, &managed);
             managed.0.pop();
@@ -368,7 +373,8 @@ impl Applied<'_> {
             }
         }
         disown(&mut managed, &mut changes);
-        entry.set_fields(entry.fields.difference(&UNOWNED));
+        let fields = entry.take_fields().difference(&UNOWNED);
+        entry.set_fields(fields);
         if let Some(last) = last
             && same(self.base, &new)
         {
@@ -407,7 +413,7 @@ impl Applied<'_> {
         let Some((whole, of)) = self.at(&merged, version) else {
             return merged;
         };
-        let last_fields = last.fields.with_named_fields(of);
+        let last_fields = last.fields().with_named_fields(of);
         let all = |object: &Value, of| fields_of(of, object).with_named_fields(of);
         let mut left = without(of, &whole, &last_fields);
         let mut versions = vec![version];
@@ -428,7 +434,7 @@ impl Applied<'_> {
                 .iter()
                 .filter(|entry| entry.manager.api_version == version)
             {
-                kept.union(&entry.fields.with_named_fields(of));
+                kept.union(&entry.fields().with_named_fields(of));
             }
             left = without(of, &whole, &all(&whole, of).difference(&kept));
         }
@@ -456,7 +462,7 @@ fn conflicts(managed: &Managed, changes: &mut Changes<'_>) -> Vec<Conflict> {
         let Some(change) = changes.at(&entry.manager.api_version) else {
             continue;
         };
-        let paths = entry.fields.intersection(&change.said()).paths();
+        let paths = entry.fields().intersection(&change.said()).paths();
         found.extend(paths.into_iter().map(|path| Conflict {
             manager: entry.manager.clone(),
             path,
@@ -467,63 +473,40 @@ fn conflicts(managed: &Managed, changes: &mut Changes<'_>) -> Vec<Conflict> {
 
 /// Gives entries their old times back where nothing but times changed, so that such a write is none.
 pub fn keep_times(new: &mut Value, old: &Value) {
-    let entries = |object: &Value| -> Vec<Value> {
-        let list = object
-            .pointer("/metadata/managedFields")
-            .and_then(Value::as_array);
-        list.cloned().unwrap_or_default()
-    };
-    let timeless = |entry: &Value| {
-        let mut entry = entry.clone();
-        if let Some(entry) = entry.as_object_mut() {
-            entry.remove("time");
-        }
-        entry
-    };
-    let list = |object: &Value| {
-        object
-            .pointer("/metadata/managedFields")
-            .is_some_and(Value::is_array)
-    };
-    if !list(new) || !list(old) || new["metadata"]["managedFields"] == old["metadata"]["managedFields"] {
+    let list =
+        |object| -> Option<&Vec<Value>> { Value::pointer(object, "/metadata/managedFields")?.as_array() };
+    let (Some(after), Some(before)) = (list(new), list(old)) else {
         return;
-    }
-    let (after, before) = (entries(new), entries(old));
+    };
     let equal = after.len() == before.len()
         && after
             .iter()
-            .zip(&before)
-            .all(|(after, before)| timeless(after) == timeless(before));
-    if !equal {
+            .zip(before)
+            .all(|(after, before)| same_but(after, before, &["time"]));
+    if !equal || after == before {
         return;
     }
-    let taken = take_entries(new);
-    let rest_is_same = new.as_object().zip(old.as_object()).is_some_and(|(new, old)| {
-        new.len() == old.len()
-            && new.iter().all(|(field, value)| match field.as_str() {
-                "metadata" => metadata_is_same(value, &old[field.as_str()]),
-                _ => old.get(field) == Some(value),
-            })
-    });
-    put_entries(
-        new,
-        if rest_is_same {
-            Some(Value::Array(before))
-        } else {
-            taken
-        },
+    // The revision is no part of the state.
+    let metadata = same_but(
+        &new["metadata"],
+        &old["metadata"],
+        &["managedFields", "resourceVersion"],
     );
+    if metadata && same_but(new, old, &["metadata"]) {
+        let before = Value::Array(before.clone());
+        put_entries(new, Some(before));
+    }
 }
 
-/// But for managers and the revision, which is no part of the state.
-fn metadata_is_same(new: &Value, old: &Value) -> bool {
-    let fields = |metadata: &Value| -> Vec<(String, Value)> {
-        let all = metadata.as_object().into_iter().flatten();
-        all.filter(|(field, _)| !matches!(field.as_str(), "managedFields" | "resourceVersion"))
-            .map(|(field, value)| (field.clone(), value.clone()))
-            .collect()
+/// Whether two objects have the same fields, but for some.
+fn same_but(a: &Value, b: &Value, but: &[&str]) -> bool {
+    let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else {
+        return a == b;
     };
-    fields(new) == fields(old)
+    let counts = |field: &String| !but.contains(&field.as_str());
+    a.iter()
+        .filter(|(field, _)| counts(field))
+        .eq(b.iter().filter(|(field, _)| counts(field)))
 }
 
 fn take_entries(object: &mut Value) -> Option<Value> {
