@@ -2,7 +2,8 @@
 //! number, map entries by key, zero values of fields that are no pointers written out.
 //!
 //! JSON members come in another order than fields, so each message is written as its members come, then
-//! brought in order in place; no tree is built. Members that the table does not have, and values of a wrong type, are left out: stored documents were checked when written.
+//! brought in order in place; no tree is built. Members that the table does not have, and values of a wrong
+//! type, are left out: stored documents were checked when they were written.
 
 use std::fmt;
 use std::ops::Range;
