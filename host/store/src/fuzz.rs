@@ -231,6 +231,11 @@ fn decoders_of_the_engines() {
     run(crate::engine::fuzz_targets());
 }
 
+#[test]
+fn decoders_of_the_states_rows() {
+    run(crate::replica::fuzz_targets());
+}
+
 /// Nests without end must not use up the stack.
 #[test]
 fn a_nest_without_end_is_refused() {

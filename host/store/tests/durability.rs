@@ -11,16 +11,26 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use capstan_store::{
-    Error, KeyRange, LocalStore, Op, Options, Put, RangeRequest, Store, Txn, WatchMessage, WatchRequest,
+    Error, KeyRange, LocalStore, LogEngineKind, Op, Options, Put, RangeRequest, Store, Txn, WatchMessage, WatchRequest,
 };
 
 const CHILD_DIR: &str = "CAPSTAN_KILL_TEST_DIR";
 const CHILD_SEED: &str = "CAPSTAN_KILL_TEST_SEED";
-const ROUNDS: u32 = 20;
+const CHILD_LOG: &str = "CAPSTAN_KILL_TEST_LOG";
+/// Kills of each kind of log.
+const ROUNDS: u32 = 10;
 const WRITERS: usize = 4;
 
 async fn open(dir: &Path) -> LocalStore {
-    LocalStore::open(Options::new(dir)).await.unwrap()
+    open_with(dir, LogEngineKind::default()).await
+}
+
+async fn open_with(dir: &Path, log_engine: LogEngineKind) -> LocalStore {
+    let options = Options {
+        log_engine,
+        ..Options::new(dir)
+    };
+    LocalStore::open(options).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,7 +109,8 @@ fn child() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let store = open(&PathBuf::from(dir)).await;
+        let kind = std::env::var(CHILD_LOG).unwrap().parse().unwrap();
+        let store = open_with(&PathBuf::from(dir), kind).await;
         futures::future::join_all((0..WRITERS).map(|writer| write_for_ever(&store, writer, seed))).await;
     });
 }
@@ -146,19 +157,25 @@ fn kills_lose_nothing() {
     let seed = number("CAPSTAN_KILL_SEED").unwrap_or_else(|| fastrand::u64(..));
     let rounds = number("CAPSTAN_KILL_ROUNDS").unwrap_or(u64::from(ROUNDS));
     println!("CAPSTAN_KILL_SEED={seed}");
+    for kind in [LogEngineKind::Sled, LogEngineKind::Plain] {
+        kill_again_and_again(kind, seed, rounds);
+    }
+}
+
+fn kill_again_and_again(kind: LogEngineKind, seed: u64, rounds: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let dir = tempfile::tempdir().unwrap();
     let mut acknowledged = [(0, 0); WRITERS];
     for round in 0..rounds {
         let alive = Duration::from_micros(random.u64(20_000..200_000));
-        run_child(dir.path(), random.u64(..), alive, &mut acknowledged);
+        run_child(dir.path(), kind, random.u64(..), alive, &mut acknowledged);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap();
         runtime.block_on(async {
-            let store = open(dir.path()).await;
+            let store = open_with(dir.path(), kind).await;
             check(&store, &acknowledged, round).await;
             // Now and then the next child starts from a store that was not shut down in order.
             if random.bool() {
@@ -173,11 +190,18 @@ fn kills_lose_nothing() {
     );
 }
 
-fn run_child(dir: &Path, seed: u64, alive: Duration, acknowledged: &mut [(u64, i64); WRITERS]) {
+fn run_child(
+    dir: &Path,
+    kind: LogEngineKind,
+    seed: u64,
+    alive: Duration,
+    acknowledged: &mut [(u64, i64); WRITERS],
+) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "child", "--nocapture"])
         .env(CHILD_DIR, dir)
         .env(CHILD_SEED, seed.to_string())
+        .env(CHILD_LOG, kind.to_string())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn()

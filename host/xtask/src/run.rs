@@ -103,6 +103,11 @@ pub(crate) fn bench(arguments: &[String]) -> anyhow::Result<()> {
     {
         return bench_chaos(rest);
     }
+    if let Some((first, rest)) = arguments.split_first()
+        && first == "crash"
+    {
+        return bench_crash(rest);
+    }
     build()?;
     let kubectl = tools::kubectl()?;
     say("building the bench");
@@ -132,6 +137,30 @@ fn bench_store(arguments: &[String]) -> anyhow::Result<()> {
     bench.args(["run", "--release", "--quiet", "--package", "capstan-tests"]);
     bench.args(["--bin", "bench_store", "--"]).args(arguments);
     succeed(&mut bench)
+}
+
+/// Kills of our store, and losses of power in a model of it; `--cycles` kills, and a tenth as many losses of power
+/// with each of three sizes of values.
+fn bench_crash(arguments: &[String]) -> anyhow::Result<()> {
+    let value = |name: &str| {
+        let at = arguments.iter().position(|argument| argument == name)?;
+        arguments.get(at + 1)
+    };
+    say("building the bench");
+    let mut bench = cargo();
+    bench.args(["run", "--release", "--quiet", "--package", "capstan-store"]);
+    bench.args(["--example", "crash", "--"]).args(arguments);
+    succeed(&mut bench)?;
+    say("losing power");
+    let cycles = value("--cycles").and_then(|cycles| cycles.parse::<u64>().ok()).unwrap_or(1_000);
+    let mut losses = cargo();
+    losses.args(["test", "--release", "--quiet", "--package", "capstan-store", "--lib"]);
+    losses.args(["power_loss_loses_nothing", "--", "--nocapture"]);
+    losses.env("CAPSTAN_POWER_LOSS_CYCLES", (cycles / 10).max(1).to_string());
+    if let Some(seed) = value("--seed") {
+        losses.env("CAPSTAN_POWER_LOSS_SEED", seed);
+    }
+    succeed(&mut losses)
 }
 
 /// Members of our store as processes, real faults, and a check of all that clients saw; another store's where

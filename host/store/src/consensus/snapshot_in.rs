@@ -136,7 +136,7 @@ fn put(file: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// The next part of the file; none at its end.
-fn take(file: &mut impl Read) -> Result<Option<Vec<u8>>> {
+pub(super) fn take(file: &mut impl Read) -> Result<Option<Vec<u8>>> {
     let damaged = |error: io::Error| Error::Corrupt(format!("a received snapshot cannot be read: {error}"));
     let mut length = [0; 4];
     file.read_exact(&mut length).map_err(damaged)?;
@@ -144,8 +144,12 @@ fn take(file: &mut impl Read) -> Result<Option<Vec<u8>>> {
     if length > CHUNK_BYTES_MAX {
         return Err(damaged(io::ErrorKind::InvalidData.into()));
     }
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-    file.read_exact(&mut bytes).map_err(damaged)?;
+    // Grows with what is there, whatever the length says.
+    let mut bytes = Vec::new();
+    file.take(u64::from(length)).read_to_end(&mut bytes).map_err(damaged)?;
+    if bytes.len() as u64 != u64::from(length) {
+        return Err(damaged(io::ErrorKind::UnexpectedEof.into()));
+    }
     Ok((length > 0).then_some(bytes))
 }
 
@@ -192,7 +196,7 @@ impl ImageSource for Received {
     }
 }
 
-fn row(rows: &mut Bytes) -> Result<(Bytes, Bytes)> {
+pub(super) fn row(rows: &mut Bytes) -> Result<(Bytes, Bytes)> {
     let damaged = || Error::Corrupt("a row of a received snapshot is cut".into());
     if rows.len() < 8 {
         return Err(damaged());

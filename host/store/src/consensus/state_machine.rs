@@ -139,7 +139,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, image: Image) -> io::Result<()> {
         let marks = super::recovery::marks(meta)?;
         let replica = self.replica.clone();
-        let installing = tokio::task::spawn_blocking(move || replica.install(&image, marks));
+        let installing = tokio::task::spawn_blocking(move || {
+            replica.metrics().snapshots_applying.inc();
+            let installed = replica.install(&image, marks);
+            replica.metrics().snapshots_applying.dec();
+            installed
+        });
         installing.await.map_err(io::Error::other)?.map_err(io_error)?;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
@@ -159,8 +164,11 @@ impl RaftSnapshotBuilder<TypeConfig> for CheckpointBuilder {
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let replica = self.replica.clone();
         let building = tokio::task::spawn_blocking(move || {
+            let since = Instant::now();
             replica.apply_marks(vec![(Mark::Checkpoint, Bytes::new())])?;
-            replica.sync()
+            replica.sync()?;
+            replica.metrics().snapshot_save.observe(since.elapsed().as_secs_f64());
+            Ok::<_, crate::Error>(())
         });
         building.await.map_err(io::Error::other)?.map_err(io_error)?;
         Ok(self.snapshot.clone())

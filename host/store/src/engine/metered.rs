@@ -71,6 +71,10 @@ impl LogEngine for Metered<dyn LogEngine> {
         timed("log", &self.metrics.log_sync, || self.engine.sync())
     }
 
+    fn sequence(&self) -> u64 {
+        self.engine.sequence()
+    }
+
     fn size_bytes(&self) -> u64 {
         self.engine.size_bytes()
     }

@@ -1,23 +1,26 @@
 //! Where bytes are kept: one small trait for the log, one for the state, and sled behind both.
 //!
 //! The two are separate databases, so that purging the log does not fragment the state and syncing the log
-//! does not flush the state. Nothing above this module knows sled. Durable means synced by us: sled's own
-//! flush does not reach the disk's platter, so each flush is followed by an fdatasync of its file.
+//! does not flush the state. Nothing above this module knows sled. Durable means synced by an
+//! fdatasync: what sled itself asks for does not reach the disk's platter (`sled_sync`).
 
 mod frame;
 mod metered;
+mod paired;
 mod plain_log;
 #[cfg(test)]
 pub(crate) mod power_loss;
 mod sled_database;
 mod sled_log;
 mod sled_state;
+mod sled_sync;
 mod space;
 mod write_behind;
 
 use bytes::Bytes;
 
 pub(crate) use metered::Metered;
+pub(crate) use paired::pair;
 pub(crate) use plain_log::PlainLog;
 pub(crate) use sled_log::SledLog;
 pub(crate) use sled_state::SledState;
@@ -44,6 +47,8 @@ pub(crate) trait LogEngine: Send + Sync + 'static {
     fn get(&self, name: LogValue) -> Result<Option<Bytes>>;
     /// Returns when everything written before is on disk.
     fn sync(&self) -> Result<()>;
+    /// The number of the last sync that had something to do; it comes back with what that sync brought to disk.
+    fn sequence(&self) -> u64;
     /// Bytes on disk.
     fn size_bytes(&self) -> u64;
 }
@@ -85,11 +90,13 @@ impl std::str::FromStr for LogEngineKind {
 pub(crate) enum LogValue {
     Vote,
     Purged,
+    /// How far the state had been synced; see `paired`.
+    StateSynced,
 }
 
 impl LogValue {
     /// All of them, each at its own number.
-    pub(crate) const ALL: [Self; 2] = [Self::Vote, Self::Purged];
+    pub(crate) const ALL: [Self; 3] = [Self::Vote, Self::Purged, Self::StateSynced];
 }
 
 /// Changes of the state: first the puts in their order, then the deletes in theirs.

@@ -1,18 +1,19 @@
 //! One sled database, opened with the guard rails that make it durable.
 //!
-//! No background flusher; small rows and segments that hold them (see `frame`); after each flush our own
-//! fdatasync of the data file; a small page cache. An interrupted snapshot of sled's is removed, and a blob
-//! file is refused, because sled never syncs those.
+//! No background flusher; small rows and segments that hold them (see `frame`); syncs that reach the disk (see
+//! `sled_sync`); a small page cache. An interrupted snapshot of sled's is removed, and a blob file is refused,
+//! because sled never syncs those. Where a damaged file makes sled panic, the caller is told `Corrupt`.
 
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{frame, io_error};
+use super::{frame, io_error, sled_sync};
 use crate::{Error, Result};
 
 /// A page must stay below a quarter of it: room for 31 rows of the largest chunk. Not larger, because sled
@@ -22,6 +23,11 @@ const SEGMENT_BYTES: usize = 512 * 1024;
 const CACHE_BYTES: u64 = 512 * 1024;
 /// Bytes that a scan reads before it hands on what it has passed.
 const SCAN_RELEASE_BYTES: usize = 64 * 1024;
+/// Bytes that a scan reads for each time that it touches a page again. sled spreads its pages over 256 shards,
+/// and a shard looks at what it may evict only at each 64th access to it. A scan accesses each page once, so
+/// 16,384 pages of up to 64 kB each would stay, whatever the cache's size. Touched in step with its bytes, what
+/// stays of them is 256 x 64 x this, 16 MiB.
+const SCAN_TOUCH_BYTES: usize = 1024;
 
 /// How long a database may take to be closed by whoever had it before.
 const CLOSING_WAIT: Duration = Duration::from_secs(5);
@@ -30,7 +36,6 @@ const CLOSING_POLL: Duration = Duration::from_millis(5);
 /// An open database.
 pub(super) struct SledDatabase {
     name: &'static str,
-    directory: PathBuf,
     tree: sled::Tree,
     database: sled::Db,
     data: File,
@@ -44,6 +49,12 @@ impl SledDatabase {
         fs::create_dir_all(directory).map_err(|error| io_error(&doing, &error))?;
         tidy(directory).map_err(|error| io_error(&doing, &error))?;
         refuse_blobs(directory, name)?;
+        let path = directory.join("db");
+        if path.exists() {
+            // What a kill left in the page cache: sled is about to note, durably, that all of it is there.
+            let synced = File::open(&path).and_then(|file| file.sync_data());
+            synced.map_err(|error| io_error(&doing, &error))?;
+        }
         let config = sled::Config::new()
             .path(directory)
             .segment_size(SEGMENT_BYTES)
@@ -51,19 +62,20 @@ impl SledDatabase {
             .mode(sled::Mode::HighThroughput)
             .flush_every_ms(None);
         let database = open_unlocked(&config, &doing)?;
-        let data = File::open(directory.join("db")).map_err(|error| io_error(&doing, &error))?;
+        let data = File::open(path).map_err(|error| io_error(&doing, &error))?;
         let tree = (*database).clone();
-        let directory = directory.to_owned();
         let this = Self {
             name,
-            directory,
             tree,
             database,
             data,
             failed: OnceLock::new(),
         };
         this.sync()?;
-        sync_directory(&this.directory).map_err(|error| io_error(&doing, &error))?;
+        this.data.sync_data().map_err(|error| io_error(&doing, &error))?;
+        sync_directory(directory).map_err(|error| io_error(&doing, &error))?;
+        #[cfg(test)]
+        super::power_loss::opened(directory);
         Ok(this)
     }
 
@@ -79,16 +91,12 @@ impl SledDatabase {
         for (key, value) in puts {
             frame::encode(key, value, |key, value| rows.push((key, value)))?;
             for (key, value) in rows.drain(..).rev() {
-                self.tree
-                    .insert(key, value)
-                    .map_err(|error| self.fail("writing", &error))?;
+                self.guarded("writing", || self.tree.insert(key, value))?;
             }
         }
         for key in deletes {
             for row in self.rows_of(&key)? {
-                self.tree
-                    .remove(row)
-                    .map_err(|error| self.fail("writing", &error))?;
+                self.guarded("writing", || self.tree.remove(row))?;
             }
         }
         Ok(())
@@ -110,30 +118,22 @@ impl SledDatabase {
                 batch.remove(row);
             }
         }
-        self.tree
-            .apply_batch(batch)
-            .map_err(|error| self.fail("writing", &error))
+        self.guarded("writing", || self.tree.apply_batch(batch))
     }
 
     /// Removes all rows with `start <= key < end` without reading them as values.
     pub(super) fn remove_range(&self, start: &[u8], end: &[u8]) -> Result<()> {
         self.alive()?;
-        for row in self.tree.range(start..end).keys() {
-            let key = row.map_err(|error| self.fail("reading", &error))?;
-            self.tree
-                .remove(key)
-                .map_err(|error| self.fail("writing", &error))?;
+        let mut rows = self.tree.range(start..end).keys();
+        while let Some(key) = self.guarded("reading", || rows.next().transpose())? {
+            self.guarded("writing", || self.tree.remove(key))?;
         }
         Ok(())
     }
 
     fn rows_of(&self, key: &[u8]) -> Result<Vec<Vec<u8>>> {
         let first = frame::row_key(key, 0);
-        let Some(row) = self
-            .tree
-            .get(&first)
-            .map_err(|error| self.fail("reading", &error))?
-        else {
+        let Some(row) = self.guarded("reading", || self.tree.get(&first))? else {
             return Ok(Vec::new());
         };
         let chunks = frame::chunk_count(frame::value_length(&row).unwrap_or(0)).max(1);
@@ -143,8 +143,8 @@ impl SledDatabase {
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        let first = self.tree.get(frame::row_key(key, 0));
-        let Some(row) = first.map_err(|error| self.fail("reading", &error))? else {
+        let first = self.guarded("reading", || self.tree.get(frame::row_key(key, 0)))?;
+        let Some(row) = first else {
             return Ok(None);
         };
         self.decode(key, &row).map(Some)
@@ -152,16 +152,20 @@ impl SledDatabase {
 
     fn decode(&self, key: &[u8], first_row: &[u8]) -> Result<Bytes> {
         frame::decode(self.name, key, first_row, |chunk| {
-            let row = self.tree.get(frame::row_key(key, chunk));
-            row.map_err(|error| self.fail("reading", &error))
+            self.guarded("reading", || self.tree.get(frame::row_key(key, chunk)))
         })
     }
 
     /// Visits values with `start <= key < end` in order.
     pub(super) fn scan(&self, start: &[u8], end: &[u8], visit: &mut super::Visit<'_>) -> Result<()> {
-        let mut unreleased = 0;
-        for row in self.tree.range(start..end) {
-            let (key, value) = row.map_err(|error| self.fail("reading", &error))?;
+        let (mut unreleased, mut untouched) = (0, 0);
+        let mut rows = self.tree.range(start..end);
+        while let Some((key, value)) = self.guarded("reading", || rows.next().transpose())? {
+            untouched += value.len();
+            while untouched >= SCAN_TOUCH_BYTES {
+                self.guarded("reading", || self.tree.get(&key))?;
+                untouched -= SCAN_TOUCH_BYTES;
+            }
             unreleased += value.len();
             if unreleased >= SCAN_RELEASE_BYTES {
                 // The pages that were passed are in this thread's list of garbage; see `sync`.
@@ -180,8 +184,8 @@ impl SledDatabase {
 
     /// The last value with `start <= key < end`, and its key.
     pub(super) fn last(&self, start: &[u8], end: &[u8]) -> Result<Option<(Vec<u8>, Bytes)>> {
-        for row in self.tree.range(start..end).rev() {
-            let (key, _) = row.map_err(|error| self.fail("reading", &error))?;
+        let mut rows = self.tree.range(start..end).rev();
+        while let Some((key, _)) = self.guarded("reading", || rows.next().transpose())? {
             let Some((key, chunk)) = key.split_last_chunk::<{ frame::SUFFIX_BYTES }>() else {
                 return Err(Error::Corrupt(format!("{}: a row without a key", self.name)));
             };
@@ -195,16 +199,16 @@ impl SledDatabase {
     /// Returns when everything written before is on disk.
     pub(super) fn sync(&self) -> Result<()> {
         self.alive()?;
-        self.tree.flush().map_err(|error| self.fail("syncing", &error))?;
-        self.data.sync_data().map_err(|error| {
-            let error = io_error(&format!("syncing the {}", self.name), &error);
-            self.failed.get_or_init(|| error).clone()
-        })?;
+        self.guarded("syncing", || self.tree.flush())?;
+        if !sled_sync::is_in_force() {
+            self.data.sync_data().map_err(|error| {
+                let error = io_error(&format!("syncing the {}", self.name), &error);
+                self.failed.get_or_init(|| error).clone()
+            })?;
+        }
         // A flush leaves its write buffer, of a segment's size, in this thread's list of garbage, which is
         // handed on when 64 things are in it: too late for a thread that does little but flush.
         crossbeam_epoch::pin().flush();
-        #[cfg(test)]
-        super::power_loss::synced(&self.directory);
         Ok(())
     }
 
@@ -217,9 +221,14 @@ impl SledDatabase {
         self.failed.get().map_or(Ok(()), |error| Err(error.clone()))
     }
 
-    fn fail(&self, doing: &str, error: &sled::Error) -> Error {
-        let error = sled_error(&format!("{doing} the {}", self.name), error);
-        self.failed.get_or_init(|| error).clone()
+    /// Has sled do something, which panics where what it finds cannot be.
+    fn guarded<T>(&self, doing: &str, work: impl FnOnce() -> sled::Result<T>) -> Result<T> {
+        let error = match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(error)) => sled_error(&format!("{doing} the {}", self.name), &error),
+            Err(_) => Error::Corrupt(format!("{doing} the {}: its data file is damaged", self.name)),
+        };
+        Err(self.failed.get_or_init(|| error).clone())
     }
 }
 
@@ -229,8 +238,7 @@ fn open_unlocked(config: &sled::Config, doing: &str) -> Result<sled::Db> {
     let deadline = Instant::now() + CLOSING_WAIT;
     loop {
         // A damaged file makes sled panic in places; that must not take the process down.
-        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
-        match opened {
+        match catch_unwind(AssertUnwindSafe(|| config.open())) {
             Ok(Ok(database)) => return Ok(database),
             // sled says it by the text alone.
             Ok(Err(sled::Error::Io(error)))
@@ -246,6 +254,10 @@ fn open_unlocked(config: &sled::Config, doing: &str) -> Result<sled::Db> {
 
 fn sled_error(doing: &str, error: &sled::Error) -> Error {
     match error {
+        // It looked for something where the file has ended.
+        sled::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Error::Corrupt(format!("{doing}: {error}"))
+        }
         sled::Error::Io(error) => io_error(doing, error),
         error => Error::Corrupt(format!("{doing}: {error}")),
     }

@@ -1,9 +1,10 @@
 //! The log on sled: rows of consecutive entries under `e` and the first one's index, named values under a letter
-//! of their own.
+//! of their own, and the [`Tip`], which says what must be there.
 //!
 //! A row holds what was appended together, because sled's cost is by the row. An entry is in the last row that
 //! begins at or before its index, and nowhere else: a cut inside a row is an empty row at the cut, so that no
-//! row is ever changed. Entries up to the watermark are purged, though their row may still be there.
+//! row is ever changed. Entries before the tip's first are purged, though their row may still be there. sled leaves
+//! out what it finds damaged, so all rows are looked at when the log is opened.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +13,7 @@ use bytes::{Buf, BufMut, Bytes};
 
 use super::sled_database::SledDatabase;
 use super::{LogEngine, LogValue};
+use crate::lock::Mutex;
 use crate::{Error, Result};
 
 /// Bytes of entries after which a row is full.
@@ -19,14 +21,59 @@ const ROW_BYTES: usize = 64 * 1024;
 /// Rows removed in one batch.
 const REMOVE_ROWS: usize = 256;
 const ENTRY: u8 = b'e';
-/// The row of the watermark.
-const WATERMARK: &[u8] = b"w";
+/// The tip's row.
+const TIP: &[u8] = b"t";
+/// What a named value's row has before the value: how often it had been set.
+const COUNT_BYTES: usize = 8;
 
 /// The log.
 pub(crate) struct SledLog {
     database: SledDatabase,
-    /// One more than the last purged index.
+    tip: Mutex<Tip>,
+    /// The tip's, for readers.
     first: AtomicU64,
+}
+
+/// What had been synced: written after it, and before anything of it is removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Tip {
+    /// The number of the last sync.
+    sequence: u64,
+    /// The first entry that is not purged.
+    first: u64,
+    /// One more than the last entry.
+    next: u64,
+    /// How often each named value had been set.
+    values: [u64; LogValue::ALL.len()],
+    /// Something was written since the last sync.
+    is_dirty: bool,
+}
+
+impl Tip {
+    const BYTES: usize = (3 + LogValue::ALL.len()) * 8;
+
+    fn encode(&self) -> Vec<u8> {
+        let mut row = Vec::with_capacity(Self::BYTES);
+        row.put_u64(self.sequence);
+        row.put_u64(self.first);
+        row.put_u64(self.next);
+        self.values.iter().for_each(|count| row.put_u64(*count));
+        row
+    }
+
+    fn decode(mut row: &[u8]) -> Option<Self> {
+        let mut number = || row.try_get_u64().ok();
+        let mut this = Self {
+            sequence: number()?,
+            first: number()?,
+            next: number()?,
+            ..Self::default()
+        };
+        for count in &mut this.values {
+            *count = number()?;
+        }
+        Some(this)
+    }
 }
 
 /// A row: the index of its first entry, and its entries.
@@ -63,16 +110,62 @@ impl Row {
 impl SledLog {
     pub(crate) fn open(directory: &Path) -> Result<Self> {
         let database = SledDatabase::open(directory, "log")?;
-        let first = match database.get(WATERMARK)? {
-            Some(mut value) => value
-                .try_get_u64()
-                .map_err(|_| Error::Corrupt("the log: its watermark is too short".into()))?,
-            None => 0,
+        let tip = match database.get(TIP)? {
+            Some(row) => Tip::decode(&row).ok_or_else(|| lost("its tip is too short"))?,
+            None => Tip::default(),
         };
-        Ok(Self {
+        let this = Self {
+            first: AtomicU64::new(tip.first),
+            tip: Mutex::new(Tip::default()),
             database,
-            first: AtomicU64::new(first),
-        })
+        };
+        let tip = this.check(tip)?;
+        *this.tip.lock() = tip;
+        Ok(this)
+    }
+
+    /// Whether all that the tip speaks of is there. Returns the tip of all that is.
+    fn check(&self, tip: Tip) -> Result<Tip> {
+        let mut end: Option<u64> = None;
+        self.rows(0, u64::MAX, &mut |row| {
+            let gap = match end {
+                Some(end) => end.max(tip.first) < row.first,
+                None => tip.first < tip.next && row.first > tip.first,
+            };
+            if gap {
+                return Err(lost(&format!("entries before {} are missing", row.first)));
+            }
+            end = Some(row.end());
+            Ok(true)
+        })?;
+        let next = end.unwrap_or(0).max(tip.first);
+        if next < tip.next {
+            return Err(lost(&format!("it ends before {next}, and had been synced up to {}", tip.next)));
+        }
+        let mut values = tip.values;
+        for (name, count) in LogValue::ALL.into_iter().zip(&mut values) {
+            let found = self.value(name)?.map_or(0, |(count, _)| count);
+            if found < *count {
+                return Err(lost(&format!("{name:?} is not the one that had been synced last")));
+            }
+            *count = found;
+        }
+        Ok(Tip { next, values, ..tip })
+    }
+
+    /// A named value and how often it had been set.
+    fn value(&self, name: LogValue) -> Result<Option<(u64, Bytes)>> {
+        let Some(mut row) = self.database.get(value_key(name))? else {
+            return Ok(None);
+        };
+        let count = row.try_get_u64().map_err(|_| lost("a named value is too short"))?;
+        Ok(Some((count, row)))
+    }
+
+    fn write_tip(&self, tip: &Tip) -> Result<()> {
+        let row = tip.encode();
+        let row = std::iter::once((TIP, &row[..]));
+        self.database.apply_in_order(row, std::iter::empty())
     }
 
     /// The row that an entry is in if it is anywhere.
@@ -111,6 +204,10 @@ impl SledLog {
     }
 }
 
+fn lost(what: &str) -> Error {
+    Error::Corrupt(format!("the log: {what}: its data file is damaged"))
+}
+
 fn entry_key(index: u64) -> [u8; 9] {
     let mut key = [ENTRY; 9];
     key[1..].copy_from_slice(&index.to_be_bytes());
@@ -126,6 +223,7 @@ fn value_key(name: LogValue) -> &'static [u8] {
     match name {
         LogValue::Vote => b"v",
         LogValue::Purged => b"p",
+        LogValue::StateSynced => b"s",
     }
 }
 
@@ -144,7 +242,17 @@ impl LogEngine for SledLog {
             }
         }
         let rows = rows.iter().map(|(key, row)| (&key[..], &row[..]));
-        self.database.apply_in_order(rows, std::iter::empty())
+        self.database.apply_in_order(rows, std::iter::empty())?;
+        if let (Some((first, _)), Some((last, _))) = (entries.first(), entries.last()) {
+            let mut tip = self.tip.lock();
+            if tip.next <= tip.first {
+                tip.first = *first;
+                self.first.store(*first, Ordering::Release);
+            }
+            tip.next = last.saturating_add(1);
+            tip.is_dirty = true;
+        }
+        Ok(())
     }
 
     fn read(&self, first: u64, last: u64) -> Result<Vec<Bytes>> {
@@ -182,6 +290,12 @@ impl LogEngine for SledLog {
     }
 
     fn truncate(&self, first: u64) -> Result<()> {
+        {
+            let mut tip = self.tip.lock();
+            tip.next = tip.next.min(first.max(tip.first));
+            tip.is_dirty = true;
+            self.write_tip(&tip)?;
+        }
         let mut rows = Vec::new();
         self.rows(first, u64::MAX, &mut |row| {
             rows.push(row.first);
@@ -197,11 +311,14 @@ impl LogEngine for SledLog {
     }
 
     fn purge(&self, last: u64) -> Result<()> {
-        let first = last.saturating_add(1).max(self.first.load(Ordering::Acquire));
-        let mark = (WATERMARK, &first.to_be_bytes()[..]);
-        self.database
-            .apply_in_order(std::iter::once(mark), std::iter::empty())?;
-        self.first.store(first, Ordering::Release);
+        {
+            let mut tip = self.tip.lock();
+            tip.first = tip.first.max(last.saturating_add(1));
+            tip.next = tip.next.max(tip.first);
+            tip.is_dirty = true;
+            self.write_tip(&tip)?;
+            self.first.store(tip.first, Ordering::Release);
+        }
         loop {
             let rows = self.purged_rows(last)?;
             if rows.is_empty() {
@@ -212,16 +329,42 @@ impl LogEngine for SledLog {
     }
 
     fn set(&self, name: LogValue, value: &[u8]) -> Result<()> {
-        let value = std::iter::once((value_key(name), value));
-        self.database.apply_in_order(value, std::iter::empty())
+        let mut tip = self.tip.lock();
+        let count = tip.values.get(name as usize).map_or(1, |count| count + 1);
+        let mut row = Vec::with_capacity(COUNT_BYTES + value.len());
+        row.put_u64(count);
+        row.put_slice(value);
+        let row = std::iter::once((value_key(name), &row[..]));
+        self.database.apply_in_order(row, std::iter::empty())?;
+        if let Some(kept) = tip.values.get_mut(name as usize) {
+            *kept = count;
+        }
+        tip.is_dirty = true;
+        Ok(())
     }
 
     fn get(&self, name: LogValue) -> Result<Option<Bytes>> {
-        self.database.get(value_key(name))
+        Ok(self.value(name)?.map(|(_, value)| value))
     }
 
     fn sync(&self) -> Result<()> {
+        {
+            let mut tip = self.tip.lock();
+            if tip.is_dirty {
+                let now = Tip {
+                    sequence: tip.sequence + 1,
+                    is_dirty: false,
+                    ..tip.clone()
+                };
+                self.write_tip(&now)?;
+                *tip = now;
+            }
+        }
         self.database.sync()
+    }
+
+    fn sequence(&self) -> u64 {
+        self.tip.lock().sequence
     }
 
     fn size_bytes(&self) -> u64 {

@@ -9,11 +9,11 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::engine::{LogEngine, LogEngineKind, Metered, PlainLog, SledLog, SledState, StateEngine, WriteBehind};
+use crate::engine::{LogEngine, LogEngineKind, Metered, PlainLog, SledLog, SledState, StateEngine, WriteBehind, pair};
 use crate::metrics::StoreMetrics;
 use crate::{Error, Result};
 
-const FORMAT: &str = "capstan-store 2\n";
+const FORMAT: &str = "capstan-store 3\n";
 
 /// An open data folder.
 pub(super) struct Folder {
@@ -50,14 +50,10 @@ impl Folder {
         if is_new {
             finish_format(dir).map_err(|error| doing("writing FORMAT in", &error))?;
         }
-        Ok(Self {
-            log: Arc::new(Metered::<dyn LogEngine>::new(log, metrics.clone())),
-            state: Arc::new(WriteBehind::start(Arc::new(Metered::<dyn StateEngine>::new(
-                Arc::new(state),
-                metrics.clone(),
-            )))?),
-            lock,
-        })
+        let log = Arc::new(Metered::<dyn LogEngine>::new(log, metrics.clone()));
+        let state = Arc::new(Metered::<dyn StateEngine>::new(Arc::new(state), metrics.clone()));
+        let (log, state) = pair(log, Arc::new(WriteBehind::start(state)?))?;
+        Ok(Self { log, state, lock })
     }
 }
 

@@ -188,7 +188,11 @@ impl Server {
         let mut pause = (due.len() == REVOKES_MAX).then_some(ROUND_PAUSE);
         while let Some((id, ended)) = ending.next().await {
             match ended {
-                Ok(()) | Err(Error::LeaseNotFound) => self.leases.forget(id),
+                Ok(()) => {
+                    self.replica.metrics().leases_expired.inc();
+                    self.leases.forget(id);
+                }
+                Err(Error::LeaseNotFound) => self.leases.forget(id),
                 Err(error) => {
                     tracing::warn!(lease = id, %error, "ending a lease that ran out");
                     pause = Some(RETRY_AFTER);
@@ -277,6 +281,7 @@ impl Leases {
         // One that has run out is being ended; it cannot be saved any more.
         clock.remaining_seconds(id, now).ok_or(Error::LeaseNotFound)?;
         clock.renew(id, ttl_seconds, now);
+        replica.metrics().leases_renewed.inc();
         Ok(ttl_seconds)
     }
 }

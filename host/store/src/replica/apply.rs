@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::whole::Rest;
 use super::{Command, Mark, Outcome, Replica, rows};
 use crate::alarm::Alarms;
 use crate::auth::AuthState;
@@ -34,6 +35,36 @@ impl Effect {
             || self.compacted.is_some()
             || self.auth.is_some()
             || self.alarms.is_some()
+    }
+
+    /// Its rows beside the records.
+    fn other_rows(&self, batch: &mut StateBatch, rest: &mut Rest) -> Result<()> {
+        if let Some((id, ttl_seconds)) = self.granted {
+            batch.put(
+                rows::lease(id),
+                Bytes::copy_from_slice(&ttl_seconds.to_be_bytes()),
+            );
+            rest.grant(id);
+        }
+        if let Some(id) = self.revoked {
+            batch.delete(rows::lease(id));
+            rest.revoke(id);
+        }
+        if let Some(revision) = self.compacted {
+            batch.put(rows::COMPACT, Bytes::copy_from_slice(&revision.to_be_bytes()));
+            rest.compacted(revision);
+        }
+        if let Some(auth) = &self.auth {
+            let row = auth.encode()?;
+            rest.auth(&row);
+            batch.put(rows::AUTH, row);
+        }
+        if let Some(alarms) = &self.alarms {
+            let row = rows::encode_alarms(alarms)?;
+            rest.alarms(&row);
+            batch.put(rows::ALARMS, row);
+        }
+        Ok(())
     }
 }
 
@@ -136,36 +167,30 @@ impl Replica {
 
     fn carry_out(self: &Arc<Self>, effect: Effect, marks: Vec<(Mark, Bytes)>) -> Result<()> {
         let mut batch = StateBatch::default();
+        // Held until the engine has the batch, so that sums reach the disk in their order.
+        let mut written = self.written.lock();
+        let (mut sum, mut rest) = *written;
         for change in &effect.changes {
             batch.put(rows::record(change.rev), change.record.encode());
+            sum.add(change.rev);
         }
         // Records without the mark that follows them are dropped at the next start, and applied again.
         let revision = effect.changes.last().map(|change| change.rev.main);
         let revision = revision.unwrap_or_else(|| self.state.read().revision);
+        let mut is_more = effect.is_more_than_records();
         for (mark, value) in marks {
-            batch.put(rows::mark(mark), rows::mark_value(mark, revision, &value));
+            is_more |= rest.mark(mark, &value);
+            batch.put(rows::mark(mark), rows::mark_value(mark, revision, sum, &value));
         }
-        if let Some((id, ttl_seconds)) = effect.granted {
-            batch.put(
-                rows::lease(id),
-                Bytes::copy_from_slice(&ttl_seconds.to_be_bytes()),
-            );
+        effect.other_rows(&mut batch, &mut rest)?;
+        if is_more {
+            batch.put(rows::REST, rest.encode());
         }
-        if let Some(id) = effect.revoked {
-            batch.delete(rows::lease(id));
-        }
-        if let Some(revision) = effect.compacted {
-            batch.put(rows::COMPACT, Bytes::copy_from_slice(&revision.to_be_bytes()));
-        }
-        if let Some(auth) = &effect.auth {
-            batch.put(rows::AUTH, auth.encode()?);
-        }
-        if let Some(alarms) = &effect.alarms {
-            batch.put(rows::ALARMS, rows::encode_alarms(alarms)?);
-        }
-        batch.is_atomic = effect.is_more_than_records();
+        batch.is_atomic = is_more;
         let bytes = batch.size_bytes();
         self.engine.apply(batch)?;
+        *written = (sum, rest);
+        drop(written);
         self.upkeep.wrote(bytes);
         self.count(&effect);
         self.publish(effect);

@@ -10,8 +10,9 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::load::{load, wipe};
+use super::load::{Loaded, load, wipe};
 use super::upkeep::DiskPin;
+use super::whole::{Rest, Sum};
 use super::{Mark, Replica, rows};
 use crate::alarm::Alarms;
 use crate::auth::AuthState;
@@ -63,23 +64,29 @@ impl ImageHead {
         })
     }
 
-    /// Its rows.
-    pub(super) fn rows(&self, batch: &mut StateBatch) -> Result<()> {
+    /// Its rows, and what they are beside those of marks.
+    pub(super) fn rows(&self, batch: &mut StateBatch) -> Result<Rest> {
+        let mut rest = Rest::default();
         for (id, ttl_seconds) in &self.leases {
             batch.put(
                 rows::lease(*id),
                 Bytes::copy_from_slice(&ttl_seconds.to_be_bytes()),
             );
+            rest.grant(*id);
         }
         if self.compact_revision > 0 {
+            rest.compacted(self.compact_revision);
             batch.put(
                 rows::COMPACT,
                 Bytes::copy_from_slice(&self.compact_revision.to_be_bytes()),
             );
         }
-        batch.put(rows::AUTH, self.auth.encode()?);
-        batch.put(rows::ALARMS, rows::encode_alarms(&self.alarms)?);
-        Ok(())
+        let (auth, alarms) = (self.auth.encode()?, rows::encode_alarms(&self.alarms)?);
+        rest.auth(&auth);
+        rest.alarms(&alarms);
+        batch.put(rows::AUTH, auth);
+        batch.put(rows::ALARMS, alarms);
+        Ok(rest)
     }
 }
 
@@ -132,31 +139,39 @@ impl Replica {
 
     /// Replaces the whole state by an image. When it returns, the image is on disk.
     pub(crate) fn install(&self, image: &Image, marks: Vec<(Mark, Bytes)>) -> Result<()> {
+        // What is still to be deleted of the old state must not be of the new one.
+        let _pin = self.upkeep.pin_disk();
         let mut begin = StateBatch::default();
         begin.put(rows::INSTALLING, Bytes::new());
         self.engine.apply(begin)?;
         self.engine.sync()?;
         wipe(&*self.engine)?;
         let mut batch = StateBatch::default();
+        let mut sum = Sum::default();
         image.source.records(&mut |key, value| {
+            let rev = rows::record_rev(key);
+            sum.add(rev.ok_or_else(|| Error::Corrupt("a snapshot's record has a wrong key".into()))?);
             batch.put(key, value);
             if batch.size_bytes() >= INSTALL_BATCH_BYTES {
                 self.engine.apply(std::mem::take(&mut batch))?;
             }
             Ok(true)
         })?;
-        image.head.rows(&mut batch)?;
+        let mut rest = image.head.rows(&mut batch)?;
         for (mark, value) in marks {
+            rest.mark(mark, &value);
             batch.put(
                 rows::mark(mark),
-                rows::mark_value(mark, image.head.revision, &value),
+                rows::mark_value(mark, image.head.revision, sum, &value),
             );
         }
+        batch.put(rows::REST, rest.encode());
         batch.delete(rows::INSTALLING);
         batch.is_atomic = true;
         self.engine.apply(batch)?;
         self.engine.sync()?;
-        let (mut state, unreachable) = load(&*self.engine)?;
+        let Loaded { mut state, garbage, written, deleted } = load(&*self.engine)?;
+        *self.written.lock() = written;
         state.revision = state.revision.max(image.head.revision);
         self.values.lock().clear();
         self.tokens.lock().clear();
@@ -166,7 +181,7 @@ impl Replica {
             *now = state;
             self.installs.fetch_add(1, Ordering::Release);
         }
-        self.upkeep.begin(compact_revision, unreachable);
+        self.upkeep.begin(compact_revision, garbage, deleted);
         self.hub.reset(revision);
         Ok(())
     }

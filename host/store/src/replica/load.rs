@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::cache::ValueCache;
 use super::history::scan_records;
+use super::whole::{Rest, Sum};
 use super::{Mark, Replica, Upkeep, rows};
 use crate::auth::AuthState;
 use crate::engine::{StateBatch, StateEngine};
@@ -12,7 +13,7 @@ use crate::lock::{Mutex, RwLock};
 use crate::metrics::StoreMetrics;
 use crate::mvcc::{Item, Rev, State};
 use crate::watch::Hub;
-use crate::{Error, Result};
+use crate::{Error, Result, Revision};
 
 impl Replica {
     /// Opens the state of an engine.
@@ -24,17 +25,18 @@ impl Replica {
             batch.delete(rows::INSTALLING);
             engine.apply(batch)?;
         }
-        let (state, garbage) = load(&*engine)?;
+        let Loaded { state, garbage, written, deleted } = load(&*engine)?;
         let (revision, compact_revision) = (state.revision, state.compact_revision);
         let state = Arc::new(RwLock::new(state));
-        let upkeep = Upkeep::start(engine.clone(), state.clone())?;
-        upkeep.begin(compact_revision, garbage);
+        let upkeep = Upkeep::start(engine.clone(), state.clone(), metrics.clone())?;
+        upkeep.begin(compact_revision, garbage, deleted);
         Ok(Arc::new(Self {
             hub: Arc::new(Hub::new(revision, metrics.clone())),
             state,
             values: Mutex::new(ValueCache::default()),
             tokens: Mutex::default(),
             installs: AtomicU64::new(0),
+            written: Mutex::new(written),
             engine,
             upkeep,
             metrics,
@@ -42,10 +44,21 @@ impl Replica {
     }
 }
 
-/// Reads everything; also returns the records that a compaction left unreachable and did not yet delete.
-pub(super) fn load(engine: &dyn StateEngine) -> Result<(State, Vec<Rev>)> {
+/// A state that was read from disk.
+pub(super) struct Loaded {
+    pub(super) state: State,
+    /// Records that a compaction left unreachable and did not yet delete.
+    pub(super) garbage: Vec<Rev>,
+    pub(super) written: (Sum, Rest),
+    /// Of the records that were deleted.
+    pub(super) deleted: Sum,
+}
+
+/// Reads everything, and sees whether it is whole.
+pub(super) fn load(engine: &dyn StateEngine) -> Result<Loaded> {
     let mut state = State::default();
     let damaged = |what: &str| Error::Corrupt(format!("the state: {what}"));
+    let rest = Rest::read(engine)?;
     engine.scan(&[rows::LEASE], &[rows::LEASE + 1], &mut |key, value| {
         let id = rows::lease_id(key).ok_or_else(|| damaged("a lease's row has a wrong key"))?;
         state.leases.grant(
@@ -54,12 +67,7 @@ pub(super) fn load(engine: &dyn StateEngine) -> Result<(State, Vec<Rev>)> {
         );
         Ok(true)
     })?;
-    let applied = engine.get(&rows::mark(Mark::Applied))?;
-    let applied = applied.and_then(|row| rows::split_mark(Mark::Applied, row));
-    let applied = applied.map_or(0, |(revision, _)| revision);
-    let restored = engine.get(&rows::RESTORED)?;
-    let restored = restored.map(|value| integer(&value).ok_or_else(|| damaged("the restored revision")));
-    let applied = applied.max(restored.transpose()?.unwrap_or(0));
+    let (applied, sum) = newest(engine)?;
     if let Some(row) = engine.get(&rows::AUTH)? {
         state.auth = Arc::new(AuthState::decode(&row)?);
     }
@@ -72,10 +80,16 @@ pub(super) fn load(engine: &dyn StateEngine) -> Result<(State, Vec<Rev>)> {
         sub: 0,
     });
     engine.remove_range(&unfinished, &[rows::RECORD + 1])?;
+    let deleted = finish_deleting(engine)?;
+    let mut found = Sum::default();
     scan_records(engine, 0, applied, &mut |rev, record| {
+        found.add(rev);
         state.take(&record.key, Item::of(rev, &record));
         Ok(true)
     })?;
+    if found != sum.without(deleted) {
+        return Err(damaged("records are missing: its data file is damaged"));
+    }
     let compacted = engine.get(&rows::COMPACT)?;
     let compacted = compacted.map(|value| integer(&value).ok_or_else(|| damaged("the compact revision")));
     let mut garbage = Vec::new();
@@ -83,7 +97,39 @@ pub(super) fn load(engine: &dyn StateEngine) -> Result<(State, Vec<Rev>)> {
         garbage = state.compact(revision);
     }
     state.revision = state.revision.max(applied);
-    Ok((state, garbage))
+    Ok(Loaded {
+        state,
+        garbage,
+        written: (sum, rest),
+        deleted,
+    })
+}
+
+/// The revision of the last applied entry, or that of a restored backup, and the sum of the records up to it.
+fn newest(engine: &dyn StateEngine) -> Result<(Revision, Sum)> {
+    let damaged = |what: &str| Error::Corrupt(format!("the state: {what}"));
+    let applied = engine.get(&rows::mark(Mark::Applied))?;
+    let applied = applied.map(|row| rows::split_mark(Mark::Applied, row).ok_or_else(|| damaged("the applied mark")));
+    let restored = engine.get(&rows::RESTORED)?;
+    let restored = restored.map(|row| rows::split_restored(row).ok_or_else(|| damaged("the restored revision")));
+    let restored = restored.transpose()?;
+    Ok(match applied.transpose()? {
+        Some((revision, sum, _)) => (revision.max(restored.map_or(0, |(revision, _)| revision)), sum),
+        None => restored.unwrap_or_default(),
+    })
+}
+
+/// Deletes the records that a compaction was deleting when the member stopped: they are counted as gone.
+fn finish_deleting(engine: &dyn StateEngine) -> Result<Sum> {
+    let Some(row) = engine.get(&rows::DELETED)? else {
+        return Ok(Sum::default());
+    };
+    let split = rows::split_deleted(row);
+    let (sum, last) = split.ok_or_else(|| Error::Corrupt("the state: the row of deleted records".into()))?;
+    let mut batch = StateBatch::default();
+    last.into_iter().for_each(|rev| batch.delete(rows::record(rev)));
+    engine.apply(batch)?;
+    Ok(sum)
 }
 
 fn integer(value: &[u8]) -> Option<i64> {

@@ -8,6 +8,8 @@
 mod apply;
 mod cache;
 mod command;
+#[cfg(test)]
+mod fuzz;
 mod hash;
 mod history;
 mod image;
@@ -16,6 +18,7 @@ mod restore;
 mod rows;
 mod stream;
 mod upkeep;
+mod whole;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +26,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 pub(crate) use command::{Command, Outcome};
+#[cfg(test)]
+pub(crate) use fuzz::fuzz_targets;
 pub(crate) use image::{Image, ImageHead, ImageSource};
 pub(crate) use restore::restore;
 pub use restore::{ImageReader, ImageRecord, RestoreSource};
@@ -37,6 +42,7 @@ use crate::mvcc::{State, plan_range};
 use crate::watch::{History, Hub};
 use crate::{Error, HashKv, RangeRequest, RangeResponse, Result, Txn, TxnResponse, Watch, WatchRequest};
 use cache::ValueCache;
+use whole::{Rest, Sum};
 
 /// How often a read of the newest revision starts over because a compaction overtook it.
 const READ_ATTEMPTS_MAX: usize = 16;
@@ -52,6 +58,8 @@ pub(crate) struct Replica {
     upkeep: Arc<Upkeep>,
     /// How often the whole state was replaced.
     installs: AtomicU64,
+    /// Of all records that were ever written, and what the other rows are.
+    written: Mutex<(Sum, Rest)>,
     metrics: Arc<StoreMetrics>,
 }
 
@@ -93,7 +101,7 @@ impl Replica {
         let Some(row) = self.engine.get(&rows::mark(mark))? else {
             return Ok(None);
         };
-        let split = rows::split_mark(mark, row).map(|(_, value)| value);
+        let split = rows::split_mark(mark, row).map(|(_, _, value)| value);
         split
             .map(Some)
             .ok_or_else(|| Error::Corrupt("the state: a mark's row is too short".into()))

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use super::image::INSTALL_BATCH_BYTES;
+use super::whole::Sum;
 use super::{Image, ImageHead, rows};
 use crate::alarm::Alarms;
 use crate::auth::AuthState;
@@ -100,6 +101,7 @@ pub(crate) fn restore(engine: &dyn StateEngine, mut source: impl RestoreSource) 
     let revision = source.revision();
     let mut batch = StateBatch::default();
     let mut last = None;
+    let mut sum = Sum::default();
     source.records(&mut |one| {
         let rev = Rev {
             main: one.kv.mod_revision,
@@ -112,6 +114,7 @@ pub(crate) fn restore(engine: &dyn StateEngine, mut source: impl RestoreSource) 
             )));
         }
         last = Some(rev);
+        sum.add(rev);
         batch.put(rows::record(rev), record(one).encode());
         if batch.size_bytes() >= INSTALL_BATCH_BYTES {
             engine.apply(std::mem::take(&mut batch))?;
@@ -130,8 +133,9 @@ pub(crate) fn restore(engine: &dyn StateEngine, mut source: impl RestoreSource) 
         auth: source.auth(),
         alarms,
     };
-    head.rows(&mut batch)?;
-    batch.put(rows::RESTORED, Bytes::copy_from_slice(&revision.to_be_bytes()));
+    let rest = head.rows(&mut batch)?;
+    batch.put(rows::REST, rest.encode());
+    batch.put(rows::RESTORED, rows::restored(revision, sum));
     engine.apply(batch)?;
     engine.sync()
 }

@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::rows;
+use super::whole::Sum;
 use crate::engine::{StateBatch, StateEngine};
 use crate::lock::RwLock;
+use crate::metrics::StoreMetrics;
 use crate::mvcc::{Rev, State};
 use crate::{Error, Result, Revision};
 
@@ -51,6 +53,8 @@ struct Work {
     dirty_since: Option<Instant>,
     compaction: Compaction,
     garbage: VecDeque<Rev>,
+    /// Of all records that were ever deleted.
+    deleted: Sum,
     is_deleting: bool,
     disk_pins: usize,
     /// Those who wait until all garbage is gone from disk.
@@ -62,6 +66,7 @@ struct Work {
 pub(crate) struct Upkeep {
     engine: Arc<dyn StateEngine>,
     state: Arc<RwLock<State>>,
+    metrics: Arc<StoreMetrics>,
     work: Mutex<Work>,
     changed: Condvar,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -131,10 +136,15 @@ impl Work {
 }
 
 impl Upkeep {
-    pub(super) fn start(engine: Arc<dyn StateEngine>, state: Arc<RwLock<State>>) -> Result<Arc<Self>> {
+    pub(super) fn start(
+        engine: Arc<dyn StateEngine>,
+        state: Arc<RwLock<State>>,
+        metrics: Arc<StoreMetrics>,
+    ) -> Result<Arc<Self>> {
         let this = Arc::new(Self {
             engine,
             state,
+            metrics,
             work: Mutex::new(Work::default()),
             changed: Condvar::new(),
             thread: Mutex::new(None),
@@ -174,10 +184,11 @@ impl Upkeep {
     }
 
     /// A state that was just read from disk: compacted to a revision, which left these records unreachable.
-    pub(super) fn begin(&self, revision: Revision, mut unreachable: Vec<Rev>) {
+    pub(super) fn begin(&self, revision: Revision, mut unreachable: Vec<Rev>, deleted: Sum) {
         unreachable.sort_unstable();
         let mut work = self.work();
         work.garbage.clear();
+        work.deleted = deleted;
         work.compaction.found.clear();
         work.compaction.deferred.clear();
         work.compaction.pass = None;
@@ -283,8 +294,10 @@ impl Upkeep {
         let count = work.garbage.len().min(DELETE_BATCH);
         let records: Vec<Rev> = work.garbage.drain(..count).collect();
         work.is_deleting = true;
-        drop(work);
+        records.iter().for_each(|rev| work.deleted.add(*rev));
         let mut batch = StateBatch::default();
+        batch.put(rows::DELETED, rows::deleted(work.deleted, &records));
+        drop(work);
         for rev in records {
             batch.delete(rows::record(rev));
         }
@@ -292,6 +305,7 @@ impl Upkeep {
         if let Err(error) = self.engine.apply(batch).and_then(|()| self.engine.settle()) {
             tracing::error!(%error, "deleting compacted records");
         }
+        self.metrics.compacted_keys.inc_by(count as u64);
         self.wrote(0);
         let mut work = self.work();
         work.is_deleting = false;

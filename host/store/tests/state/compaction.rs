@@ -72,8 +72,11 @@ async fn writers_do_not_wait_for_a_compaction() {
     };
     let (times, ()) = tokio::join!(measure(&fixture, &stop), compacting);
     show("while it runs", &times);
+    // What the clients wrote meanwhile goes too, so that what is left is one revision of each key.
+    let now = fixture.store.status().await.unwrap().revision;
+    fixture.store.compact(now, true).await.unwrap();
     let after = fixture.store.sizes().db_size_in_use_bytes;
-    assert!(after < before * 6 / 10, "{before} bytes before, {after} after");
+    assert!(after < before * 55 / 100, "{before} bytes before, {after} after");
     fixture.store.shutdown().await;
 }
 

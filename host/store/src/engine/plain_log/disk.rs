@@ -53,6 +53,11 @@ impl Disk {
         self.segments.values().map(|segment| segment.used).sum()
     }
 
+    /// The number of the last group that is on disk.
+    pub(super) fn last_group(&self) -> u64 {
+        self.group.saturating_sub(1)
+    }
+
     /// Begins the first segment of a new log.
     pub(super) fn ensure_segment(&mut self, values: &Values) -> Result<()> {
         if self.segments.is_empty() {

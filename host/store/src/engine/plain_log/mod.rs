@@ -194,6 +194,10 @@ impl LogEngine for PlainLog {
         Ok(())
     }
 
+    fn sequence(&self) -> u64 {
+        self.inner.lock().disk.last_group()
+    }
+
     fn size_bytes(&self) -> u64 {
         self.size_bytes.load(Ordering::Relaxed)
     }

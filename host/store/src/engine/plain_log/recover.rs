@@ -78,6 +78,8 @@ pub(super) fn open(directory: &Path) -> Result<Recovered> {
     let mut disk = Disk::new(directory, segments, player.group.unwrap_or(1));
     disk.ensure_segment(&player.values)?;
     disk.keep_from(player.index.oldest_segment());
+    #[cfg(test)]
+    crate::engine::power_loss::opened(directory);
     Ok(Recovered {
         disk,
         index: player.index,
