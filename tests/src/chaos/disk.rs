@@ -29,6 +29,9 @@ const BALLAST: &str = "ballast";
 /// All images, groups and folders of runs are named so, followed by the process.
 const PREFIX: &str = "capstan-chaos-";
 
+/// What a run keeps in its folder when a promise was broken.
+pub const HISTORY: &str = "history.jsonl";
+
 /// How quickly a disk takes writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speed {
@@ -266,10 +269,13 @@ pub fn remove_own() {
     remove(std::process::id());
 }
 
-/// Removes what runs that no longer live have left; what one kept of a broken promise stays.
+/// Removes what runs that no longer live have left, but what one kept of a broken promise.
 pub fn sweep() {
-    let images = fs::read_dir(images()).into_iter().flatten().flatten();
-    let mut dead: Vec<u32> = images
+    let entries = [images(), std::env::temp_dir()]
+        .into_iter()
+        .filter_map(|folder| fs::read_dir(folder).ok());
+    let mut dead: Vec<u32> = entries
+        .flat_map(Iterator::flatten)
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
             name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
@@ -278,7 +284,18 @@ pub fn sweep() {
         .collect();
     dead.sort_unstable();
     dead.dedup();
-    dead.into_iter().for_each(remove);
+    for process in dead {
+        remove(process);
+        let folder = folder(process);
+        if !folder.join(HISTORY).exists() {
+            let _ = fs::remove_dir_all(folder);
+        }
+    }
+}
+
+/// Where the run of a process has its disks and its members' output.
+pub fn folder(process: u32) -> PathBuf {
+    std::env::temp_dir().join(format!("{PREFIX}{process}"))
 }
 
 /// Removes the mounts, images and groups of a process.

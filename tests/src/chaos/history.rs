@@ -131,6 +131,14 @@ impl Request {
             .any(|step| !matches!(step, Step::Get { .. }))
     }
 
+    /// Whether it could remove anything.
+    pub fn removes(&self) -> bool {
+        self.then
+            .iter()
+            .chain(&self.otherwise)
+            .any(|step| matches!(step, Step::Delete { .. }))
+    }
+
     /// The values that it may write.
     pub fn values(&self) -> impl Iterator<Item = u64> + '_ {
         self.then

@@ -73,7 +73,7 @@ pub struct Outcome {
 /// # Errors
 /// When the machine has not what it needs.
 pub fn run(options: &Options, tell: fn(&str)) -> anyhow::Result<Outcome> {
-    let folder = std::env::temp_dir().join(format!("capstan-chaos-{}", std::process::id()));
+    let folder = disk::folder(std::process::id());
     std::fs::create_dir_all(&folder)?;
     let members = Members::start(options.program.clone(), options.members, &folder)?;
     for missing in missing(&members) {
@@ -158,7 +158,7 @@ struct Run {
 
 impl Run {
     fn new(options: Options, members: Members, tell: fn(&str)) -> anyhow::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("capstan-chaos-{}", std::process::id()));
+        let folder = disk::folder(std::process::id());
         Ok(Self {
             field: Arc::new(Field::new(&members)?),
             random: fastrand::Rng::with_seed(options.seed),
@@ -371,7 +371,7 @@ impl Run {
             .partition(|violation| self.is_known(violation));
         self.violations.extend(new);
         if !self.violations.is_empty() {
-            history.write(&self.folder.join("history.jsonl"))?;
+            history.write(&self.folder.join(disk::HISTORY))?;
         }
         let table = report::table(&self.lines, &findings.counts);
         Ok(Outcome {

@@ -1,8 +1,9 @@
 //! A few keys without revisions, as the model of the search for an order.
 //!
-//! Only values count, which no two writes share. An unanswered write that nobody saw is left out beforehand:
-//! whoever sees a key before the next write of it would have seen that value, and each request that compares a
-//! key also reads it where the comparison fails. One that was seen must have happened before it was seen.
+//! Only values count, which no two writes share. An unanswered request that only puts, and whose values nobody
+//! saw, is left out beforehand: whoever sees a key before the next write of it would have seen that value, and
+//! each request that compares a key also reads it where the comparison fails. A removal leaves no value to see,
+//! so one that also removes is kept. One that was seen must have happened before it was seen.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -172,7 +173,7 @@ impl Group {
                         .values()
                         .filter_map(|value| first_seen.get(&value))
                         .min();
-                    if seen.is_none() && operation.request.values().next().is_some() {
+                    if seen.is_none() && !operation.request.removes() {
                         return None;
                     }
                     seen.copied()
@@ -188,5 +189,78 @@ impl Group {
             model: Registers { keys },
             calls: operations.iter().filter_map(call).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chaos::model::{Verdict, linearizable};
+
+    fn put(key: &str, value: u64) -> Step {
+        Step::Put {
+            key: key.to_owned(),
+            value,
+            lease: 0,
+            previous: false,
+        }
+    }
+
+    fn delete(key: &str) -> Step {
+        Step::Delete {
+            key: key.to_owned(),
+            end: String::new(),
+        }
+    }
+
+    fn asked(at: u64, then: Vec<Step>, answers: Option<Vec<Answer>>) -> Operation {
+        let request = Request {
+            compares: Vec::new(),
+            then,
+            otherwise: Vec::new(),
+            mode: Mode::Linearizable,
+        };
+        let outcome = match answers {
+            Some(answers) => Outcome::Ok {
+                revision: 1,
+                succeeded: true,
+                answers,
+            },
+            None => Outcome::Unknown("deadline".to_owned()),
+        };
+        Operation {
+            client: 0,
+            member: 0,
+            incarnation: 0,
+            invoked: at,
+            returned: at + 1,
+            request,
+            outcome,
+        }
+    }
+
+    /// Its put was written over before anybody read it, but its removal shows.
+    #[test]
+    fn an_unanswered_removal_may_be_seen_though_its_put_is_not() {
+        let read = Step::Get {
+            key: "t/0/b".to_owned(),
+            end: String::new(),
+        };
+        let history = |lost: Vec<Step>| {
+            [
+                asked(0, vec![put("t/0/b", 1)], Some(vec![Answer::Put(None)])),
+                asked(10, lost, None),
+                asked(20, vec![put("t/0/a", 3)], Some(vec![Answer::Put(None)])),
+                asked(30, vec![read.clone()], Some(vec![Answer::Got(Vec::new())])),
+            ]
+        };
+        let verdict = |history: &[Operation]| {
+            let group = Group::all(history).remove(0);
+            linearizable(&group.model, group.model.empty(), &group.calls, 1_000)
+        };
+        let removes = history(vec![put("t/0/a", 2), delete("t/0/b")]);
+        assert_eq!(verdict(&removes), Verdict::Linearizable);
+        let does_not = history(vec![put("t/0/a", 2)]);
+        assert!(matches!(verdict(&does_not), Verdict::Violation { .. }));
     }
 }

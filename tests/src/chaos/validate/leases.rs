@@ -3,7 +3,7 @@
 //! Counted from when the last keep-alive that was granted was asked, by the client's clock: the server can only
 //! have heard it later. The end is when a watch first told of the key's removal, which can only be late.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::chaos::history::{History, Lease, Said};
@@ -16,19 +16,31 @@ const LATE_MAX: Duration = Duration::from_secs(90);
 
 pub(super) fn check(history: &History, findings: &mut Findings) {
     let mut removed: HashMap<&str, u64> = HashMap::new();
+    let mut put: HashSet<&str> = HashSet::new();
     let mut last = 0;
     for frame in history.streams.iter().flat_map(|stream| &stream.frames) {
         last = last.max(frame.received);
         let Said::Events { events, .. } = &frame.said else {
             continue;
         };
+        put.extend(
+            events
+                .iter()
+                .filter(|event| event.put.is_some())
+                .map(|event| event.key.as_str()),
+        );
         for event in events.iter().filter(|event| event.put.is_none()) {
             let at = removed.entry(&event.key).or_insert(frame.received);
             *at = frame.received.min(*at);
         }
     }
     let mut wrong = Vec::new();
-    for lease in &history.leases {
+    // One whose key was never put, since that put got lost, has no end that could be seen.
+    for lease in history
+        .leases
+        .iter()
+        .filter(|lease| put.contains(lease.key.as_str()))
+    {
         if let Err(message) = keeps_its_time(lease, removed.get(lease.key.as_str()).copied(), last) {
             wrong.push(message);
         }

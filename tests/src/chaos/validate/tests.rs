@@ -274,6 +274,23 @@ fn told(history: &mut History, stream: usize, frame: usize) -> &mut Vec<Event> {
 }
 
 #[test]
+fn a_lease_whose_put_got_lost_has_no_end_to_wait_for() {
+    let mut history = good();
+    let lease = Lease {
+        id: 8,
+        key: "lease/8".to_owned(),
+        granted: (0, 1),
+        renewals: Vec::new(),
+        revoked: None,
+        abandoned: Some(1),
+    };
+    history.leases.push(lease);
+    let late = frame(1_000_000_000_000, 8, Said::Progress);
+    history.streams[0].frames.push(late);
+    assert_eq!(all(&history).violations, Vec::<String>::new());
+}
+
+#[test]
 fn each_lie_is_found() {
     type Lie = fn(&mut History);
     let lies: &[(&str, &str, Lie)] = &[
