@@ -18,6 +18,9 @@ pub struct Member {
     pub is_learner: bool,
 }
 
+/// Why a member that was removed does not go on, in etcd's words.
+pub(crate) const REMOVED: &str = "the member has been permanently removed from the cluster";
+
 /// Who this member is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Identity {

@@ -59,6 +59,8 @@ pub(crate) struct Changed {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Roster {
     pub(crate) cluster_id: u64,
+    /// Where in the log the change is that made them the members.
+    pub(crate) index: u64,
     pub(crate) members: Vec<Member>,
 }
 

@@ -17,4 +17,4 @@ pub use options::{ClusterOptions, InitialCluster, SNAPSHOT_COUNT};
 pub use transport::{Peer, PeerCall, PeerCallKind, PeerChunks, PeerError, PeerTransport};
 pub use view::RaftView;
 
-pub(crate) use member::{added_member_id, cluster_id, founding_member_id};
+pub(crate) use member::{REMOVED, added_member_id, cluster_id, founding_member_id};

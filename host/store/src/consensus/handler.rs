@@ -40,6 +40,7 @@ impl Consensus {
             }
             PeerCallKind::Vote => {
                 let ask: VoteAsk = message::read(&body)?;
+                super::view::heard_voter(core, ask.request.last_log_id);
                 let answered = if ask.is_real {
                     core.raft.vote(ask.request).await
                 } else {

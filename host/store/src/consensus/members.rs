@@ -30,10 +30,7 @@ impl Consensus {
 
     /// What a member that joins wants to know.
     pub(crate) fn roster(&self) -> Roster {
-        Roster {
-            cluster_id: self.core.links.cluster_id,
-            members: self.members(),
-        }
+        self.core.roster()
     }
 
     /// Changes the members, wherever the leader is.
@@ -87,6 +84,11 @@ enum Unmade {
 }
 
 impl Core {
+    pub(super) fn roster(&self) -> Roster {
+        let (index, members) = self.progress.roster();
+        Roster { cluster_id: self.links.cluster_id, index, members }
+    }
+
     /// The live voter with the longest log, but for this member.
     fn successor(&self) -> Option<NodeId> {
         let seen = self.seen();

@@ -19,6 +19,7 @@ mod progress;
 mod raft;
 mod reads;
 mod recovery;
+mod removal;
 mod snapshot_in;
 mod snapshot_out;
 mod state_machine;

@@ -123,19 +123,27 @@ impl Progress {
         *self.membership.write() = membership;
     }
 
+    /// The last applied change's index, and the members as of then.
+    pub(super) fn roster(&self) -> (u64, Vec<Member>) {
+        let membership = self.membership.read();
+        let index = membership.log_id().as_ref().map_or(0, |log_id| log_id.index);
+        let nodes = membership.membership().nodes();
+        (index, nodes.map(|(id, node)| node.member(*id)).collect())
+    }
+
     /// The members as of the last applied change.
     pub(super) fn members(&self) -> Vec<Member> {
-        let membership = self.membership.read();
-        let nodes = membership.membership().nodes();
-        nodes.map(|(id, node)| node.member(*id)).collect()
+        self.roster().1
     }
 
     pub(super) fn failed(&self, error: &std::io::Error) {
-        self.failure.get_or_init(|| {
-            let ours = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-            ours.cloned()
-                .unwrap_or_else(|| Error::Unavailable(error.to_string()))
-        });
+        let ours = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+        self.ended(ours.cloned().unwrap_or_else(|| Error::Unavailable(error.to_string())));
+    }
+
+    /// This member goes on no more; the first reason counts.
+    pub(super) fn ended(&self, why: Error) {
+        self.failure.get_or_init(|| why);
     }
 
     pub(super) fn failure(&self) -> Option<&Error> {

@@ -23,11 +23,12 @@ use super::log_store::LogStore;
 use super::network::Network;
 use super::progress::{Applied, Progress};
 use super::reads::Rounds;
+use super::removal::OnRemoved;
 use super::snapshot_in::Spool;
 use super::state_machine::StateMachine;
 use super::types::{LogId, Node, NodeId, Proposal, TypeConfig};
 use super::view::Heard;
-use super::{housekeeping, recovery, tend, view};
+use super::{housekeeping, recovery, removal, tend, view};
 use crate::cluster::message::Reply;
 use crate::engine::LogEngine;
 use crate::lock::Mutex;
@@ -58,6 +59,7 @@ pub(crate) struct Start<'a> {
     /// Where snapshots are received.
     pub(crate) dir: &'a Path,
     pub(crate) observer: Arc<dyn Applied>,
+    pub(crate) on_removed: OnRemoved,
 }
 
 /// A member's part in consensus.
@@ -197,6 +199,7 @@ impl Consensus {
             tokio::spawn(housekeeping::run(core.clone())),
             tokio::spawn(view::run(core.clone())),
             tokio::spawn(tend::run(core.clone())),
+            tokio::spawn(removal::run(core.clone(), start.on_removed)),
         ];
         let this = Self { core, tasks: Mutex::new(tasks) };
         match this.begin(start.founders).await {

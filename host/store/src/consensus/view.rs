@@ -11,8 +11,12 @@ use openraft::{Instant as _, ServerState};
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 
 use super::raft::Core;
+use super::types::LogId;
 use crate::RaftView;
 use crate::lock::Mutex;
+
+/// How many times the longest election a leader without its quorum is silent before it tries for one.
+const SILENT_ROUNDS: u32 = 2;
 
 /// When the leader was last heard of.
 pub(super) struct Heard {
@@ -109,7 +113,21 @@ pub(super) fn refresh(core: &Core) -> bool {
 fn keeps_still(core: &Core) -> bool {
     let lost = *core.heard.lost_since.lock().get_or_insert_with(Instant::now);
     let round = lost.elapsed().as_nanos() / core.timing.election_max.as_nanos().max(1);
-    round % 3 < 2
+    round % u128::from(SILENT_ROUNDS + 1) < u128::from(SILENT_ROUNDS)
+}
+
+/// A voter that asks for votes lacks entries of this leader's: it will not be voted for, and there may be a quorum
+/// that only needs to hear this leader.
+pub(super) fn heard_voter(core: &Core, last: Option<LogId>) {
+    if !core.links.is_muted.load(Ordering::Relaxed) {
+        return;
+    }
+    let own = core.raft.data_metrics().borrow_watched().last_log;
+    if last < own {
+        let speaking = core.timing.election_max * SILENT_ROUNDS;
+        *core.heard.lost_since.lock() = Instant::now().checked_sub(speaking);
+        refresh(core);
+    }
 }
 
 /// Whether this leader's quorum answered within the last while.

@@ -11,9 +11,12 @@ use std::sync::Arc;
 
 use crate::engine::{LogEngine, LogEngineKind, Metered, PlainLog, SledLog, SledState, StateEngine, WriteBehind, pair};
 use crate::metrics::StoreMetrics;
+use crate::cluster::REMOVED;
 use crate::{Error, Result};
 
 const FORMAT: &str = "capstan-store 3\n";
+/// What `MEMBER` says of one that was removed.
+const GONE: &str = "removed";
 
 /// An open data folder.
 pub(super) struct Folder {
@@ -65,19 +68,30 @@ pub(super) fn read_member(dir: &Path) -> Result<Option<(u64, u64)>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(crate::engine::io_error(&format!("reading {}", path.display()), &error)),
     };
-    let mut ids = text.split_whitespace().map(|id| u64::from_str_radix(id, 16));
-    match (ids.next(), ids.next(), ids.next()) {
-        (Some(Ok(cluster)), Some(Ok(member)), None) => Ok(Some((cluster, member))),
+    let mut words = text.split_whitespace();
+    let mut id = || u64::from_str_radix(words.next()?, 16).ok();
+    match (id(), id(), words.next()) {
+        (Some(cluster), Some(member), None) => Ok(Some((cluster, member))),
+        (Some(_), Some(_), Some(GONE)) => Err(Error::Invalid(REMOVED.into())),
         _ => Err(Error::Corrupt(format!("{} is damaged", path.display()))),
     }
 }
 
 /// Writes them, once for ever.
 pub(super) fn write_member(dir: &Path, cluster_id: u64, member_id: u64) -> Result<()> {
+    write_identity(dir, &format!("{cluster_id:016x} {member_id:016x}\n"))
+}
+
+/// The member was removed: the folder is opened no more.
+pub(super) fn write_removed(dir: &Path, cluster_id: u64, member_id: u64) -> Result<()> {
+    write_identity(dir, &format!("{cluster_id:016x} {member_id:016x} {GONE}\n"))
+}
+
+fn write_identity(dir: &Path, text: &str) -> Result<()> {
     let write = || -> io::Result<()> {
         let new = dir.join("MEMBER.new");
         let mut file = File::create(&new)?;
-        file.write_all(format!("{cluster_id:016x} {member_id:016x}\n").as_bytes())?;
+        file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(new, dir.join("MEMBER"))?;
         File::open(dir)?.sync_all()

@@ -47,6 +47,13 @@ pub(super) async fn start_consensus(
     if !beginning.founders.is_empty() {
         consensus::found_on_restored(&*folder.log, replica, &beginning.founders)?;
     }
+    let (dir, (cluster_id, member_id)) =
+        (options.dir.clone(), (beginning.identity.cluster_id, beginning.identity.member_id));
+    let on_removed = move || {
+        if let Err(error) = folder::write_removed(&dir, cluster_id, member_id) {
+            tracing::error!(%error, "marking the folder of a removed member");
+        }
+    };
     let start = Start {
         log: folder.log.clone(),
         replica: replica.clone(),
@@ -56,6 +63,7 @@ pub(super) async fn start_consensus(
         options: cluster,
         dir: &options.dir,
         observer: leases.clone(),
+        on_removed: Box::new(on_removed),
     };
     let consensus = Consensus::start(start).await?;
     Ok((beginning.identity, consensus))
