@@ -8,14 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use capstan_store::{Error, LocalStore, PeerCallKind, PeerError, Put, RangeRequest, Store, conformance};
-use members_net::{Cluster, PATIENCE, THREE, eventually};
-
-async fn value(store: &LocalStore, key: &str, serializable: bool) -> Option<String> {
-    let request = RangeRequest { serializable, ..RangeRequest::key(key.to_owned()) };
-    let answer = store.range(request).await.unwrap();
-    answer.kvs.first().map(|kv| String::from_utf8(kv.value.to_vec()).unwrap())
-}
+use capstan_store::{Error, PeerCallKind, PeerError, Put, RangeRequest, Store, conformance};
+use members_net::{Cluster, PATIENCE, THREE, Writers, check_kept, eventually, value};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn founding_forwarding_and_reading_on_every_member() {
@@ -55,38 +49,13 @@ async fn the_store_suite_on_a_follower() {
     cluster.shutdown().await;
 }
 
-/// Writes a counter to a key of its own until told to stop; returns the last that was acknowledged.
-async fn write(store: Arc<LocalStore>, key: String, stop: Arc<AtomicBool>) -> u64 {
-    let mut acknowledged = 0;
-    for count in 1.. {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        match store.put(Put::new(key.clone(), count.to_string())).await {
-            Ok(_) => acknowledged = count,
-            Err(Error::Corrupt(text)) => panic!("{text}"),
-            Err(_) => {}
-        }
-    }
-    acknowledged
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_leader_takes_no_acknowledged_write_along() {
     let cluster = Cluster::found(&THREE).await;
-    let stop = Arc::new(AtomicBool::new(false));
     for round in 0..3 {
         let leader = cluster.leader().await;
         let followers: Vec<&str> = THREE.into_iter().filter(|name| *name != leader).collect();
-        stop.store(false, Ordering::Relaxed);
-        let writers: Vec<_> = THREE
-            .iter()
-            .flat_map(|name| [0, 1].map(|at| (*name, at)))
-            .map(|(name, at)| {
-                let key = format!("{round}/{name}/{at}");
-                (key.clone(), tokio::spawn(write(cluster.store(name), key, stop.clone())))
-            })
-            .collect();
+        let writers = Writers::start(&cluster, &THREE, &round.to_string(), 2);
         eventually("some writes", || async {
             let revision = cluster.store(followers[0]).status().await.unwrap().revision;
             (revision > 200 * (round + 1)).then_some(())
@@ -95,7 +64,7 @@ async fn a_lost_leader_takes_no_acknowledged_write_along() {
         let term = cluster.store(followers[0]).raft().term;
         cluster.net.isolate(&leader, &THREE);
         cluster.leader_among(&followers).await;
-        stop.store(true, Ordering::Relaxed);
+        let stopping = tokio::spawn(writers.stop());
         eventually("the old leader to know", || async {
             (cluster.store(&leader).raft().leader == 0).then_some(())
         })
@@ -103,13 +72,7 @@ async fn a_lost_leader_takes_no_acknowledged_write_along() {
         cluster.net.heal();
         cluster.leader().await;
         assert!(cluster.store(followers[0]).raft().term > term);
-        for (key, writer) in writers {
-            let acknowledged = writer.await.unwrap();
-            for name in THREE {
-                let kept: u64 = value(&cluster.store(name), &key, false).await.map_or(0, |kept| kept.parse().unwrap());
-                assert!(kept >= acknowledged, "{key} on {name}: {acknowledged} acknowledged, {kept} kept");
-            }
-        }
+        check_kept(&cluster, &THREE, &stopping.await.unwrap()).await;
     }
     cluster.shutdown().await;
 }
@@ -227,23 +190,6 @@ async fn leases_live_through_a_change_of_leader() {
     cluster.shutdown().await;
 }
 
-/// A leader that is heard and hears nobody holds up nobody.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leader_that_hears_nobody_is_replaced() {
-    let cluster = Cluster::found(&THREE).await;
-    let leader = cluster.leader().await;
-    let others: Vec<&str> = THREE.into_iter().filter(|name| *name != leader).collect();
-    for other in &others {
-        cluster.net.cut_one_way(other, &leader);
-    }
-    let next = cluster.leader_among(&others).await;
-    cluster.store(&next).put(Put::new("k", "1")).await.unwrap();
-    assert_eq!(cluster.store(&leader).raft().leader, 0);
-    cluster.net.heal();
-    assert_eq!(value(&cluster.store(&leader), "k", false).await.as_deref(), Some("1"));
-    cluster.shutdown().await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_of_another_cluster_is_turned_away() {
     let cluster = Cluster::found(&THREE).await;
@@ -261,20 +207,21 @@ async fn what_is_of_another_cluster_is_turned_away() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_stop_and_start_again() {
     let mut cluster = Cluster::found(&THREE).await;
-    for count in 0..100 {
-        cluster.store("a").put(Put::new(format!("k{count}"), "1")).await.unwrap();
-    }
     let ids = THREE.map(|name| cluster.id(name));
-    for name in THREE {
-        cluster.stop(name).await;
-    }
-    for name in THREE {
-        cluster.start(name).await;
-    }
-    assert_eq!(THREE.map(|name| cluster.id(name)), ids);
-    for name in THREE {
-        let all = cluster.store(name).range(RangeRequest::prefix("k")).await.unwrap();
-        assert_eq!(all.count, 100);
+    let mut acknowledged = Vec::new();
+    for round in 0..3 {
+        // In the middle of what they do, and all at once.
+        let writers = Writers::start(&cluster, &THREE, &round.to_string(), 4);
+        let before = cluster.store("a").status().await.unwrap().revision;
+        eventually("some writes", || async {
+            (cluster.store("a").status().await.unwrap().revision > before + 100).then_some(())
+        })
+        .await;
+        let (acknowledging, ()) = tokio::join!(tokio::spawn(writers.stop()), cluster.stop_all());
+        acknowledged.extend(acknowledging.unwrap());
+        cluster.start_all(&THREE).await;
+        assert_eq!(THREE.map(|name| cluster.id(name)), ids);
+        check_kept(&cluster, &THREE, &acknowledged).await;
     }
     // Two of three are enough, one is not: it refuses within its bound.
     cluster.stop("a").await;

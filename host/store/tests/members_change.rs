@@ -4,12 +4,13 @@
 
 mod members_net;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use capstan_store::{Error, KeyRange, LocalStore, Member, PeerCallKind, Put, RangeRequest, Refusal, Store};
-use members_net::{Cluster, THREE, eventually, url};
+use members_net::{Cluster, THREE, Writers, check_kept, eventually, url};
 
 fn refused<T: std::fmt::Debug>(answer: Result<T, Error>) -> Refusal {
     match answer {
@@ -176,8 +177,12 @@ async fn the_leader_is_removed_and_others_come_under_load() {
     cluster.shutdown().await;
 }
 
-/// Keys that [`write_much`] writes.
+/// Keys that [`write_much`] writes, how often, and how large they are.
 const MUCH_KEYS: i64 = 20;
+const MUCH_ROUNDS: i64 = 150;
+const MUCH_BYTES: usize = 128 * 1024;
+/// Entries between two snapshots, so that the log is gone when all is written.
+const SHORT: usize = 30;
 
 /// Waits until a member has all that [`write_much`] wrote.
 async fn arrived(store: &LocalStore) {
@@ -192,15 +197,15 @@ async fn arrived(store: &LocalStore) {
 
 /// More than is kept of the log.
 async fn write_much(store: &LocalStore) {
-    for round in 0..140 {
-        let value = vec![u8::try_from(round).unwrap(); 1024 * 1024];
+    for round in 0..MUCH_ROUNDS {
+        let value = vec![u8::try_from(round).unwrap(); MUCH_BYTES];
         store.put(Put::new(format!("big/{}", round % MUCH_KEYS), value)).await.unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_lags_and_who_is_new_gets_a_snapshot() {
-    let mut cluster = Cluster::found(&THREE).await;
+    let mut cluster = Cluster::found_with_short_logs(&THREE, SHORT).await;
     let away = cluster.follower().await;
     let leader = cluster.store(&cluster.leader().await);
     let (lease, _) = leader.lease_grant(0, 1000).await.unwrap();
@@ -239,7 +244,7 @@ async fn who_lags_and_who_is_new_gets_a_snapshot() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_cut_short_is_sent_again() {
-    let mut cluster = Cluster::found(&THREE).await;
+    let mut cluster = Cluster::found_with_short_logs(&THREE, SHORT).await;
     let away = cluster.follower().await;
     cluster.stop(&away).await;
     let leader = cluster.leader().await;
@@ -252,7 +257,7 @@ async fn a_snapshot_cut_short_is_sent_again() {
         let before = cluster.net.streamed_bytes.load(Ordering::Relaxed);
         eventually("a part of the snapshot", || async {
             let sent = cluster.net.streamed_bytes.load(Ordering::Relaxed);
-            (sent > before + 10 * 1024 * 1024).then_some(())
+            (sent > before + 4 * 1024 * 1024).then_some(())
         })
         .await;
         cluster.net.isolate(&away, &THREE);
@@ -262,6 +267,175 @@ async fn a_snapshot_cut_short_is_sent_again() {
     }
     arrived(&cluster.store(&away)).await;
     assert!(!cluster.dir(&away).join("snapshot.part").exists());
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_is_installed_while_writes_go_on() {
+    let mut cluster = Cluster::found_with_short_logs(&THREE, 200).await;
+    let away = cluster.follower().await;
+    cluster.stop(&away).await;
+    let leader = cluster.leader().await;
+    cluster.store(&leader).move_leader(cluster.id(&cluster.follower().await)).await.unwrap();
+    let leader = cluster.leader().await;
+    write_much(&cluster.store(&leader)).await;
+    for count in 0..500 {
+        cluster.store(&leader).put(Put::new("small", count.to_string())).await.unwrap();
+    }
+    let rest: Vec<&str> = THREE.into_iter().filter(|name| *name != away).collect();
+    let writers = Writers::start(&cluster, &rest, "w", 1);
+    cluster.start(&away).await;
+    let back = cluster.store(&away);
+    let target = eventually("the leader's index", || async {
+        let index = cluster.store(&leader).raft().applied_index;
+        (cluster.net.count(PeerCallKind::Snapshot) > 0).then_some(index)
+    })
+    .await;
+    eventually("it to catch up", || async { (back.raft().applied_index > target + 50).then_some(()) }).await;
+    // It takes part at once.
+    back.put(Put::new("by the one that was away", "1")).await.unwrap();
+    check_kept(&cluster, &THREE, &writers.stop().await).await;
+    println!("{} snapshots were sent", cluster.net.count(PeerCallKind::Snapshot));
+    let leader = cluster.store(&leader);
+    let revision = leader.status().await.unwrap().revision;
+    eventually("the same content", || async {
+        (leader.hash_kv(revision).await.ok()? == back.hash_kv(revision).await.ok()?).then_some(())
+    })
+    .await;
+    drop((leader, back));
+    cluster.shutdown().await;
+}
+
+/// Three are replaced by three others, one after the other, under load; the newest are the first to go wrong.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_members_are_replaced_one_by_one() {
+    let mut cluster = Cluster::found_with_short_logs(&THREE, SHORT).await;
+    let cluster_id = cluster.store("a").identity().cluster_id;
+    let mut acknowledged = Vec::new();
+    let mut present: Vec<&str> = THREE.to_vec();
+    for (old, new) in [("a", "d"), ("b", "e"), ("c", "f")] {
+        let stay: Vec<&str> = present.iter().copied().filter(|name| *name != old).collect();
+        let writers = Writers::start(&cluster, &stay, new, 2);
+        let store = cluster.store(stay[0]);
+        allowed(|| store.member_add(vec![url(new)], false)).await;
+        cluster.start(new).await;
+        let joined = cluster.store(new);
+        eventually("its vote", || async {
+            let members = store.members(true).await.ok()?;
+            let is_known = members.iter().all(|member| !member.name.is_empty());
+            (is_known && joined.raft().leader != 0 && !joined.raft().is_learner).then_some(())
+        })
+        .await;
+        let id = cluster.id(old);
+        allowed(|| store.member_remove(id)).await;
+        cluster.destroy(old).await;
+        acknowledged.extend(writers.stop().await);
+        present = [&stay[..], &[new]].concat();
+        check_kept(&cluster, &present, &acknowledged).await;
+    }
+    assert_eq!(cluster.store("f").identity().cluster_id, cluster_id);
+    // Their folders are all that they need.
+    cluster.stop_all().await;
+    cluster.start_all(&present).await;
+    check_kept(&cluster, &present, &acknowledged).await;
+    assert_eq!(cluster.store("d").members(true).await.unwrap().len(), 3);
+    cluster.shutdown().await;
+}
+
+/// Leaders go in the middle of changes, and no change stays half made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_outlive_changes_of_leader() {
+    let cluster = Cluster::found(&THREE).await;
+    let mut ids: BTreeSet<u64> = THREE.iter().map(|name| cluster.id(name)).collect();
+    for round in 0..6 {
+        let leader = cluster.leader().await;
+        let others: Vec<&str> = THREE.into_iter().filter(|name| *name != leader).collect();
+        let (store, target) = (cluster.store(&leader), cluster.id(others[0]));
+        let adding = tokio::spawn(async move { store.member_add(vec![url("d")], true).await });
+        tokio::time::sleep(Duration::from_micros(fastrand::u64(0..3_000))).await;
+        if round % 2 == 0 {
+            cluster.net.isolate(&leader, &THREE);
+        } else {
+            let _ = cluster.store(&leader).move_leader(target).await;
+        }
+        cluster.leader_among(&others).await;
+        cluster.net.heal();
+        let added = adding.await.unwrap();
+        cluster.leader().await;
+        let store = cluster.store(others[0]);
+        let members = store.members(true).await.unwrap();
+        let fourth = members.iter().find(|member| member.peer_urls == [url("d")]);
+        match (&added, fourth) {
+            (Ok((member, _)), Some(fourth)) => assert_eq!(member.id, fourth.id),
+            (Ok(_), None) => panic!("an acknowledged member is lost"),
+            (Err(Error::Unknown(_) | Error::Refused(_)), _) => {}
+            (Err(error), _) => panic!("{error}"),
+        }
+        if let Some(fourth) = fourth {
+            assert!(ids.insert(fourth.id), "an id came back");
+            allowed(|| store.member_remove(fourth.id)).await;
+        }
+        assert_eq!(store.members(true).await.unwrap().len(), 3);
+    }
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ids_never_return() {
+    let cluster = Cluster::found(&["a"]).await;
+    let store = cluster.store("a");
+    let mut ids = BTreeSet::new();
+    for _ in 0..20 {
+        let (added, _) = store.member_add(vec![url("b")], true).await.unwrap();
+        assert!(ids.insert(added.id));
+        store.member_remove(added.id).await.unwrap();
+    }
+    drop(store);
+    cluster.shutdown().await;
+}
+
+/// Whether the change that removed it reached it or not, it goes on no more, and is never opened again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_member_stops_for_good() {
+    for hears_of_it in [true, false] {
+        let mut cluster = Cluster::found(&THREE).await;
+        let gone = cluster.follower().await;
+        let (id, store) = (cluster.id(&gone), cluster.store(&cluster.leader().await));
+        if !hears_of_it {
+            cluster.net.isolate(&gone, &THREE);
+        }
+        allowed(|| store.member_remove(id)).await;
+        cluster.net.heal();
+        let why = tokio::time::timeout(members_net::PATIENCE, cluster.store(&gone).failed()).await.unwrap();
+        assert!(why.to_string().contains("permanently removed"), "{why}");
+        cluster.stop(&gone).await;
+        let again = cluster.try_start(&gone).await.unwrap_err();
+        assert!(again.to_string().contains("permanently removed"), "{again}");
+        store.put(Put::new("k", "1")).await.unwrap();
+        drop(store);
+        cluster.shutdown().await;
+    }
+}
+
+/// One more voter, when one of three is down, would make two of four: no quorum.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_added_while_one_is_down() {
+    let mut cluster = Cluster::found(&THREE).await;
+    let store = cluster.store(&cluster.follower().await);
+    // All are well.
+    let (added, _) = allowed(|| store.member_add(vec![url("d")], true)).await;
+    store.member_remove(added.id).await.unwrap();
+    let leader = cluster.leader().await;
+    let gone = cluster.others(&leader).pop().unwrap();
+    let store = cluster.store(&leader);
+    cluster.stop(&gone).await;
+    let beats = cluster.net.count(PeerCallKind::Append);
+    eventually("the leader to notice", || async { (cluster.net.count(PeerCallKind::Append) > beats + 4).then_some(()) }).await;
+    for is_learner in [false, true] {
+        assert_eq!(refused(store.member_add(vec![url("d")], is_learner).await), Refusal::UnhealthyCluster);
+    }
+    store.put(Put::new("k", "1")).await.unwrap();
+    drop(store);
     cluster.shutdown().await;
 }
 

@@ -4,15 +4,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use capstan_store::{
-    ClusterOptions, InitialCluster, LocalStore, Options, Peer, PeerCall, PeerCallKind, PeerChunks, PeerError,
-    PeerHandler, PeerTransport,
+    ClusterOptions, Error, InitialCluster, LocalStore, Options, Peer, PeerCall, PeerCallKind, PeerChunks, PeerError,
+    PeerHandler, PeerTransport, Put, RangeRequest, SNAPSHOT_COUNT, Store,
 };
 use futures::StreamExt;
 use tempfile::TempDir;
@@ -27,6 +27,10 @@ struct Faults {
     /// Of a hundred messages so many are lost, before they arrive or on the way back.
     lost_percent: u8,
     delay_max: Duration,
+    /// What goes to them and comes from them waits, and arrives later.
+    held: HashSet<String>,
+    /// Messages of this kind arrive, and no answer comes back.
+    unanswered: Option<PeerCallKind>,
     random: fastrand::Rng,
 }
 
@@ -71,8 +75,30 @@ impl Net {
     pub(crate) fn heal(&self) {
         let mut faults = self.faults.lock().unwrap();
         faults.cut.clear();
+        faults.held.clear();
+        faults.unanswered = None;
         faults.lost_percent = 0;
         faults.delay_max = Duration::ZERO;
+    }
+
+    /// What goes to a member and comes from it waits until all is healed, and then arrives: as if it stood still.
+    pub(crate) fn hold(&self, name: &str) {
+        self.faults.lock().unwrap().held.insert(url(name));
+    }
+
+    /// Messages of this kind are carried out, and nobody hears of it.
+    pub(crate) fn swallow_answers(&self, kind: PeerCallKind) {
+        self.faults.lock().unwrap().unanswered = Some(kind);
+    }
+
+    async fn while_held(&self, from: &str, to: &str) {
+        let is_held = || {
+            let held = &self.faults.lock().unwrap().held;
+            held.contains(from) || held.contains(to)
+        };
+        while is_held() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Loses messages and delays others, so that they overtake one another.
@@ -118,11 +144,14 @@ impl Net {
             }
             is_lost
         };
+        self.while_held(from, &to_url).await;
         if pass().await {
             return Err(lost());
         }
         let answer = handler.handle(to.cluster_id, call.kind, call.body).await?;
-        if pass().await || self.is_cut(&to_url, from) {
+        self.while_held(from, &to_url).await;
+        let is_swallowed = self.faults.lock().unwrap().unanswered == Some(call.kind);
+        if pass().await || is_swallowed || self.is_cut(&to_url, from) {
             return Err(lost());
         }
         Ok(answer)
@@ -170,6 +199,7 @@ pub(crate) struct Cluster {
     dirs: HashMap<String, TempDir>,
     pub(crate) stores: HashMap<String, Arc<LocalStore>>,
     founders: Vec<String>,
+    snapshot_count: usize,
 }
 
 pub(crate) const THREE: [&str; 3] = ["a", "b", "c"];
@@ -177,15 +207,19 @@ pub(crate) const THREE: [&str; 3] = ["a", "b", "c"];
 impl Cluster {
     /// A new cluster, all of whose members are started and one of which leads.
     pub(crate) async fn found(names: &[&str]) -> Self {
+        Self::found_with_short_logs(names, SNAPSHOT_COUNT).await
+    }
+
+    /// The same, with logs of twice so many entries.
+    pub(crate) async fn found_with_short_logs(names: &[&str], snapshot_count: usize) -> Self {
         let mut this = Self {
             net: Net::new(fastrand::u64(..)),
             dirs: HashMap::new(),
             stores: HashMap::new(),
             founders: names.iter().map(ToString::to_string).collect(),
+            snapshot_count,
         };
-        for name in names {
-            this.start(name).await;
-        }
+        this.start_all(names).await;
         this.leader().await;
         this
     }
@@ -207,6 +241,7 @@ impl Cluster {
                 heartbeat: Duration::from_millis(50),
                 election: Duration::from_millis(500),
                 transport: Some(Arc::new(Port { net: self.net.clone(), own: url(name) })),
+                snapshot_count: self.snapshot_count,
                 ..ClusterOptions::default()
             },
             ..Options::new(self.dir(name))
@@ -223,6 +258,23 @@ impl Cluster {
         self.start_with(name, options).await;
     }
 
+    /// Tries to start one with the data that it has.
+    pub(crate) async fn try_start(&self, name: &str) -> Result<LocalStore, Error> {
+        LocalStore::open(self.options(name)).await
+    }
+
+    /// Starts some together.
+    pub(crate) async fn start_all(&mut self, names: &[&str]) {
+        for name in names {
+            self.dirs.entry((*name).into()).or_insert_with(|| tempfile::tempdir().unwrap());
+        }
+        let opening = names.iter().map(|name| LocalStore::open(self.options(name)));
+        let stores = futures::future::join_all(opening).await;
+        for (name, store) in names.iter().zip(stores) {
+            self.admit(name, store.unwrap());
+        }
+    }
+
     /// Starts one by itself, with the data that it has, as the only member.
     pub(crate) async fn start_forced(&mut self, name: &str) {
         let mut options = self.options(name);
@@ -231,9 +283,20 @@ impl Cluster {
     }
 
     async fn start_with(&mut self, name: &str, options: Options) {
-        let store = Arc::new(LocalStore::open(options).await.unwrap());
+        let store = LocalStore::open(options).await.unwrap();
+        self.admit(name, store);
+    }
+
+    fn admit(&mut self, name: &str, store: LocalStore) {
         self.net.handlers.lock().unwrap().insert(url(name), store.peers());
-        self.stores.insert(name.into(), store);
+        self.stores.insert(name.into(), Arc::new(store));
+    }
+
+    /// Stops all together.
+    pub(crate) async fn stop_all(&mut self) {
+        self.net.handlers.lock().unwrap().clear();
+        let stopping = self.stores.drain().map(|(_, store)| async move { store.shutdown().await });
+        futures::future::join_all(stopping.collect::<Vec<_>>()).await;
     }
 
     pub(crate) async fn stop(&mut self, name: &str) {
@@ -282,12 +345,78 @@ impl Cluster {
         names[0].clone()
     }
 
+    /// All but one.
+    pub(crate) fn others(&self, name: &str) -> Vec<String> {
+        let mut others: Vec<_> = self.stores.keys().filter(|other| *other != name).cloned().collect();
+        others.sort();
+        others
+    }
+
     pub(crate) async fn shutdown(mut self) {
-        let names: Vec<String> = self.stores.keys().cloned().collect();
-        for name in names {
-            self.stop(&name).await;
+        self.stop_all().await;
+    }
+}
+
+/// Writes counters, each to a key of its own, until told to stop.
+pub(crate) struct Writers {
+    stop: Arc<AtomicBool>,
+    running: Vec<(String, tokio::task::JoinHandle<u64>)>,
+}
+
+impl Writers {
+    /// So many writers at each of these members.
+    pub(crate) fn start(cluster: &Cluster, names: &[&str], prefix: &str, each: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let places = names.iter().flat_map(|name| (0..each).map(move |at| (*name, at)));
+        let running = places.map(|(name, at)| {
+            let key = format!("{prefix}/{name}/{at}");
+            let writing = write(cluster.store(name), key.clone(), stop.clone());
+            (key, tokio::spawn(writing))
+        });
+        Self { running: running.collect(), stop }
+    }
+
+    /// Each key and the last counter that was acknowledged.
+    pub(crate) async fn stop(self) -> Vec<(String, u64)> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut acknowledged = Vec::new();
+        for (key, writer) in self.running {
+            acknowledged.push((key, writer.await.unwrap()));
+        }
+        acknowledged
+    }
+}
+
+async fn write(store: Arc<LocalStore>, key: String, stop: Arc<AtomicBool>) -> u64 {
+    let mut acknowledged = 0;
+    for count in 1.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        match store.put(Put::new(key.clone(), count.to_string())).await {
+            Ok(_) => acknowledged = count,
+            Err(Error::Corrupt(text)) => panic!("{text}"),
+            Err(_) => tokio::task::yield_now().await,
         }
     }
+    acknowledged
+}
+
+/// Reads at these members that nothing acknowledged is lost.
+pub(crate) async fn check_kept(cluster: &Cluster, names: &[&str], acknowledged: &[(String, u64)]) {
+    for (key, acknowledged) in acknowledged {
+        for name in names {
+            let kept: u64 = value(&cluster.store(name), key, false).await.map_or(0, |kept| kept.parse().unwrap());
+            assert!(kept >= *acknowledged, "{key} on {name}: {acknowledged} acknowledged, {kept} kept");
+        }
+    }
+}
+
+/// A key's value.
+pub(crate) async fn value(store: &LocalStore, key: &str, serializable: bool) -> Option<String> {
+    let request = RangeRequest { serializable, ..RangeRequest::key(key.to_owned()) };
+    let answer = store.range(request).await.unwrap();
+    answer.kvs.first().map(|kv| String::from_utf8(kv.value.to_vec()).unwrap())
 }
 
 /// Waits for a condition.
