@@ -236,6 +236,11 @@ fn decoders_of_the_states_rows() {
     run(crate::replica::fuzz_targets());
 }
 
+#[test]
+fn decoders_of_peers_messages_and_the_logs_entries() {
+    run(crate::consensus::fuzz_targets());
+}
+
 /// Nests without end must not use up the stack.
 #[test]
 fn a_nest_without_end_is_refused() {

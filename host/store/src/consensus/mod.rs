@@ -7,6 +7,8 @@
 
 mod appends;
 mod failure;
+#[cfg(test)]
+mod fuzz;
 mod handler;
 mod housekeeping;
 mod links;
@@ -31,5 +33,7 @@ pub(crate) use progress::Applied;
 pub(crate) use raft::{Consensus, Start};
 pub(crate) use recovery::found_on_restored;
 
+#[cfg(test)]
+pub(crate) use fuzz::fuzz_targets;
 #[cfg(test)]
 mod tests;
