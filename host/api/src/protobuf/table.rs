@@ -122,11 +122,6 @@ pub(super) fn message(index: usize) -> &'static Message {
     &TABLE.messages[index]
 }
 
-#[cfg(test)]
-pub(super) fn all() -> &'static [Message] {
-    &TABLE.messages
-}
-
 impl Message {
     /// The field of a number.
     pub(super) fn field(&self, number: u64) -> Option<&Field> {
