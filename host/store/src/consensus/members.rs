@@ -89,6 +89,16 @@ impl Core {
         Roster { cluster_id: self.links.cluster_id, index, members }
     }
 
+    /// The same as the log has it, applied or not.
+    pub(super) fn newest_roster(&self) -> Roster {
+        let (log_id, membership, _) = self.membership();
+        Roster {
+            cluster_id: self.links.cluster_id,
+            index: log_id.map_or(0, |log_id| log_id.index),
+            members: membership.nodes().map(|(id, node)| node.member(*id)).collect(),
+        }
+    }
+
     /// The live voter with the longest log, but for this member.
     fn successor(&self) -> Option<NodeId> {
         let seen = self.seen();

@@ -3,6 +3,7 @@
 //!
 //! A member that was one, and is none in a later change, is gone for good: ids never return.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,11 +71,14 @@ async fn told(core: &Arc<Core>) {
         if core.view.borrow().leader != 0 {
             continue;
         }
-        let known = core.roster();
-        let others: Vec<NodeId> = known.members.iter().map(|member| member.id).filter(|id| *id != core.own_id).collect();
+        // One that was removed early may have applied nothing that it is in, and has it in its log.
+        let known = [core.roster(), core.newest_roster()];
+        let all = known.iter().flat_map(|known| &known.members).map(|member| member.id);
+        let others: BTreeSet<NodeId> = all.filter(|id| *id != core.own_id).collect();
         let asking = others.into_iter().map(|id| core.links.ask(id, PeerCallKind::Members, &(), ASK_TIMEOUT));
         let answers: Vec<Result<Roster, _>> = futures::future::join_all(asking).await;
-        if answers.iter().flatten().any(|found| is_gone(core.own_id, &known, found)) {
+        let is_gone = |found: &Roster| known.iter().any(|known| is_gone(core.own_id, known, found));
+        if answers.iter().flatten().any(is_gone) {
             return;
         }
     }
