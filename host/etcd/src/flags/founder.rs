@@ -17,9 +17,6 @@ pub(super) fn settle(arguments: &mut Arguments, founder: Founder, is_started: bo
     if arguments.initial_advertise_peer_urls.is_empty() {
         arguments.initial_advertise_peer_urls.clone_from(&founder.peer_urls);
     }
-    if is_started {
-        return Ok(());
-    }
     if arguments.initial_cluster_token == TOKEN {
         arguments.initial_cluster_token.clone_from(&founder.token);
     }
@@ -41,9 +38,13 @@ pub(super) fn settle(arguments: &mut Arguments, founder: Founder, is_started: bo
             difference("--initial-cluster", &text(&given), &restored)
         }),
     ];
-    if let Some(difference) = differs.into_iter().flatten().next() {
-        return Err(FlagError::Bad(difference));
+    match differs.into_iter().flatten().next() {
+        Some(_) if is_started => return Ok(()),
+        Some(difference) => return Err(FlagError::Bad(difference)),
+        None => {}
     }
+    // To the letter as its siblings have them: ids are made of them.
+    arguments.initial_advertise_peer_urls = trimmed(&founder.peer_urls).map(str::to_owned).collect();
     arguments.initial_cluster = Some(text(&founder.initial_cluster));
     // Who its siblings are, it knows from the restore.
     arguments.discovery_srv = None;
@@ -60,8 +61,12 @@ fn difference(flag: &str, given: &str, restored: &str) -> Option<String> {
     })
 }
 
+fn trimmed(urls: &[String]) -> impl Iterator<Item = &str> {
+    urls.iter().map(|url| url.trim_end_matches('/'))
+}
+
 fn urls(urls: &[String]) -> String {
-    let mut urls: Vec<&str> = urls.iter().map(|url| url.trim_end_matches('/')).collect();
+    let mut urls: Vec<&str> = trimmed(urls).collect();
     urls.sort_unstable();
     urls.join(",")
 }
@@ -70,7 +75,7 @@ fn urls(urls: &[String]) -> String {
 fn text(members: &Members) -> String {
     let mut pairs: Vec<String> = members
         .iter()
-        .flat_map(|(name, urls)| urls.iter().map(move |url| format!("{name}={}", url.trim_end_matches('/'))))
+        .flat_map(|(name, urls)| trimmed(urls).map(move |url| format!("{name}={url}")))
         .collect();
     pairs.sort_unstable();
     pairs.join(",")
