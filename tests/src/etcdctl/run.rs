@@ -222,16 +222,17 @@ impl Session<'_> {
         let started = Instant::now();
         loop {
             let ended = Running::start(&mut self.members.etcdctl(&arguments), &input, false)?.end()?;
-            let Some(awaited) = step.awaited.as_ref().map(|text| self.filled(text)) else {
+            let Some(awaited) = &step.awaited else {
                 return Ok(ended);
             };
+            let text = self.filled(&awaited.text);
             let said = [ended.out.as_slice(), ended.err.as_slice()].concat();
-            if String::from_utf8_lossy(&said).contains(&awaited) {
+            if ended.status.success() == awaited.ends_well && String::from_utf8_lossy(&said).contains(&text) {
                 return Ok(ended);
             }
             if started.elapsed() > WAIT_BOUND {
                 return Err(format!(
-                    "does not come to say `{awaited}`: {}{}",
+                    "does not come to say `{text}`: {}{}",
                     String::from_utf8_lossy(&ended.out),
                     String::from_utf8_lossy(&ended.err)
                 ));

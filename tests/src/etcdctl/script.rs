@@ -24,7 +24,8 @@ use super::words::split;
 /// | `<* N` | so many bytes of standard input |
 /// | `~ NAME …` | normalisations of this output beside those of every output |
 /// | `= NAME REGEX` | what its first group matches is `${NAME}` from here on, in commands and outputs |
-/// | `await TEXT` | repeat it until its output holds the text; only the last run counts |
+/// | `await TEXT` | repeat it until it ends well and its output holds the text; only the last run counts |
+/// | `refused TEXT` | the same, until it fails with the text |
 /// | `differs WHY` | ours is meant to differ; it is not compared |
 /// | `ours TEXT` | then ours must hold this text |
 /// | `theirs TEXT` | and etcd's this |
@@ -56,10 +57,17 @@ pub(crate) struct Step {
     pub(crate) input_bytes: usize,
     pub(crate) normalisations: Vec<String>,
     pub(crate) captures: Vec<(String, String)>,
-    pub(crate) awaited: Option<String>,
+    pub(crate) awaited: Option<Awaited>,
     pub(crate) differs: Option<String>,
     pub(crate) ours: Vec<String>,
     pub(crate) theirs: Vec<String>,
+}
+
+/// What a command is repeated for.
+#[derive(Debug)]
+pub(crate) struct Awaited {
+    pub(crate) text: String,
+    pub(crate) ends_well: bool,
 }
 
 #[derive(Debug)]
@@ -110,7 +118,7 @@ impl Script {
             "server" => self.server.extend(split(rest)),
             "tls" => self.tls = true,
             "at" => self.at_once = true,
-            "<" | "<*" | "~" | "=" | "await" | "differs" | "ours" | "theirs" => {
+            "<" | "<*" | "~" | "=" | "await" | "refused" | "differs" | "ours" | "theirs" => {
                 let step = self.steps.last_mut().ok_or("there is no step yet")?;
                 step.amend(head, rest)?;
             }
@@ -158,7 +166,12 @@ impl Step {
                 let (name, pattern) = rest.split_once(' ').ok_or("needs a name and a pattern")?;
                 self.captures.push((name.to_owned(), pattern.to_owned()));
             }
-            "await" => self.awaited = Some(rest.to_owned()),
+            "await" | "refused" => {
+                self.awaited = Some(Awaited {
+                    text: rest.to_owned(),
+                    ends_well: head == "await",
+                });
+            }
             "differs" => self.differs = Some(rest.to_owned()),
             "ours" => self.ours.push(rest.to_owned()),
             _ => self.theirs.push(rest.to_owned()),
