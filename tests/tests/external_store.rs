@@ -153,7 +153,12 @@ fn write_until(stop: &AtomicBool, kubeconfig: &Path, acknowledged: &Mutex<Vec<us
         let made = Command::new(&kubectl)
             .arg("--kubeconfig")
             .arg(kubeconfig)
-            .args(["create", "--request-timeout=5s", "configmap", &format!("n-{number}")])
+            .args([
+                "create",
+                "--request-timeout=5s",
+                "configmap",
+                &format!("n-{number}"),
+            ])
             .arg(format!("--from-literal=n={number}"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -186,7 +191,11 @@ fn kills_in_the_midst_of_writes_lose_nothing() {
         let before = count();
         until(what, || {
             let written = count() - before;
-            if written >= WRITES_BETWEEN { Ok(()) } else { Err(format!("{written} writes")) }
+            if written >= WRITES_BETWEEN {
+                Ok(())
+            } else {
+                Err(format!("{written} writes"))
+            }
         });
     };
     /// Ends the writer however the scope ends.
@@ -225,9 +234,16 @@ fn kills_in_the_midst_of_writes_lose_nothing() {
 /// `capstan store …`, and what it says.
 fn capstan_store(arguments: &[&str]) -> (bool, String) {
     let mut command = Command::new(ClusterOptions::default().binary);
-    let output = command.arg("store").args(arguments).output().expect("the binary starts");
+    let output = command
+        .arg("store")
+        .args(arguments)
+        .output()
+        .expect("the binary starts");
     let text = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&text).into_owned(),
+    )
 }
 
 #[test]
@@ -253,9 +269,21 @@ fn a_clusters_backup_becomes_a_member() {
         format!("--initial-cluster=m={peer}"),
         format!("--initial-advertise-peer-urls={peer}"),
     );
-    let (is_done, said) =
-        capstan_store(&["restore", &file, "--data-dir", &dir, "--name=m", &cluster_flag, &peer_flag]);
-    for fact in [format!("restored {dir}"), format!("member     m at {peer}"), "revision".into(), "records".into()] {
+    let (is_done, said) = capstan_store(&[
+        "restore",
+        &file,
+        "--data-dir",
+        &dir,
+        "--name=m",
+        &cluster_flag,
+        &peer_flag,
+    ]);
+    for fact in [
+        format!("restored {dir}"),
+        format!("member     m at {peer}"),
+        "revision".into(),
+        "records".into(),
+    ] {
         assert!(is_done && said.contains(&fact), "{fact:?} is not in\n{said}");
     }
     let (is_done, said) = capstan_store(&["restore", &file, "--data-dir", &dir]);
@@ -269,18 +297,33 @@ fn a_clusters_backup_becomes_a_member() {
     ];
     let listen = listen.each_ref().map(String::as_str);
     let (is_started, said) = capstan_store(&[&listen[..], &["--name=somebody"]].concat());
-    assert!(!is_started && said.contains("--name=somebody") && said.contains("--name=m"), "{said}");
+    assert!(
+        !is_started && said.contains("--name=somebody") && said.contains("--name=m"),
+        "{said}"
+    );
     let mut member = Command::new(ClusterOptions::default().binary);
     let member = member.arg("store").args(listen).stderr(Stdio::null()).spawn();
     let mut member = member.expect("the binary starts");
     let kept = until("the restored member to answer", || {
         let found = Command::new("etcdctl")
             .env("ETCDCTL_API", "3")
-            .args(["--endpoints", &client, "--command-timeout=1s", "get", "/", "--prefix", "--keys-only"])
+            .args([
+                "--endpoints",
+                &client,
+                "--command-timeout=1s",
+                "get",
+                "/",
+                "--prefix",
+                "--keys-only",
+            ])
             .output()
             .map_err(|error| error.to_string())?;
         let text = String::from_utf8_lossy(&found.stdout).into_owned();
-        if found.status.success() { Ok(text) } else { Err(text) }
+        if found.status.success() {
+            Ok(text)
+        } else {
+            Err(text)
+        }
     });
     let _ = member.kill();
     let _ = member.wait();

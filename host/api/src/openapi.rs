@@ -206,7 +206,10 @@ fn document(registry: &Registry, rows: &[Arc<Resource>], edition: Edition) -> Va
     let mut definitions = Map::new();
     for resource in rows {
         add_paths(&mut paths, resource, edition);
-        let bodies = resource.subresources.iter().filter_map(|sub| sub.group_version_kind.as_ref());
+        let bodies = resource
+            .subresources
+            .iter()
+            .filter_map(|sub| sub.group_version_kind.as_ref());
         roots.extend(bodies.filter_map(|(group, version, kind)| definition_of(group, version, kind)));
         if resource.custom.is_some() {
             let text = custom_schema(registry, resource);
@@ -251,11 +254,17 @@ fn definition_of(group: &str, version: &str, kind: &str) -> Option<&'static str>
 
 /// The text of a custom kind's schema, from its definition.
 fn custom_schema(registry: &Registry, resource: &Resource) -> Value {
-    let definitions = capstan_kinds::resource::find("apiextensions.k8s.io", "v1", "customresourcedefinitions");
+    let definitions =
+        capstan_kinds::resource::find("apiextensions.k8s.io", "v1", "customresourcedefinitions");
     let name = resource.custom.as_ref().map(|custom| &*custom.definition);
-    let entry = definitions.zip(name).and_then(|(kind, name)| registry.cached(&kind, "", name));
+    let entry = definitions
+        .zip(name)
+        .and_then(|(kind, name)| registry.cached(&kind, "", name));
     let mut definition = entry.map(|entry| entry.decode()).unwrap_or_default();
-    let versions = definition["spec"]["versions"].as_array_mut().into_iter().flatten();
+    let versions = definition["spec"]["versions"]
+        .as_array_mut()
+        .into_iter()
+        .flatten();
     versions
         .filter(|version| version["name"] == resource.version.as_str())
         .map(|version| version["schema"]["openAPIV3Schema"].take())

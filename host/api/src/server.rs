@@ -271,7 +271,10 @@ impl Server {
 
     async fn handle(self: &Arc<Self>, call: &mut Call) -> Answer {
         let resource = call.resource.clone();
-        let own = resource.custom.as_ref().and_then(|custom| custom.deprecation.as_deref());
+        let own = resource
+            .custom
+            .as_ref()
+            .and_then(|custom| custom.deprecation.as_deref());
         if let Some(text) = own.or(deprecation(&resource)) {
             call.warn(text);
         }

@@ -119,7 +119,9 @@ async fn member(arguments: Arguments) -> anyhow::Result<()> {
             "serving clients"
         );
     };
-    keep(config, stop, serving).await.with_context(|| format!("the store in {}", folder.display()))?;
+    keep(config, stop, serving)
+        .await
+        .with_context(|| format!("the store in {}", folder.display()))?;
     tracing::info!("stopped");
     Ok(())
 }

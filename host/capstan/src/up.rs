@@ -127,7 +127,10 @@ impl Cluster {
         })?;
         let known = plugins::Known::read(data.path())?;
         let warm = known.start_warming(&host)?;
-        let (pki, store) = tokio::try_join!(open_pki(&data, options, address), ClusterStore::open(options, &data))?;
+        let (pki, store) = tokio::try_join!(
+            open_pki(&data, options, address),
+            ClusterStore::open(options, &data)
+        )?;
         let admin = pki.client("admin", "kubernetes-admin", &["system:masters"])?;
         write_kubeconfig(&data, &server, &pki, &admin)?;
         screen.done("store and certificates");

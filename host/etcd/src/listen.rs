@@ -185,7 +185,10 @@ where
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_PERIOD)
         .keep_alive_timeout(PING_TIMEOUT);
-    let connection = builder.serve_connection(TokioIo::new(UrlAuthority::new(stream)), TowerToHyperService::new(service));
+    let connection = builder.serve_connection(
+        TokioIo::new(UrlAuthority::new(stream)),
+        TowerToHyperService::new(service),
+    );
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

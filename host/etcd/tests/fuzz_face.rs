@@ -373,7 +373,9 @@ fn exaggerate(random: &mut fastrand::Rng, seed: &[u8]) -> Vec<u8> {
 fn memory_kb(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
     let line = status.lines().find_map(|line| line.strip_prefix(name));
-    let digits = line.expect("such a line").trim_matches(|c: char| !c.is_ascii_digit());
+    let digits = line
+        .expect("such a line")
+        .trim_matches(|c: char| !c.is_ascii_digit());
     digits.parse().expect("a number")
 }
 
@@ -460,7 +462,10 @@ async fn whatever_arrives_is_answered() {
         }
     }
     let growth = memory_kb("VmHWM:").saturating_sub(before);
-    println!("{successes} calls succeeded; grew by {} MB at most", growth / 1024);
+    println!(
+        "{successes} calls succeeded; grew by {} MB at most",
+        growth / 1024
+    );
     assert!(growth < GROWTH_KB_MAX, "grew by {growth} kB");
     assert!(store.is_open() && successes > 0);
     store.shutdown().await;

@@ -43,7 +43,11 @@ type Expected = (&'static str, u16, &'static str);
 
 const WELL: [Expected; 9] = [
     ("/health", 200, r#"{"health":"true","reason":""}"#),
-    ("/health?serializable=true", 200, r#"{"health":"true","reason":""}"#),
+    (
+        "/health?serializable=true",
+        200,
+        r#"{"health":"true","reason":""}"#,
+    ),
     ("/livez", 200, "ok\n"),
     ("/livez?verbose", 200, "[+]serializable_read ok\nok\n"),
     ("/readyz", 200, "ok\n"),
@@ -84,7 +88,11 @@ async fn check(addresses: &[String], expected: &[Expected]) {
     for address in addresses {
         for (path, status, text) in expected {
             let page = ask(address, "GET", path).await;
-            assert_eq!((page.status, page.text.as_str()), (*status, *text), "{address}{path}");
+            assert_eq!(
+                (page.status, page.text.as_str()),
+                (*status, *text),
+                "{address}{path}"
+            );
         }
     }
 }
@@ -95,14 +103,19 @@ async fn monitors_see_on_both_urls_what_etcd_shows() {
     let member = rig::Member::start(&[&format!("--listen-metrics-urls=http://{metrics}")]).await;
     let client = member.process().client_addresses()[0].to_string();
     let addresses = [client.clone(), metrics.clone()];
-    let store = RemoteStore::connect(RemoteOptions::new([member.url()])).await.unwrap();
+    let store = RemoteStore::connect(RemoteOptions::new([member.url()]))
+        .await
+        .unwrap();
     store.put(Put::new("a", "b")).await.unwrap();
 
     check(&addresses, &WELL).await;
     for address in &addresses {
         assert_eq!(ask(address, "POST", "/health").await.status, 405);
         let page = ask(address, "GET", "/metrics").await;
-        assert!(page.status == 200 && page.kind.starts_with("text/plain; version=0.0.4"), "{page:?}");
+        assert!(
+            page.status == 200 && page.kind.starts_with("text/plain; version=0.0.4"),
+            "{page:?}"
+        );
         for line in [
             "etcd_server_has_leader 1",
             "etcd_server_is_leader 1",
@@ -111,18 +124,28 @@ async fn monitors_see_on_both_urls_what_etcd_shows() {
             "# TYPE etcd_server_proposals_committed_total gauge",
             "etcd_debugging_mvcc_keys_total 1",
         ] {
-            assert!(page.text.lines().any(|one| one == line), "{line} is not in\n{}", page.text);
+            assert!(
+                page.text.lines().any(|one| one == line),
+                "{line} is not in\n{}",
+                page.text
+            );
         }
     }
     let options = RemoteOptions {
         request_timeout: std::time::Duration::from_secs(1),
         ..RemoteOptions::new([format!("http://{metrics}")])
     };
-    assert!(RemoteStore::connect(options).await.is_err(), "the metrics URL answers no clients");
+    assert!(
+        RemoteStore::connect(options).await.is_err(),
+        "the metrics URL answers no clients"
+    );
 
     let local = member.process().store();
     let member_id = local.identity().member_id;
-    for (kind, expected) in [(AlarmKind::NoSpace, &NO_SPACE[..]), (AlarmKind::Corrupt, &CORRUPT)] {
+    for (kind, expected) in [
+        (AlarmKind::NoSpace, &NO_SPACE[..]),
+        (AlarmKind::Corrupt, &CORRUPT),
+    ] {
         let alarm = Alarm { member_id, kind };
         local.alarm_activate(alarm).await.unwrap();
         check(&addresses, expected).await;
@@ -161,7 +184,9 @@ async fn is_let_in(address: &str, trusted: &Authority, own: Option<&Authority>) 
         return false;
     };
     // HTTP/2's preface and empty settings; the answer begins with the other side's settings.
-    let asked = stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+    let asked = stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await;
     asked.is_ok() && stream.read_u8().await.is_ok()
 }
 
@@ -183,11 +208,19 @@ async fn three_members_talk_mutual_tls() {
 
     let peer = format!("{}:2380", hosts[0]);
     assert!(is_let_in(&peer, &authority, Some(&authority)).await);
-    assert!(!is_let_in(&peer, &authority, None).await, "a certificate must be shown");
-    assert!(!is_let_in(&peer, &authority, Some(&stranger)).await, "and be the authority's");
+    assert!(
+        !is_let_in(&peer, &authority, None).await,
+        "a certificate must be shown"
+    );
+    assert!(
+        !is_let_in(&peer, &authority, Some(&stranger)).await,
+        "and be the authority's"
+    );
 
     for (n, member) in members.iter().enumerate() {
-        let store = RemoteStore::connect(RemoteOptions::new([member.url()])).await.unwrap();
+        let store = RemoteStore::connect(RemoteOptions::new([member.url()]))
+            .await
+            .unwrap();
         store.put(Put::new(format!("k/{n}"), "v")).await.unwrap();
         let read = store.range(RangeRequest::prefix("k/")).await.unwrap();
         assert_eq!(read.kvs.len(), n + 1, "each sees what the others wrote");

@@ -54,11 +54,13 @@ async fn read_all(face: &mut face::Face) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_megabytes_are_read_in_bounded_memory() {
     let folder = tempfile::tempdir().unwrap();
-    let store = LocalStore::open(Options::new(folder.path().join("store"))).await.unwrap();
+    let store = LocalStore::open(Options::new(folder.path().join("store")))
+        .await
+        .unwrap();
     let store = Arc::new(store);
     for first in (0..KEYS).step_by(KEYS_PER_WRITE) {
-        let puts =
-            (first..first + KEYS_PER_WRITE).map(|n| Op::Put(Put::new(format!("k/{n:06}"), vec![n as u8; VALUE_BYTES])));
+        let puts = (first..first + KEYS_PER_WRITE)
+            .map(|n| Op::Put(Put::new(format!("k/{n:06}"), vec![n as u8; VALUE_BYTES])));
         let txn = Txn {
             success: puts.collect(),
             ..Txn::default()

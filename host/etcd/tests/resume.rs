@@ -72,7 +72,10 @@ async fn read_all(store: &RemoteStore, first: i64, last: i64, slow: bool) {
     let mut next = first;
     while next <= last {
         let message = tokio::time::timeout(PATIENCE, watch.messages.recv()).await;
-        match message.expect("a message must come").expect("the watch must not end") {
+        match message
+            .expect("a message must come")
+            .expect("the watch must not end")
+        {
             WatchMessage::Events { revision, events } => {
                 assert_eq!((revision, events.len()), (next, 1));
                 next += 1;
@@ -92,9 +95,13 @@ async fn watches_outlive_their_connections() {
     println!("seed {seed}");
     fastrand::seed(seed);
     let member = rig::Member::start(&[]).await;
-    let direct = RemoteStore::connect(RemoteOptions::new([member.url()])).await.unwrap();
+    let direct = RemoteStore::connect(RemoteOptions::new([member.url()]))
+        .await
+        .unwrap();
     let proxy = Proxy::start(member.process().client_addresses()[0]).await;
-    let broken = RemoteStore::connect(RemoteOptions::new([proxy.url()])).await.unwrap();
+    let broken = RemoteStore::connect(RemoteOptions::new([proxy.url()]))
+        .await
+        .unwrap();
     let broken = Arc::new(broken);
     let first = direct.put(Put::new("k/0", "0")).await.unwrap().0;
     let last = first + WRITES as i64;
@@ -127,9 +134,13 @@ async fn watches_outlive_their_connections() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_happens_once_or_its_outcome_is_unknown() {
     let member = rig::Member::start(&[]).await;
-    let direct = RemoteStore::connect(RemoteOptions::new([member.url()])).await.unwrap();
+    let direct = RemoteStore::connect(RemoteOptions::new([member.url()]))
+        .await
+        .unwrap();
     let proxy = Proxy::start(member.process().client_addresses()[0]).await;
-    let broken = RemoteStore::connect(RemoteOptions::new([proxy.url()])).await.unwrap();
+    let broken = RemoteStore::connect(RemoteOptions::new([proxy.url()]))
+        .await
+        .unwrap();
     let cutter = async {
         for _ in 0..20 {
             tokio::time::sleep(Duration::from_millis(fastrand::u64(5..30))).await;
@@ -188,7 +199,9 @@ async fn endpoints_that_do_not_answer_are_passed_by() {
 async fn a_long_read_comes_in_pages_of_one_revision() {
     const KEYS: usize = 3_000;
     let member = rig::Member::start(&[]).await;
-    let store = RemoteStore::connect(RemoteOptions::new([member.url()])).await.unwrap();
+    let store = RemoteStore::connect(RemoteOptions::new([member.url()]))
+        .await
+        .unwrap();
     for n in (0..KEYS).collect::<Vec<_>>().chunks(100) {
         let put = |n: &usize| capstan_store::Op::Put(Put::new(format!("p/{n:05}"), vec![7; 2_000]));
         let txn = capstan_store::Txn {
@@ -204,8 +217,15 @@ async fn a_long_read_comes_in_pages_of_one_revision() {
         };
         let mut stream = store.range_stream(request).await.unwrap();
         let expected = if limit == 0 { KEYS } else { limit.min(KEYS) };
-        assert_eq!((stream.count, stream.more), (KEYS as i64, expected < KEYS), "limit {limit}");
-        store.delete(KeyRange::Key("p/02000".into()), false).await.unwrap();
+        assert_eq!(
+            (stream.count, stream.more),
+            (KEYS as i64, expected < KEYS),
+            "limit {limit}"
+        );
+        store
+            .delete(KeyRange::Key("p/02000".into()), false)
+            .await
+            .unwrap();
         let mut keys = Vec::new();
         while let Some(page) = stream.pages.recv().await {
             let page = page.unwrap();

@@ -33,7 +33,11 @@ pub fn to_version(resource: &Resource, mut object: Value) -> Value {
 
 /// The object in the version in which its kind is stored.
 pub fn to_storage(resource: &Resource, object: Value) -> Value {
-    match resource.custom.as_ref().and_then(|custom| custom.storage.as_ref()) {
+    match resource
+        .custom
+        .as_ref()
+        .and_then(|custom| custom.storage.as_ref())
+    {
         Some(storage) => to_version(storage, object),
         None => object,
     }

@@ -89,7 +89,14 @@ fn run(engine: LogEngineKind, arguments: &Arguments) {
             acknowledged = [0; WRITERS];
         }
         let what = format!("{engine}, seed {}, cycle {cycle}", arguments.seed);
-        one_life(engine, dir.path(), &mut acknowledged, &mut random, &mut tally, &what);
+        one_life(
+            engine,
+            dir.path(),
+            &mut acknowledged,
+            &mut random,
+            &mut tally,
+            &what,
+        );
     }
     tally.recoveries.sort_unstable();
     let at = |part: usize| match tally.recoveries.len() {
@@ -131,13 +138,19 @@ fn one_life(
         .unwrap();
     let started = Instant::now();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let typical = tally.recoveries.last().copied().unwrap_or(Duration::from_millis(20));
+    let typical = tally
+        .recoveries
+        .last()
+        .copied()
+        .unwrap_or(Duration::from_millis(20));
     let is_early = random.u64(..100) < EARLY_PERCENT;
     if is_early {
         std::thread::sleep(typical.mul_f64(random.f64() * 1.5));
     } else if let Some(Ok(line)) = lines.next() {
         if let Some(micros) = line.strip_prefix("recovered ") {
-            tally.recoveries.push(Duration::from_micros(micros.parse().unwrap()));
+            tally
+                .recoveries
+                .push(Duration::from_micros(micros.parse().unwrap()));
         }
         std::thread::sleep(Duration::from_micros(random.u64(..ALIVE_MICROSECONDS_MAX)));
     }
@@ -147,11 +160,19 @@ fn one_life(
     child.wait().unwrap();
     let mut told = String::new();
     child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
-    assert!(ended.is_none(), "{what}: the child ended after {:?}:\n{told}", started.elapsed());
+    assert!(
+        ended.is_none(),
+        "{what}: the child ended after {:?}:\n{told}",
+        started.elapsed()
+    );
     // A panic in one of its threads need not have ended it.
     assert!(!told.contains("panicked"), "{what}:\n{told}");
     for line in lines.map_while(Result::ok) {
-        let mut words = line.strip_prefix("ack ").unwrap_or("").split(' ').map(str::parse::<u64>);
+        let mut words = line
+            .strip_prefix("ack ")
+            .unwrap_or("")
+            .split(' ')
+            .map(str::parse::<u64>);
         if let (Some(Ok(writer)), Some(Ok(count))) = (words.next(), words.next()) {
             tally.acknowledged += 1;
             acknowledged[writer as usize] = count;
@@ -164,7 +185,11 @@ fn child(words: &[String]) {
     let known: Vec<u64> = words[3..].iter().map(|word| word.parse().unwrap()).collect();
     let mut options = Options::new(&words[0]);
     options.log_engine = engine;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let start = Instant::now();
         let store = Arc::new(LocalStore::open(options).await.unwrap());
@@ -174,7 +199,8 @@ fn child(words: &[String]) {
             found.push(check(&store, writer, *known).await);
         }
         say(&format!("recovered {}", took.as_micros()));
-        let writers = (0..WRITERS).map(|writer| tokio::spawn(write(store.clone(), writer, seed, found[writer])));
+        let writers =
+            (0..WRITERS).map(|writer| tokio::spawn(write(store.clone(), writer, seed, found[writer])));
         let writers: Vec<_> = writers.collect();
         for writer in writers {
             writer.await.unwrap();
@@ -191,15 +217,30 @@ fn value(count: u64, length: usize) -> Vec<u8> {
 
 /// A writer's two keys are written together, always.
 async fn check(store: &LocalStore, writer: usize, known: u64) -> u64 {
-    let kvs = store.range(RangeRequest::prefix(format!("{writer}/"))).await.unwrap().kvs;
-    let counts = kvs.iter().map(|kv| u64::from_be_bytes(kv.value[..8].try_into().unwrap()));
+    let kvs = store
+        .range(RangeRequest::prefix(format!("{writer}/")))
+        .await
+        .unwrap()
+        .kvs;
+    let counts = kvs
+        .iter()
+        .map(|kv| u64::from_be_bytes(kv.value[..8].try_into().unwrap()));
     let counts: Vec<u64> = counts.collect();
     for (kv, count) in kvs.iter().zip(&counts) {
-        assert!(kv.value == value(*count, kv.value.len()), "writer {writer}: a value that nobody wrote");
+        assert!(
+            kv.value == value(*count, kv.value.len()),
+            "writer {writer}: a value that nobody wrote"
+        );
     }
     let count = counts.first().copied().unwrap_or(0);
-    assert!(counts.iter().all(|other| *other == count), "writer {writer}: a torn transaction, {counts:?}");
-    assert!(count >= known, "writer {writer}: {known} was acknowledged, {count} is there");
+    assert!(
+        counts.iter().all(|other| *other == count),
+        "writer {writer}: a torn transaction, {counts:?}"
+    );
+    assert!(
+        count >= known,
+        "writer {writer}: {known} was acknowledged, {count} is there"
+    );
     count
 }
 
@@ -229,5 +270,8 @@ async fn write(store: Arc<LocalStore>, writer: usize, seed: u64, mut count: u64)
 }
 
 fn say(line: &str) {
-    std::io::stdout().lock().write_all(format!("{line}\n").as_bytes()).unwrap();
+    std::io::stdout()
+        .lock()
+        .write_all(format!("{line}\n").as_bytes())
+        .unwrap();
 }

@@ -91,7 +91,10 @@ pub(crate) fn run(targets: Vec<Target>) {
             };
             let done = catch_unwind(AssertUnwindSafe(|| (target.decode)(&bytes)));
             let name = target.name;
-            assert!(done.is_ok(), "{name}: seed {seed}, case {case}: panics on {bytes:02x?}");
+            assert!(
+                done.is_ok(),
+                "{name}: seed {seed}, case {case}: panics on {bytes:02x?}"
+            );
         }
     }
 }
@@ -147,7 +150,10 @@ fn commands() -> Vec<Vec<u8>> {
         Command::LeaseRevoke { id: -5 },
         Command::By(None, Box::new(Command::Txn(txn()))),
     ];
-    commands.iter().map(|command| command.encode().unwrap().to_vec()).collect()
+    commands
+        .iter()
+        .map(|command| command.encode().unwrap().to_vec())
+        .collect()
 }
 
 fn outcomes() -> Vec<Vec<u8>> {
@@ -172,7 +178,10 @@ fn outcomes() -> Vec<Vec<u8>> {
         Outcome::Done(Err(Error::Invalid("no".into()))),
         Outcome::Done(Ok(())),
     ];
-    outcomes.iter().map(|outcome| postcard::to_stdvec(outcome).unwrap()).collect()
+    outcomes
+        .iter()
+        .map(|outcome| postcard::to_stdvec(outcome).unwrap())
+        .collect()
 }
 
 /// What is decoded must encode to what decodes to the same.
@@ -195,7 +204,11 @@ fn decode_record(bytes: &[u8]) {
 fn records() -> Vec<Vec<u8>> {
     let record = |deleted| Record {
         key: "a/key".into(),
-        value: if deleted { Bytes::new() } else { vec![8; 200].into() },
+        value: if deleted {
+            Bytes::new()
+        } else {
+            vec![8; 200].into()
+        },
         create_revision: 4,
         version: 2,
         lease: 9,
@@ -211,7 +224,10 @@ fn heads() -> Vec<Vec<u8>> {
         leases: vec![(7, 60), (8, 90)],
         ..ImageHead::default()
     };
-    vec![head.encode().unwrap().to_vec(), ImageHead::default().encode().unwrap().to_vec()]
+    vec![
+        head.encode().unwrap().to_vec(),
+        ImageHead::default().encode().unwrap().to_vec(),
+    ]
 }
 
 #[test]

@@ -22,7 +22,9 @@ impl Drop for Level {
 }
 
 /// For `deserialize_with` where a type contains itself.
-pub(crate) fn bounded<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+pub(crate) fn bounded<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     let depth = DEPTH.get();
     if depth >= DEPTH_MAX {
         return Err(D::Error::custom("nested too deep"));

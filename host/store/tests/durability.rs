@@ -11,7 +11,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use capstan_store::{
-    Error, KeyRange, LocalStore, LogEngineKind, Op, Options, Put, RangeRequest, Store, Txn, WatchMessage, WatchRequest,
+    Error, KeyRange, LocalStore, LogEngineKind, Op, Options, Put, RangeRequest, Store, Txn, WatchMessage,
+    WatchRequest,
 };
 
 const CHILD_DIR: &str = "CAPSTAN_KILL_TEST_DIR";

@@ -21,14 +21,20 @@ async fn founding_forwarding_and_reading_on_every_member() {
             // What one has written it sees without asking anybody, and all the others when they ask.
             assert_eq!(value(&store, name, true).await.as_deref(), Some("1"));
             for other in names {
-                assert_eq!(value(&cluster.store(other), name, false).await.as_deref(), Some("1"));
+                assert_eq!(
+                    value(&cluster.store(other), name, false).await.as_deref(),
+                    Some("1")
+                );
             }
         }
         for name in names {
             let store = cluster.store(name);
             let members = eventually("all names and URLs", || async {
                 let members = store.members(true).await.unwrap();
-                members.iter().all(|member| !member.client_urls.is_empty()).then_some(members)
+                members
+                    .iter()
+                    .all(|member| !member.client_urls.is_empty())
+                    .then_some(members)
             });
             assert_eq!(members.await.len(), names.len());
         }
@@ -91,17 +97,31 @@ async fn a_member_that_was_away_returns_quietly() {
     .await;
     // It stands for election again and again, and nobody votes for it.
     let votes = cluster.net.count(PeerCallKind::Vote);
-    eventually("it to ask for votes", || async { (cluster.net.count(PeerCallKind::Vote) > votes + 4).then_some(()) }).await;
+    eventually("it to ask for votes", || async {
+        (cluster.net.count(PeerCallKind::Vote) > votes + 4).then_some(())
+    })
+    .await;
     for count in 0..50 {
-        cluster.store(&leader).put(Put::new("k", count.to_string())).await.unwrap();
+        cluster
+            .store(&leader)
+            .put(Put::new("k", count.to_string()))
+            .await
+            .unwrap();
     }
     // Reads of what is old it serves only to those who asked for it.
     assert!(matches!(
-        tokio::time::timeout(Duration::from_secs(1), cluster.store(&away).range(RangeRequest::key("k"))).await,
+        tokio::time::timeout(
+            Duration::from_secs(1),
+            cluster.store(&away).range(RangeRequest::key("k"))
+        )
+        .await,
         Err(_) | Ok(Err(_))
     ));
     cluster.net.heal();
-    assert_eq!(value(&cluster.store(&away), "k", false).await.as_deref(), Some("49"));
+    assert_eq!(
+        value(&cluster.store(&away), "k", false).await.as_deref(),
+        Some("49")
+    );
     assert_eq!(cluster.leader().await, leader);
     assert_eq!(cluster.store(&away).raft().term, before.term);
     cluster.shutdown().await;
@@ -111,7 +131,10 @@ async fn a_member_that_was_away_returns_quietly() {
 async fn reads_are_never_older_than_what_was_acknowledged_before() {
     let cluster = Cluster::found(&THREE).await;
     cluster.net.disturb(2, Duration::from_millis(10));
-    let (writer, stop) = (cluster.store(&cluster.follower().await), Arc::new(AtomicBool::new(false)));
+    let (writer, stop) = (
+        cluster.store(&cluster.follower().await),
+        Arc::new(AtomicBool::new(false)),
+    );
     let newest = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let readers: Vec<_> = THREE
         .iter()
@@ -157,7 +180,10 @@ async fn reads_are_never_older_than_what_was_acknowledged_before() {
         assert!(reader.await.unwrap() > 0);
     }
     let rounds = cluster.net.count(PeerCallKind::ReadIndex);
-    println!("{} writes, {rounds} read rounds of followers", newest.load(Ordering::SeqCst));
+    println!(
+        "{} writes, {rounds} read rounds of followers",
+        newest.load(Ordering::SeqCst)
+    );
     drop(writer);
     cluster.shutdown().await;
 }
@@ -168,7 +194,13 @@ async fn leases_live_through_a_change_of_leader() {
     let follower = cluster.follower().await;
     let store = cluster.store(&follower);
     let (id, ttl) = store.lease_grant(0, 3).await.unwrap();
-    store.put(Put { lease: id, ..Put::new("leased", "1") }).await.unwrap();
+    store
+        .put(Put {
+            lease: id,
+            ..Put::new("leased", "1")
+        })
+        .await
+        .unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
     let kept_alive = Instant::now();
     assert_eq!(store.lease_keep_alive(id).await.unwrap(), ttl);
@@ -177,15 +209,25 @@ async fn leases_live_through_a_change_of_leader() {
     let others: Vec<&str> = THREE.into_iter().filter(|name| *name != leader).collect();
     cluster.leader_among(&others).await;
     let status = store.lease_time_to_live(id, true).await.unwrap();
-    assert!(status.remaining_ttl_seconds >= ttl && status.keys == ["leased"], "{status:?}");
+    assert!(
+        status.remaining_ttl_seconds >= ttl && status.keys == ["leased"],
+        "{status:?}"
+    );
     cluster.net.heal();
     let gone = eventually("the lease to end", || async {
         value(&store, "leased", false).await.is_none().then(Instant::now)
     })
     .await;
-    assert!(gone - kept_alive >= Duration::from_secs(3), "ended after {:?}", gone - kept_alive);
+    assert!(
+        gone - kept_alive >= Duration::from_secs(3),
+        "ended after {:?}",
+        gone - kept_alive
+    );
     assert!(store.leases().await.unwrap().is_empty());
-    assert!(matches!(store.lease_keep_alive(id).await, Err(Error::LeaseNotFound)));
+    assert!(matches!(
+        store.lease_keep_alive(id).await,
+        Err(Error::LeaseNotFound)
+    ));
     drop(store);
     cluster.shutdown().await;
 }
@@ -196,10 +238,18 @@ async fn what_is_of_another_cluster_is_turned_away() {
     let handler = cluster.store("a").peers();
     for kind in PeerCallKind::ALL {
         let answer = handler.handle(7, kind, "x".into()).await;
-        assert!(matches!(&answer, Err(PeerError::Unreachable(why)) if why.contains("cluster ID mismatch")), "{answer:?}");
+        assert!(
+            matches!(&answer, Err(PeerError::Unreachable(why)) if why.contains("cluster ID mismatch")),
+            "{answer:?}"
+        );
         // And what is not understood does no harm.
         let own = cluster.store("a").identity().cluster_id;
-        assert!(handler.handle(own, kind, "\u{1}xxxxxxxxxxxxxxxxxxxxxx".into()).await.is_err());
+        assert!(
+            handler
+                .handle(own, kind, "\u{1}xxxxxxxxxxxxxxxxxxxxxx".into())
+                .await
+                .is_err()
+        );
     }
     cluster.shutdown().await;
 }
@@ -227,12 +277,17 @@ async fn all_stop_and_start_again() {
     cluster.stop("a").await;
     cluster.store("b").put(Put::new("two", "1")).await.unwrap();
     cluster.stop("b").await;
-    let refused = tokio::time::timeout(PATIENCE, cluster.store("c").put(Put::new("one", "1"))).await.unwrap();
+    let refused = tokio::time::timeout(PATIENCE, cluster.store("c").put(Put::new("one", "1")))
+        .await
+        .unwrap();
     assert!(
         matches!(&refused, Err(Error::Refused(_) | Error::Unknown(_))),
         "{refused:?}"
     );
-    assert_eq!(value(&cluster.store("c"), "two", true).await.as_deref(), Some("1"));
+    assert_eq!(
+        value(&cluster.store("c"), "two", true).await.as_deref(),
+        Some("1")
+    );
     cluster.shutdown().await;
 }
 
@@ -241,7 +296,10 @@ async fn all_stop_and_start_again() {
 #[ignore = "a measurement"]
 async fn throughput() {
     let cluster = Cluster::found(&THREE).await;
-    for (who, name) in [("leader", cluster.leader().await), ("follower", cluster.follower().await)] {
+    for (who, name) in [
+        ("leader", cluster.leader().await),
+        ("follower", cluster.follower().await),
+    ] {
         for writers in [1, 64, 512] {
             let start = Instant::now();
             let writing = (0..writers).map(|writer| {
@@ -249,7 +307,10 @@ async fn throughput() {
                 tokio::spawn(async move {
                     let mut count = 0u32;
                     while start.elapsed() < Duration::from_secs(3) {
-                        store.put(Put::new(format!("{writer}/{count}"), vec![b'x'; 256])).await.unwrap();
+                        store
+                            .put(Put::new(format!("{writer}/{count}"), vec![b'x'; 256]))
+                            .await
+                            .unwrap();
                         count += 1;
                     }
                     count
@@ -257,7 +318,10 @@ async fn throughput() {
             });
             let counts = futures::future::join_all(writing).await;
             let total: u32 = counts.into_iter().map(Result::unwrap).sum();
-            println!("{who}, {writers} writers: {}/s", f64::from(total) / start.elapsed().as_secs_f64());
+            println!(
+                "{who}, {writers} writers: {}/s",
+                f64::from(total) / start.elapsed().as_secs_f64()
+            );
         }
     }
     cluster.shutdown().await;

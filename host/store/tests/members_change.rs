@@ -37,7 +37,10 @@ async fn allowed<T, F: Future<Output = Result<T, Error>>>(mut change: impl FnMut
 }
 
 async fn count(store: &LocalStore) -> i64 {
-    let request = RangeRequest { count_only: true, ..RangeRequest::new(KeyRange::Prefix("".into())) };
+    let request = RangeRequest {
+        count_only: true,
+        ..RangeRequest::new(KeyRange::Prefix("".into()))
+    };
     store.range(request).await.unwrap().count
 }
 
@@ -57,12 +60,17 @@ async fn one_grows_to_three_and_shrinks_to_one() {
         second.put(Put::new(format!("by {name}"), "1")).await.unwrap();
         eventually("its name and vote", || async {
             let members = first.members(true).await.unwrap();
-            let known = members.iter().all(|member| !member.name.is_empty() && !member.client_urls.is_empty());
+            let known = members
+                .iter()
+                .all(|member| !member.name.is_empty() && !member.client_urls.is_empty());
             (known && !second.raft().is_learner).then_some(())
         })
         .await;
     }
-    assert_eq!(refused(first.member_add(vec![url("a")], false).await), Refusal::PeerUrlExists);
+    assert_eq!(
+        refused(first.member_add(vec![url("a")], false).await),
+        Refusal::PeerUrlExists
+    );
     assert_eq!(refused(first.member_remove(1).await), Refusal::MemberNotFound);
     for name in ["b", "a"] {
         // The second time through a member that is to stay, and perhaps of the leader.
@@ -75,7 +83,10 @@ async fn one_grows_to_three_and_shrinks_to_one() {
     let last = cluster.store("c");
     last.put(Put::new("after", "1")).await.unwrap();
     assert_eq!(count(&last).await, 6);
-    assert_eq!(refused(last.member_remove(cluster.id("c")).await), Refusal::NotEnoughStartedMembers);
+    assert_eq!(
+        refused(last.member_remove(cluster.id("c")).await),
+        Refusal::NotEnoughStartedMembers
+    );
     drop((first, last));
     cluster.shutdown().await;
 }
@@ -85,14 +96,26 @@ async fn a_learner_learns_and_is_promoted() {
     let mut cluster = Cluster::found(&THREE).await;
     let any = cluster.store(&cluster.follower().await);
     let (learner, _) = allowed(|| any.member_add(vec![url("d")], true)).await;
-    assert_eq!(refused(any.member_add(vec![url("e")], true).await), Refusal::TooManyLearners);
-    assert_eq!(refused(any.member_promote(learner.id).await), Refusal::LearnerNotReady);
-    assert_eq!(refused(any.member_promote(cluster.id("a")).await), Refusal::NotLearner);
+    assert_eq!(
+        refused(any.member_add(vec![url("e")], true).await),
+        Refusal::TooManyLearners
+    );
+    assert_eq!(
+        refused(any.member_promote(learner.id).await),
+        Refusal::LearnerNotReady
+    );
+    assert_eq!(
+        refused(any.member_promote(cluster.id("a")).await),
+        Refusal::NotLearner
+    );
     any.put(Put::new("k", "1")).await.unwrap();
     cluster.start("d").await;
     let fourth = cluster.store("d");
     eventually("the key to arrive", || async {
-        let request = RangeRequest { serializable: true, ..RangeRequest::key("k") };
+        let request = RangeRequest {
+            serializable: true,
+            ..RangeRequest::key("k")
+        };
         (fourth.range(request).await.unwrap().count == 1).then_some(())
     })
     .await;
@@ -102,7 +125,10 @@ async fn a_learner_learns_and_is_promoted() {
     eventually("its vote", || async { (!fourth.raft().is_learner).then_some(()) }).await;
     let moved = vec![url("d"), "http://d.other:2380".into()];
     let members = any.member_update(learner.id, moved.clone()).await.unwrap();
-    let urls = members.iter().find(|member| member.id == learner.id).map(|member| member.peer_urls.clone());
+    let urls = members
+        .iter()
+        .find(|member| member.id == learner.id)
+        .map(|member| member.peer_urls.clone());
     assert_eq!(urls, Some(moved));
     drop((any, fourth));
     cluster.shutdown().await;
@@ -127,9 +153,19 @@ async fn leadership_is_handed_over_under_load() {
     });
     for _ in 0..4 {
         let (leader, target) = (cluster.leader().await, cluster.follower().await);
-        assert_eq!(refused(cluster.store(&target).move_leader(cluster.id(&leader)).await), Refusal::NotLeader);
-        assert_eq!(refused(cluster.store(&leader).move_leader(7).await), Refusal::BadLeaderTransferee);
-        cluster.store(&leader).move_leader(cluster.id(&target)).await.unwrap();
+        assert_eq!(
+            refused(cluster.store(&target).move_leader(cluster.id(&leader)).await),
+            Refusal::NotLeader
+        );
+        assert_eq!(
+            refused(cluster.store(&leader).move_leader(7).await),
+            Refusal::BadLeaderTransferee
+        );
+        cluster
+            .store(&leader)
+            .move_leader(cluster.id(&target))
+            .await
+            .unwrap();
         assert_eq!(cluster.leader().await, target);
     }
     stop.store(true, Ordering::Relaxed);
@@ -147,7 +183,11 @@ async fn the_leader_is_removed_and_others_come_under_load() {
     let writer = tokio::spawn(async move {
         let mut written = 0;
         while !stopped.load(Ordering::Relaxed) {
-            if store.put(Put::new(format!("w/{}", written + 1), "1")).await.is_ok() {
+            if store
+                .put(Put::new(format!("w/{}", written + 1), "1"))
+                .await
+                .is_ok()
+            {
                 written += 1;
             }
         }
@@ -156,8 +196,12 @@ async fn the_leader_is_removed_and_others_come_under_load() {
     let store = cluster.store(&stays);
     allowed(|| store.member_add(vec![url("d")], false)).await;
     cluster.start("d").await;
-    let is_whole = |members: &[Member]| members.len() == 4 && members.iter().all(|member| !member.name.is_empty());
-    eventually("the fourth", || async { is_whole(&store.members(true).await.ok()?).then_some(()) }).await;
+    let is_whole =
+        |members: &[Member]| members.len() == 4 && members.iter().all(|member| !member.name.is_empty());
+    eventually("the fourth", || async {
+        is_whole(&store.members(true).await.ok()?).then_some(())
+    })
+    .await;
     let gone = cluster.id(&leader);
     // Asked for on the leader itself.
     let at_leader = cluster.store(&leader);
@@ -169,7 +213,11 @@ async fn the_leader_is_removed_and_others_come_under_load() {
     stop.store(true, Ordering::Relaxed);
     let written = writer.await.unwrap();
     for name in cluster.stores.keys() {
-        let all = cluster.store(name).range(RangeRequest::prefix("w/")).await.unwrap();
+        let all = cluster
+            .store(name)
+            .range(RangeRequest::prefix("w/"))
+            .await
+            .unwrap();
         assert!(all.count >= written, "{} of {written} on {name}", all.count);
         assert_eq!(cluster.store(name).members(true).await.unwrap().len(), 3);
     }
@@ -188,7 +236,10 @@ const SHORT: usize = 30;
 async fn arrived(store: &LocalStore) {
     let start = std::time::Instant::now();
     eventually("the state to arrive", || async {
-        let request = RangeRequest { count_only: true, ..RangeRequest::prefix("big/") };
+        let request = RangeRequest {
+            count_only: true,
+            ..RangeRequest::prefix("big/")
+        };
         (store.range(request).await.ok()?.count == MUCH_KEYS).then_some(())
     })
     .await;
@@ -199,7 +250,10 @@ async fn arrived(store: &LocalStore) {
 async fn write_much(store: &LocalStore) {
     for round in 0..MUCH_ROUNDS {
         let value = vec![u8::try_from(round).unwrap(); MUCH_BYTES];
-        store.put(Put::new(format!("big/{}", round % MUCH_KEYS), value)).await.unwrap();
+        store
+            .put(Put::new(format!("big/{}", round % MUCH_KEYS), value))
+            .await
+            .unwrap();
     }
 }
 
@@ -209,10 +263,19 @@ async fn who_lags_and_who_is_new_gets_a_snapshot() {
     let away = cluster.follower().await;
     let leader = cluster.store(&cluster.leader().await);
     let (lease, _) = leader.lease_grant(0, 1000).await.unwrap();
-    leader.put(Put { lease, ..Put::new("leased", "1") }).await.unwrap();
+    leader
+        .put(Put {
+            lease,
+            ..Put::new("leased", "1")
+        })
+        .await
+        .unwrap();
     // A leader that has never heard of the one that is away does not wait for it.
     cluster.stop(&away).await;
-    leader.move_leader(cluster.id(&cluster.follower().await)).await.unwrap();
+    leader
+        .move_leader(cluster.id(&cluster.follower().await))
+        .await
+        .unwrap();
     let leader = cluster.store(&cluster.leader().await);
     write_much(&leader).await;
     cluster.start(&away).await;
@@ -232,7 +295,10 @@ async fn who_lags_and_who_is_new_gets_a_snapshot() {
     let new = cluster.store("d");
     arrived(&new).await;
     assert!(cluster.net.count(PeerCallKind::Snapshot) > sent);
-    assert_eq!(new.lease_time_to_live(lease, true).await.unwrap().keys, ["leased"]);
+    assert_eq!(
+        new.lease_time_to_live(lease, true).await.unwrap().keys,
+        ["leased"]
+    );
     // And it survives a restart.
     drop((back, new));
     cluster.stop("d").await;
@@ -248,7 +314,11 @@ async fn a_snapshot_cut_short_is_sent_again() {
     let away = cluster.follower().await;
     cluster.stop(&away).await;
     let leader = cluster.leader().await;
-    cluster.store(&leader).move_leader(cluster.id(&cluster.follower().await)).await.unwrap();
+    cluster
+        .store(&leader)
+        .move_leader(cluster.id(&cluster.follower().await))
+        .await
+        .unwrap();
     let leader = cluster.leader().await;
     write_much(&cluster.store(&leader)).await;
     cluster.start(&away).await;
@@ -276,11 +346,19 @@ async fn a_snapshot_is_installed_while_writes_go_on() {
     let away = cluster.follower().await;
     cluster.stop(&away).await;
     let leader = cluster.leader().await;
-    cluster.store(&leader).move_leader(cluster.id(&cluster.follower().await)).await.unwrap();
+    cluster
+        .store(&leader)
+        .move_leader(cluster.id(&cluster.follower().await))
+        .await
+        .unwrap();
     let leader = cluster.leader().await;
     write_much(&cluster.store(&leader)).await;
     for count in 0..500 {
-        cluster.store(&leader).put(Put::new("small", count.to_string())).await.unwrap();
+        cluster
+            .store(&leader)
+            .put(Put::new("small", count.to_string()))
+            .await
+            .unwrap();
     }
     let rest: Vec<&str> = THREE.into_iter().filter(|name| *name != away).collect();
     let writers = Writers::start(&cluster, &rest, "w", 1);
@@ -291,11 +369,17 @@ async fn a_snapshot_is_installed_while_writes_go_on() {
         (cluster.net.count(PeerCallKind::Snapshot) > 0).then_some(index)
     })
     .await;
-    eventually("it to catch up", || async { (back.raft().applied_index > target + 50).then_some(()) }).await;
+    eventually("it to catch up", || async {
+        (back.raft().applied_index > target + 50).then_some(())
+    })
+    .await;
     // It takes part at once.
     back.put(Put::new("by the one that was away", "1")).await.unwrap();
     check_kept(&cluster, &THREE, &writers.stop().await).await;
-    println!("{} snapshots were sent", cluster.net.count(PeerCallKind::Snapshot));
+    println!(
+        "{} snapshots were sent",
+        cluster.net.count(PeerCallKind::Snapshot)
+    );
     let leader = cluster.store(&leader);
     let revision = leader.status().await.unwrap().revision;
     eventually("the same content", || async {
@@ -406,7 +490,9 @@ async fn a_removed_member_stops_for_good() {
         }
         allowed(|| store.member_remove(id)).await;
         cluster.net.heal();
-        let why = tokio::time::timeout(members_net::PATIENCE, cluster.store(&gone).failed()).await.unwrap();
+        let why = tokio::time::timeout(members_net::PATIENCE, cluster.store(&gone).failed())
+            .await
+            .unwrap();
         assert!(why.to_string().contains("permanently removed"), "{why}");
         cluster.stop(&gone).await;
         let again = cluster.try_start(&gone).await.unwrap_err();
@@ -430,9 +516,15 @@ async fn nobody_is_added_while_one_is_down() {
     let store = cluster.store(&leader);
     cluster.stop(&gone).await;
     let beats = cluster.net.count(PeerCallKind::Append);
-    eventually("the leader to notice", || async { (cluster.net.count(PeerCallKind::Append) > beats + 4).then_some(()) }).await;
+    eventually("the leader to notice", || async {
+        (cluster.net.count(PeerCallKind::Append) > beats + 4).then_some(())
+    })
+    .await;
     for is_learner in [false, true] {
-        assert_eq!(refused(store.member_add(vec![url("d")], is_learner).await), Refusal::UnhealthyCluster);
+        assert_eq!(
+            refused(store.member_add(vec![url("d")], is_learner).await),
+            Refusal::UnhealthyCluster
+        );
     }
     store.put(Put::new("k", "1")).await.unwrap();
     drop(store);
@@ -444,7 +536,10 @@ async fn the_last_one_alive_is_made_a_cluster_again() {
     let mut cluster = Cluster::found(&THREE).await;
     cluster.store("b").put(Put::new("k", "1")).await.unwrap();
     eventually("the key everywhere", || async {
-        let request = RangeRequest { serializable: true, ..RangeRequest::key("k") };
+        let request = RangeRequest {
+            serializable: true,
+            ..RangeRequest::key("k")
+        };
         (cluster.store("a").range(request).await.unwrap().count == 1).then_some(())
     })
     .await;

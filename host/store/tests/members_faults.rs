@@ -25,7 +25,10 @@ async fn a_leader_that_hears_nobody_is_replaced() {
     cluster.store(&next).put(Put::new("k", "1")).await.unwrap();
     assert_eq!(cluster.store(&leader).raft().leader, 0);
     cluster.net.heal();
-    assert_eq!(value(&cluster.store(&leader), "k", false).await.as_deref(), Some("1"));
+    assert_eq!(
+        value(&cluster.store(&leader), "k", false).await.as_deref(),
+        Some("1")
+    );
     cluster.shutdown().await;
 }
 
@@ -46,7 +49,10 @@ async fn a_leader_that_nobody_hears_is_replaced() {
     .await;
     // What it answers is lost, so that it is not told what is committed until then.
     cluster.net.heal();
-    assert_eq!(value(&cluster.store(&leader), "k", false).await.as_deref(), Some("1"));
+    assert_eq!(
+        value(&cluster.store(&leader), "k", false).await.as_deref(),
+        Some("1")
+    );
     cluster.shutdown().await;
 }
 
@@ -62,11 +68,20 @@ async fn a_follower_that_hears_little_disturbs_nobody() {
     let term = at_leader.raft().term;
     cluster.net.cut_one_way(&leader, &follower);
     let votes = cluster.net.count(PeerCallKind::Vote);
-    eventually("it to ask for votes", || async { (cluster.net.count(PeerCallKind::Vote) > votes + 4).then_some(()) }).await;
+    eventually("it to ask for votes", || async {
+        (cluster.net.count(PeerCallKind::Vote) > votes + 4).then_some(())
+    })
+    .await;
     at_leader.put(Put::new("k", "1")).await.unwrap();
     cluster.net.heal();
-    assert_eq!(value(&cluster.store(&follower), "k", false).await.as_deref(), Some("1"));
-    assert_eq!((cluster.leader().await, at_leader.raft().term), (leader.clone(), term));
+    assert_eq!(
+        value(&cluster.store(&follower), "k", false).await.as_deref(),
+        Some("1")
+    );
+    assert_eq!(
+        (cluster.leader().await, at_leader.raft().term),
+        (leader.clone(), term)
+    );
     let writers = Writers::start(&cluster, &[&leader], "w", 2);
     for _ in 0..8 {
         cluster.net.isolate(&follower, &THREE);
@@ -95,7 +110,10 @@ async fn leaders_that_come_and_go_lose_nothing() {
     }
     cluster.leader().await;
     let acknowledged = writers.stop().await;
-    assert!(acknowledged.iter().all(|(_, count)| *count > 0), "{acknowledged:?}");
+    assert!(
+        acknowledged.iter().all(|(_, count)| *count > 0),
+        "{acknowledged:?}"
+    );
     check_kept(&cluster, &THREE, &acknowledged).await;
     cluster.shutdown().await;
 }
@@ -110,7 +128,11 @@ async fn a_leader_that_stood_still_reads_nothing_old() {
         let leader = cluster.leader().await;
         let others: Vec<&str> = THREE.into_iter().filter(|name| *name != leader).collect();
         let (before, after) = (format!("{round} before"), format!("{round} after"));
-        cluster.store(&leader).put(Put::new("k", before.clone())).await.unwrap();
+        cluster
+            .store(&leader)
+            .put(Put::new("k", before.clone()))
+            .await
+            .unwrap();
         cluster.net.hold(&leader);
         let read = |name: &str| {
             let store = cluster.store(name);
@@ -124,20 +146,30 @@ async fn a_leader_that_stood_still_reads_nothing_old() {
         let lost = cluster.store(&leader);
         let lost = tokio::spawn(async move { lost.put(Put::new("l", "1")).await.is_ok() });
         let next = cluster.leader_among(&others).await;
-        cluster.store(&next).put(Put::new("k", after.clone())).await.unwrap();
+        cluster
+            .store(&next)
+            .put(Put::new("k", after.clone()))
+            .await
+            .unwrap();
         let late = read(&leader);
         // The leader is still held.
         let either = |found: &String| *found == before || *found == after;
         let found = at_follower.await.unwrap();
         answered += u32::from(found.is_some());
         assert!(found.as_ref().is_none_or(either), "{found:?}");
-        assert_eq!(value(&cluster.store(others[1]), "k", false).await.as_ref(), Some(&after));
+        assert_eq!(
+            value(&cluster.store(others[1]), "k", false).await.as_ref(),
+            Some(&after)
+        );
         cluster.net.heal();
         let found = late.await.unwrap();
         assert!(found.as_ref().is_none_or(|found| *found == after), "{found:?}");
         let found = at_leader.await.unwrap();
         assert!(found.as_ref().is_none_or(either), "{found:?}");
-        assert_eq!(value(&cluster.store(&leader), "k", false).await.as_ref(), Some(&after));
+        assert_eq!(
+            value(&cluster.store(&leader), "k", false).await.as_ref(),
+            Some(&after)
+        );
         let was_written = lost.await.unwrap();
         assert!(!was_written || value(&cluster.store(&next), "l", false).await.is_some());
     }
@@ -181,7 +213,11 @@ async fn hold(store: Arc<LocalStore>, id: LeaseId, stop: Arc<AtomicBool>) -> Ins
         match store.lease_keep_alive(id).await {
             Ok(_) => last = asked,
             Err(Error::LeaseNotFound) => {
-                assert!(last.elapsed() >= TTL, "lease {id} ended {:?} after it was renewed", last.elapsed());
+                assert!(
+                    last.elapsed() >= TTL,
+                    "lease {id} ended {:?} after it was renewed",
+                    last.elapsed()
+                );
                 break;
             }
             Err(_) => {}
@@ -200,7 +236,13 @@ async fn leases_that_are_held_outlive_every_change_of_leader() {
     for at in 0..9 {
         let store = cluster.store(THREE[at % 3]);
         let (id, _) = store.lease_grant(0, ttl_seconds).await.unwrap();
-        store.put(Put { lease: id, ..Put::new(format!("{id}"), "1") }).await.unwrap();
+        store
+            .put(Put {
+                lease: id,
+                ..Put::new(format!("{id}"), "1")
+            })
+            .await
+            .unwrap();
         holding.push((id, tokio::spawn(hold(store, id, stop.clone()))));
     }
     // One that nobody holds; each new leader gives it its time anew, and the last one ends it.
@@ -257,17 +299,25 @@ async fn five_lose_two_and_go_on() {
     cluster.net.isolate(&lost, &FIVE);
     cluster.leader_among(&stay).await;
     let after = revision().await;
-    eventually("more writes", || async { (revision().await > after + 100).then_some(()) }).await;
+    eventually("more writes", || async {
+        (revision().await > after + 100).then_some(())
+    })
+    .await;
     let acknowledged = writers.stop().await;
     check_kept(&cluster, &stay, &acknowledged).await;
     // Two of five do nothing.
     cluster.net.isolate(stay[0], &FIVE);
     eventually("no leader", || async {
-        stay.iter().all(|name| cluster.store(name).raft().leader == 0).then_some(())
+        stay.iter()
+            .all(|name| cluster.store(name).raft().leader == 0)
+            .then_some(())
     })
     .await;
     let refused = cluster.store(stay[1]).put(Put::new("k", "1")).await;
-    assert!(matches!(&refused, Err(Error::Refused(_) | Error::Unknown(_))), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(Error::Refused(_) | Error::Unknown(_))),
+        "{refused:?}"
+    );
     cluster.net.heal();
     cluster.leader().await;
     check_kept(&cluster, &FIVE, &acknowledged).await;

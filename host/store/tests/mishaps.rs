@@ -111,7 +111,11 @@ async fn a_folder_without_its_parts_is_refused() {
 async fn damaged_bytes_are_noticed_or_harmless() {
     const PLACES: u64 = 8;
     const PATIENCE: Duration = Duration::from_secs(120);
-    let number = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .map(|value| value.parse::<u64>().unwrap())
+    };
     let seed = number("CAPSTAN_DAMAGED_SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("CAPSTAN_DAMAGED_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -128,7 +132,9 @@ async fn damaged_bytes_are_noticed_or_harmless() {
                 let opened = tokio::time::timeout(PATIENCE, is_noticed(copy.path(), kind, &what)).await;
                 noticed += u64::from(opened.unwrap_or_else(|_| panic!("{what}: it hangs")));
             }
-            println!("{kind}: {noticed} of {places} damages of the {part} were noticed, the others did no harm");
+            println!(
+                "{kind}: {noticed} of {places} damages of the {part} were noticed, the others did no harm"
+            );
             assert!(noticed > 0, "{kind}: no damage of the {part} was noticed");
         }
         // sled must not be left broken for who has a good folder.
@@ -141,7 +147,8 @@ async fn damaged_bytes_are_noticed_or_harmless() {
 /// Changes some bytes in the used part of a database's file.
 fn damage(part: &Path, random: &mut fastrand::Rng) -> String {
     let files = fs::read_dir(part).unwrap().map(|entry| entry.unwrap().path());
-    let is_data = |path: &PathBuf| path.ends_with("db") || path.extension().is_some_and(|end| end == "segment");
+    let is_data =
+        |path: &PathBuf| path.ends_with("db") || path.extension().is_some_and(|end| end == "segment");
     let file = files.filter(is_data).max().unwrap();
     let mut bytes = fs::read(&file).unwrap();
     let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
@@ -163,7 +170,10 @@ async fn is_noticed(dir: &Path, kind: LogEngineKind, what: &str) -> bool {
     store.shutdown().await;
     match answer {
         Ok(answer) => {
-            assert!(answer.kvs.iter().all(|kv| kv.value == vec![b'x'; 2_000]), "{what}");
+            assert!(
+                answer.kvs.iter().all(|kv| kv.value == vec![b'x'; 2_000]),
+                "{what}"
+            );
             assert_eq!(answer.count, 200, "{what}: keys were lost unnoticed");
             assert!(written.is_ok(), "{what}: {written:?}");
             false

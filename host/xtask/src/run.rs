@@ -74,7 +74,9 @@ pub(crate) fn test(arguments: &[String]) -> anyhow::Result<()> {
         say(&format!("going on without etcd and etcdctl: {error:#}"));
     }
     if let Err(error) = tools::networks() {
-        say(&format!("going on without networks and disks for the store's chaos: {error:#}"));
+        say(&format!(
+            "going on without networks and disks for the store's chaos: {error:#}"
+        ));
     }
     say("building the host for tests");
     // The whole workspace at once, as the tests below: what is built for one is built for the other.
@@ -152,9 +154,18 @@ fn bench_crash(arguments: &[String]) -> anyhow::Result<()> {
     bench.args(["--example", "crash", "--"]).args(arguments);
     succeed(&mut bench)?;
     say("losing power");
-    let cycles = value("--cycles").and_then(|cycles| cycles.parse::<u64>().ok()).unwrap_or(1_000);
+    let cycles = value("--cycles")
+        .and_then(|cycles| cycles.parse::<u64>().ok())
+        .unwrap_or(1_000);
     let mut losses = cargo();
-    losses.args(["test", "--release", "--quiet", "--package", "capstan-store", "--lib"]);
+    losses.args([
+        "test",
+        "--release",
+        "--quiet",
+        "--package",
+        "capstan-store",
+        "--lib",
+    ]);
     losses.args(["power_loss_loses_nothing", "--", "--nocapture"]);
     losses.env("CAPSTAN_POWER_LOSS_CYCLES", (cycles / 10).max(1).to_string());
     if let Some(seed) = value("--seed") {
@@ -175,7 +186,10 @@ fn bench_chaos(arguments: &[String]) -> anyhow::Result<()> {
     say("building the bench");
     let mut bench = cargo();
     bench.args(["run", "--release", "--quiet", "--package", "capstan-tests"]);
-    bench.args(["--bin", "chaos", "--"]).args(arguments).env("CAPSTAN_CHAOS_STORE", program);
+    bench
+        .args(["--bin", "chaos", "--"])
+        .args(arguments)
+        .env("CAPSTAN_CHAOS_STORE", program);
     succeed(&mut bench)
 }
 

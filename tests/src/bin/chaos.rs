@@ -72,7 +72,9 @@ fn options(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option
             "--without" => options.without = Some(value),
             "--missed" => options.missed = number()? as usize,
             "--only" => options.only = Some(value),
-            _ => bail!("{name}: the flags are --minutes, --seed, --members, --hold, --missed, --only and --without"),
+            _ => bail!(
+                "{name}: the flags are --minutes, --seed, --members, --hold, --missed, --only and --without"
+            ),
         }
     }
     Ok(options)

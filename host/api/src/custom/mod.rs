@@ -53,7 +53,10 @@ pub(crate) async fn run(server: Arc<Server>) {
 fn learn(known: &mut Known, objects: &[(Arc<str>, Arc<Entry>)]) {
     known.retain(|name, _| objects.iter().any(|(key, _)| key == name));
     for (name, entry) in objects {
-        if known.get(name).is_some_and(|(revision, _)| *revision == entry.revision) {
+        if known
+            .get(name)
+            .is_some_and(|(revision, _)| *revision == entry.revision)
+        {
             continue;
         }
         let mut definition = entry.decode();
@@ -116,5 +119,9 @@ async fn put(server: &Server, definitions: &Resource, entry: &Entry, new: Value)
     let Some(stored) = canonical(new) else {
         return Ok(());
     };
-    server.registry.put(&key, stored, entry.revision, false).await.map(drop)
+    server
+        .registry
+        .put(&key, stored, entry.revision, false)
+        .await
+        .map(drop)
 }

@@ -58,7 +58,8 @@ pub(super) async fn answer(server: &Server, call: &mut Call) -> Answer {
 /// An applied scale as a configuration of the object behind it.
 fn configuration(resource: &Resource, scale: &Value) -> Result<Value, Refusal> {
     let name = &scale["metadata"]["name"];
-    let own = json!({ "apiVersion": resource.api_version(), "kind": resource.kind, "metadata": { "name": name } });
+    let own =
+        json!({ "apiVersion": resource.api_version(), "kind": resource.kind, "metadata": { "name": name } });
     match &scale["spec"]["replicas"] {
         Value::Null => Ok(own),
         Value::Number(_) => with_scale(resource, &own, scale),
@@ -118,7 +119,11 @@ fn scale_of(resource: &Resource, object: &Value) -> Value {
             selector_text(resource, &object["spec"]["selector"]),
         ),
     };
-    let spec = if wanted == 0 { json!({}) } else { json!({ "replicas": wanted }) };
+    let spec = if wanted == 0 {
+        json!({})
+    } else {
+        json!({ "replicas": wanted })
+    };
     let mut status = json!({ "replicas": is });
     if !selector.is_empty() {
         status["selector"] = json!(selector);

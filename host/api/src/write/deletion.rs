@@ -140,7 +140,10 @@ pub(crate) fn plan(resource: &Resource, object: &Value, options: &DeleteOptions)
     let before = finalizers(metadata);
     let mut after = wanted_finalizers(&before, options);
     let definition = resource.is("apiextensions.k8s.io", "CustomResourceDefinition");
-    if definition && !metadata["deletionTimestamp"].is_string() && !after.iter().any(|one| one == custom::CLEANUP) {
+    if definition
+        && !metadata["deletionTimestamp"].is_string()
+        && !after.iter().any(|one| one == custom::CLEANUP)
+    {
         after.push(custom::CLEANUP.to_owned());
     }
     let grace = grace_seconds(resource, object, options);
@@ -169,7 +172,14 @@ pub(crate) fn plan(resource: &Resource, object: &Value, options: &DeleteOptions)
     if definition {
         let why = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
         let now = time::now();
-        custom::set_condition(&mut marked, "Terminating", true, "InstanceDeletionPending", why, &now);
+        custom::set_condition(
+            &mut marked,
+            "Terminating",
+            true,
+            "InstanceDeletionPending",
+            why,
+            &now,
+        );
     }
     Plan::Mark(marked)
 }

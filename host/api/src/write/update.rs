@@ -59,9 +59,18 @@ pub(crate) async fn update(server: &Server, call: &mut Call, subresource: &'stat
         let message = "the namespace of the provided object does not match the namespace sent on the request";
         return Err(Status::bad_request(message).into());
     }
-    if resource.custom.is_some() && object["metadata"]["resourceVersion"].as_str().unwrap_or_default().is_empty() {
+    if resource.custom.is_some()
+        && object["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap_or_default()
+            .is_empty()
+    {
         let why = "Invalid value: 0x0: must be specified for an update";
-        let error = validate::FieldError::new("metadata.resourceVersion", validate::Cause::FieldValueInvalid, why);
+        let error = validate::FieldError::new(
+            "metadata.resourceVersion",
+            validate::Cause::FieldValueInvalid,
+            why,
+        );
         return Err(Status::invalid(&resource, call.name(), vec![error]).into());
     }
     if subresource.is_empty() && creates_on_update(&resource) {

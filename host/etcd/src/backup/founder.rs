@@ -51,11 +51,18 @@ impl Founder {
         let founder = match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from),
             // A file in the folder's place is the store's to complain of.
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
                 return Ok(None);
             }
             Err(error) => Err(error),
         };
-        founder.map(Some).map_err(|source| BackupError::Read { path, source })
+        founder
+            .map(Some)
+            .map_err(|source| BackupError::Read { path, source })
     }
 }

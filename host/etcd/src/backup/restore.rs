@@ -149,7 +149,11 @@ impl fmt::Display for RestoreReport {
             self.compact_revision.max(1)
         )?;
         if self.bumped_by > 0 {
-            writeln!(out, "  raised by  {}, and all history is forgotten", self.bumped_by)?;
+            writeln!(
+                out,
+                "  raised by  {}, and all history is forgotten",
+                self.bumped_by
+            )?;
         }
         writeln!(out, "  records    {}", self.records)?;
         writeln!(
@@ -166,7 +170,10 @@ impl fmt::Display for RestoreReport {
         if self.alarms > 0 {
             writeln!(out, "  alarms     {} still raised: see `alarm list`", self.alarms)?;
         }
-        writeln!(out, "  reset      ids of the cluster and its members, the log and its term")?;
+        writeln!(
+            out,
+            "  reset      ids of the cluster and its members, the log and its term"
+        )?;
         if !self.source_members.is_empty() {
             writeln!(
                 out,
@@ -202,7 +209,9 @@ pub async fn restore(file: &Path, options: RestoreOptions) -> Result<RestoreRepo
     let made = Made::beside(&options.data_dir)?;
     made.fill(file, contents).await?;
     if let Some(founder) = Founder::of(&options) {
-        founder.write(made.0.path()).map_err(|source| made.failed(source))?;
+        founder
+            .write(made.0.path())
+            .map_err(|source| made.failed(source))?;
     }
     made.become_folder(&options.data_dir)?;
     Ok(report)

@@ -67,7 +67,9 @@ where
         let answer = host.store.range_as(caller, asked).await.map_err(status)?;
         let header = host.header(answer.revision);
         let message = frames::whole(&convert::range_response(answer, header));
-        return Ok(Body::new(Full::new(message).with_trailers(async { Some(Ok(ok())) })));
+        return Ok(Body::new(
+            Full::new(message).with_trailers(async { Some(Ok(ok())) }),
+        ));
     }
     let mut stream = host.store.range_stream_as(caller, asked).await.map_err(status)?;
     let (first, kvs_bytes) = begin(&mut stream).await?;

@@ -15,7 +15,9 @@ pub(super) fn settle(arguments: &mut Arguments, founder: Founder, is_started: bo
         arguments.name.clone_from(&founder.name);
     }
     if arguments.initial_advertise_peer_urls.is_empty() {
-        arguments.initial_advertise_peer_urls.clone_from(&founder.peer_urls);
+        arguments
+            .initial_advertise_peer_urls
+            .clone_from(&founder.peer_urls);
     }
     if arguments.initial_cluster_token == TOKEN {
         arguments.initial_cluster_token.clone_from(&founder.token);

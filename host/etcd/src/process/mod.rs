@@ -20,8 +20,8 @@ use crate::link::{Address, AddressError};
 use crate::listen::{Admission, Listener};
 use crate::peers::{self, GrpcPeers};
 use crate::tls::{Certificates, ClientTls, ServerTls, TlsError};
-pub use keep::keep;
 use front::{ClientFront, MonitorFront, PeerFront};
+pub use keep::keep;
 
 /// How long calls may go on after the store has stopped.
 const DRAIN_MAX: Duration = Duration::from_secs(5);

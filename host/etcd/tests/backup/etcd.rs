@@ -54,10 +54,7 @@ impl Etcd {
             .stderr(Stdio::null())
             .spawn()
             .expect("Debian's etcd-server is installed");
-        Self {
-            process,
-            client_url,
-        }
+        Self { process, client_url }
     }
 
     /// Connects, as soon as it serves.

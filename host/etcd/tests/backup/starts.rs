@@ -85,16 +85,27 @@ async fn three_restored_members_find_one_another() {
     assert_eq!(first.identity().name, "a");
     first.put(Put::new("new", "2")).await.unwrap();
     for (key, value) in [("kept", "1"), ("new", "2")] {
-        assert_eq!(last.range(RangeRequest::key(key)).await.unwrap().kvs[0].value, value);
+        assert_eq!(
+            last.range(RangeRequest::key(key)).await.unwrap().kvs[0].value,
+            value
+        );
     }
-    let mut names: Vec<_> = last.members(true).await.unwrap().into_iter().map(|one| one.name).collect();
+    let mut names: Vec<_> = last
+        .members(true)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|one| one.name)
+        .collect();
     names.sort();
     assert_eq!(names, ["a", "b", "c"]);
     futures::future::join_all(running.into_iter().map(Process::stop)).await;
 
     // From now on the folder says who it is, and flags of the initial cluster mean nothing.
     let again = vec!["--initial-cluster-token=other".to_owned()];
-    let config = rig::config(&flags(folder, "a", &members[0].1, &again)).await.unwrap();
+    let config = rig::config(&flags(folder, "a", &members[0].1, &again))
+        .await
+        .unwrap();
     assert_eq!(config.store.cluster.name, "a");
 }
 
@@ -132,14 +143,32 @@ async fn a_restore_without_flags_leaves_it_to_the_first_start() {
     let restored = backup::restore(&folder.join("file"), RestoreOptions::new(folder.join("one"))).await;
     let report = restored.unwrap();
     let text = report.to_string();
-    let facts = ["one", "revision   2", "records    1", "old members default", "reset", "first start say"];
+    let facts = [
+        "one",
+        "revision   2",
+        "records    1",
+        "old members default",
+        "reset",
+        "first start say",
+    ];
     for said in facts {
         assert!(text.contains(said), "{text}");
     }
     let urls = [format!("http://{}:2380", rig::loopback())];
-    let more = ["--name=one".to_owned(), format!("--initial-advertise-peer-urls={}", urls[0])];
+    let more = [
+        "--name=one".to_owned(),
+        format!("--initial-advertise-peer-urls={}", urls[0]),
+    ];
     let one = start(&flags(folder, "one", &urls, &more)).await;
     assert_eq!(one.store().members(true).await.unwrap()[0].name, "one");
-    assert_eq!(one.store().range(RangeRequest::key("kept")).await.unwrap().kvs.len(), 1);
+    assert_eq!(
+        one.store()
+            .range(RangeRequest::key("kept"))
+            .await
+            .unwrap()
+            .kvs
+            .len(),
+        1
+    );
     one.stop().await;
 }

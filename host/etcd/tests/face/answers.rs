@@ -401,12 +401,21 @@ async fn only_so_many_snapshots_are_sent_at_once() {
     let mut maintenance = server.maintenance();
     let mut begun = Vec::new();
     for _ in 0..SNAPSHOTS_MAX {
-        let parts = maintenance.snapshot(pb::SnapshotRequest {}).await.expect("a stream");
+        let parts = maintenance
+            .snapshot(pb::SnapshotRequest {})
+            .await
+            .expect("a stream");
         begun.push(parts.into_inner());
     }
-    let refused = maintenance.snapshot(pb::SnapshotRequest {}).await.expect_err("one too many");
+    let refused = maintenance
+        .snapshot(pb::SnapshotRequest {})
+        .await
+        .expect_err("one too many");
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
-    assert!(refused.message().contains("4 snapshots are being sent"), "{refused}");
+    assert!(
+        refused.message().contains("4 snapshots are being sent"),
+        "{refused}"
+    );
     // One that is given up makes room, and so does one that is read to its end.
     begun.truncate(1);
     let mut read = begun.remove(0);

@@ -41,7 +41,12 @@ pub fn free_port() -> u16 {
 
 /// An address of this machine that nobody else uses, so that every port of it is free.
 pub fn loopback() -> String {
-    format!("127.{}.{}.{}", fastrand::u8(64..128), fastrand::u8(..), fastrand::u8(1..255))
+    format!(
+        "127.{}.{}.{}",
+        fastrand::u8(64..128),
+        fastrand::u8(..),
+        fastrand::u8(1..255)
+    )
 }
 
 impl Etcd {

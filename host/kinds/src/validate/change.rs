@@ -13,7 +13,9 @@ const POD_FIELDS: &str = "pod updates may not change fields other than `spec.con
 pub(super) fn check(resource: &Resource, new: &Value, old: &Value) -> Vec<FieldError> {
     match (resource.group.as_str(), resource.kind.as_str()) {
         ("", "Pod") => pod(new, old),
-        ("apiextensions.k8s.io", "CustomResourceDefinition") => crate::custom::check_definition_change(new, old),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => {
+            crate::custom::check_definition_change(new, old)
+        }
         ("apps", "Deployment" | "ReplicaSet" | "DaemonSet") => frozen(new, old, &["/spec/selector"]),
         ("apps", "StatefulSet") => stateful_set(new, old),
         ("batch", "Job") => job(new, old),

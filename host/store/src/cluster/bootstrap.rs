@@ -25,9 +25,14 @@ pub(crate) fn found(options: &ClusterOptions) -> Result<(Identity, Vec<Member>)>
         )));
     }
     if listed.len() > 1 && options.transport.is_none() {
-        return Err(Error::Invalid("several members need a transport between them".into()));
+        return Err(Error::Invalid(
+            "several members need a transport between them".into(),
+        ));
     }
-    let members: Vec<Member> = listed.iter().map(|(name, urls)| founder(options, name, urls)).collect();
+    let members: Vec<Member> = listed
+        .iter()
+        .map(|(name, urls)| founder(options, name, urls))
+        .collect();
     check_distinct(&members)?;
     let identity = Identity {
         cluster_id: cluster_id(members.iter().map(|member| member.id)),
@@ -53,7 +58,10 @@ fn founder(options: &ClusterOptions, name: &str, peer_urls: &[String]) -> Member
 
 fn check_distinct(members: &[Member]) -> Result<()> {
     for (place, member) in members.iter().enumerate() {
-        if members[..place].iter().any(|other| other.id == member.id || other.name == member.name) {
+        if members[..place]
+            .iter()
+            .any(|other| other.id == member.id || other.name == member.name)
+        {
             let name = &member.name;
             return Err(Error::Invalid(format!(
                 "the initial cluster has {name:?}, or its peer URLs, twice"
@@ -66,7 +74,10 @@ fn check_distinct(members: &[Member]) -> Result<()> {
 /// Who this member is in a running cluster that it was added to.
 pub(crate) fn join(options: &ClusterOptions, roster: &Roster) -> Result<Identity> {
     let own = sorted(&options.peer_urls);
-    let member = roster.members.iter().find(|member| sorted(&member.peer_urls) == own);
+    let member = roster
+        .members
+        .iter()
+        .find(|member| sorted(&member.peer_urls) == own);
     let member = member.ok_or_else(|| {
         Error::Invalid(format!(
             "the running cluster has no member with the peer URLs {:?}; add it first",
@@ -82,7 +93,10 @@ pub(crate) fn join(options: &ClusterOptions, roster: &Roster) -> Result<Identity
 
 /// Whether the cluster that is to be founded exists, and this member was in it with data that is now gone.
 pub(crate) fn was_founded(identity: &Identity, roster: &Roster) -> bool {
-    let own = roster.members.iter().find(|member| member.id == identity.member_id);
+    let own = roster
+        .members
+        .iter()
+        .find(|member| member.id == identity.member_id);
     roster.cluster_id == identity.cluster_id && own.is_some_and(|member| !member.client_urls.is_empty())
 }
 
@@ -101,7 +115,12 @@ mod tests {
         ClusterOptions {
             name: name.into(),
             peer_urls: url(name),
-            initial: InitialCluster::New(listed.iter().map(|(name, host)| ((*name).into(), url(host))).collect()),
+            initial: InitialCluster::New(
+                listed
+                    .iter()
+                    .map(|(name, host)| ((*name).into(), url(host)))
+                    .collect(),
+            ),
             ..ClusterOptions::default()
         }
     }
@@ -110,7 +129,12 @@ mod tests {
     fn a_list_without_this_member_or_with_other_urls_is_refused() {
         assert!(found(&options("a", &[])).is_ok());
         assert!(found(&options("a", &[("a", "a")])).is_ok());
-        for listed in [&[("b", "b")][..], &[("a", "b")], &[("a", "a"), ("b", "b")], &[("a", "a"), ("a", "a")]] {
+        for listed in [
+            &[("b", "b")][..],
+            &[("a", "b")],
+            &[("a", "a"), ("b", "b")],
+            &[("a", "a"), ("a", "a")],
+        ] {
             assert!(found(&options("a", listed)).is_err(), "{listed:?}");
         }
     }

@@ -74,6 +74,9 @@ mod tests {
     fn ids_are_those_of_etcd() {
         let member = founding_member_id(&["http://localhost:2380".into()], "etcd-cluster");
         assert_eq!(format!("{member:x}"), "8e9e05c52164694d");
-        assert_eq!(format!("{:x}", cluster_id([member].into_iter())), "cdf818194e3a8c32");
+        assert_eq!(
+            format!("{:x}", cluster_id([member].into_iter())),
+            "cdf818194e3a8c32"
+        );
     }
 }

@@ -40,12 +40,26 @@ pub(crate) struct LeaseAnswer {
 /// A change of the members.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Change {
-    Add { peer_urls: Vec<String>, is_learner: bool },
-    Remove { id: u64 },
-    Update { id: u64, peer_urls: Vec<String> },
-    Promote { id: u64 },
+    Add {
+        peer_urls: Vec<String>,
+        is_learner: bool,
+    },
+    Remove {
+        id: u64,
+    },
+    Update {
+        id: u64,
+        peer_urls: Vec<String>,
+    },
+    Promote {
+        id: u64,
+    },
     /// A member that started makes its name and its client URLs known.
-    Publish { id: u64, name: String, client_urls: Vec<String> },
+    Publish {
+        id: u64,
+        name: String,
+        client_urls: Vec<String>,
+    },
 }
 
 /// The members after a change, and the one that it was about.

@@ -45,7 +45,10 @@ pub(crate) enum Plan {
 /// Decides on a change.
 pub(crate) fn plan(seen: &Seen, change: &Change) -> Result<Plan> {
     match change {
-        Change::Add { peer_urls, is_learner } => add(seen, peer_urls, *is_learner),
+        Change::Add {
+            peer_urls,
+            is_learner,
+        } => add(seen, peer_urls, *is_learner),
         Change::Remove { id } => remove(seen, *id),
         Change::Update { id, peer_urls } => {
             let member = seen.member(*id)?;
@@ -54,13 +57,21 @@ pub(crate) fn plan(seen: &Seen, change: &Change) -> Result<Plan> {
             Ok(Plan::Set(Member { peer_urls, ..member }))
         }
         Change::Promote { id } => promote(seen, *id),
-        Change::Publish { id, name, client_urls } => {
+        Change::Publish {
+            id,
+            name,
+            client_urls,
+        } => {
             let member = seen.member(*id)?;
             if member.name == *name && member.client_urls == *client_urls {
                 return Ok(Plan::Nothing(*id));
             }
             let (name, client_urls) = (name.clone(), client_urls.clone());
-            Ok(Plan::Set(Member { name, client_urls, ..member }))
+            Ok(Plan::Set(Member {
+                name,
+                client_urls,
+                ..member
+            }))
         }
     }
 }
@@ -102,7 +113,10 @@ fn remove(seen: &Seen, id: u64) -> Result<Plan> {
     }
     // One that is down is no part of the quorum that works.
     if seen.live.contains(&id) {
-        let live = seen.voting().filter(|member| seen.live.contains(&member.id)).count();
+        let live = seen
+            .voting()
+            .filter(|member| seen.live.contains(&member.id))
+            .count();
         if live.saturating_sub(1) < 1 + voting / 2 {
             return refuse(Refusal::UnhealthyCluster);
         }
@@ -125,7 +139,10 @@ fn promote(seen: &Seen, id: u64) -> Result<Plan> {
     if started + 1 < quorum(voting + 1) {
         return refuse(Refusal::NotEnoughStartedMembers);
     }
-    Ok(Plan::Promote(Member { is_learner: false, ..member }))
+    Ok(Plan::Promote(Member {
+        is_learner: false,
+        ..member
+    }))
 }
 
 fn quorum(voting: usize) -> usize {
@@ -200,24 +217,50 @@ mod tests {
     #[test]
     fn etcds_rules() {
         use Refusal::*;
-        let add = |url: &str, is_learner| Change::Add { peer_urls: vec![url.into()], is_learner };
+        let add = |url: &str, is_learner| Change::Add {
+            peer_urls: vec![url.into()],
+            is_learner,
+        };
         let all = three(&[1, 2, 3], true);
         let mut learning = all.clone();
-        learning.members.push(Member { id: 4, is_learner: true, ..Member::default() });
+        learning.members.push(Member {
+            id: 4,
+            is_learner: true,
+            ..Member::default()
+        });
         let cases = [
             (&all, add("http://m4", false), None),
             (&all, add("http://m2", false), Some(PeerUrlExists)),
             (&all, Change::Remove { id: 9 }, Some(MemberNotFound)),
             (&all, Change::Remove { id: 2 }, None),
             (&all, Change::Promote { id: 2 }, Some(NotLearner)),
-            (&all, Change::Update { id: 2, peer_urls: vec!["http://m3".into()] }, Some(PeerUrlExists)),
+            (
+                &all,
+                Change::Update {
+                    id: 2,
+                    peer_urls: vec!["http://m3".into()],
+                },
+                Some(PeerUrlExists),
+            ),
             (&learning, Change::Promote { id: 4 }, Some(LearnerNotReady)),
             (&learning, Change::Remove { id: 4 }, None),
             (&learning, add("http://m5", true), Some(TooManyLearners)),
-            (&three(&[1, 2], true), add("http://m4", false), Some(UnhealthyCluster)),
-            (&three(&[1, 2], true), Change::Remove { id: 2 }, Some(UnhealthyCluster)),
+            (
+                &three(&[1, 2], true),
+                add("http://m4", false),
+                Some(UnhealthyCluster),
+            ),
+            (
+                &three(&[1, 2], true),
+                Change::Remove { id: 2 },
+                Some(UnhealthyCluster),
+            ),
             (&three(&[1, 2], true), Change::Remove { id: 3 }, None),
-            (&three(&[1, 2, 3], false), Change::Remove { id: 3 }, Some(NotEnoughStartedMembers)),
+            (
+                &three(&[1, 2, 3], false),
+                Change::Remove { id: 3 },
+                Some(NotEnoughStartedMembers),
+            ),
         ];
         for (seen, change, expected) in cases {
             assert_eq!(refused(plan(seen, &change)), expected, "{change:?}");

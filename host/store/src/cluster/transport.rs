@@ -100,6 +100,10 @@ pub trait PeerTransport: Send + Sync + 'static {
     async fn call(&self, to: &Peer, call: PeerCall) -> Result<Bytes, PeerError>;
 
     /// Sends a message of many chunks, of which it holds few at a time, and returns its answer.
-    async fn send_stream(&self, to: &Peer, kind: PeerCallKind, chunks: PeerChunks)
-    -> Result<Bytes, PeerError>;
+    async fn send_stream(
+        &self,
+        to: &Peer,
+        kind: PeerCallKind,
+        chunks: PeerChunks,
+    ) -> Result<Bytes, PeerError>;
 }

@@ -263,7 +263,10 @@ pub(super) async fn progress_never_overtakes_events(case: &Case) {
             ask.send();
             match next(&mut watch).await {
                 WatchMessage::Events { revision, .. } => {
-                    assert!(revision > progress, "{revision} comes after progress of {progress}");
+                    assert!(
+                        revision > progress,
+                        "{revision} comes after progress of {progress}"
+                    );
                     seen += 1;
                 }
                 WatchMessage::Progress { revision } => progress = revision,

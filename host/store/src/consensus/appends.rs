@@ -39,10 +39,16 @@ pub(super) struct AppendAsk {
 /// A number for a new session, larger than any before, also those of earlier processes if the clock is right.
 pub(super) fn new_session() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos());
     let now = u64::try_from(now).unwrap_or(u64::MAX);
     let before = LAST.fetch_max(now, Ordering::Relaxed);
-    if before < now { now } else { LAST.fetch_add(1, Ordering::Relaxed) + 1 }
+    if before < now {
+        now
+    } else {
+        LAST.fetch_add(1, Ordering::Relaxed) + 1
+    }
 }
 
 /// The sessions of those who append here.
@@ -69,7 +75,9 @@ impl Session {
             let mut appended = std::pin::pin!(appended);
             // It ends with the first that is not appended; those behind it then are without an answer.
             while let Some(Ok(answer)) = appended.next().await {
-                let Some(waiting) = waiting.recv().await else { return };
+                let Some(waiting) = waiting.recv().await else {
+                    return;
+                };
                 let _ = waiting.send(answer.into());
             }
         });
@@ -121,7 +129,10 @@ impl Sessions {
                     sessions.pop_front();
                 }
             }
-            let session = sessions.iter_mut().find(|(sender, _)| *sender == from).map(|(_, session)| session);
+            let session = sessions
+                .iter_mut()
+                .find(|(sender, _)| *sender == from)
+                .map(|(_, session)| session);
             let session = session.filter(|session| session.number == number && sequence >= session.next);
             let session = session.ok_or_else(ended)?;
             let (sender, answer) = oneshot::channel();

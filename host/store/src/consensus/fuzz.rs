@@ -32,7 +32,10 @@ fn member(id: u64) -> Member {
 }
 
 fn log_id(index: u64) -> LogId {
-    LogId { leader_id: committed(3), index }
+    LogId {
+        leader_id: committed(3),
+        index,
+    }
 }
 
 fn membership() -> Membership {
@@ -47,7 +50,12 @@ fn entries() -> Vec<Entry> {
         EntryPayload::Membership(membership()),
     ];
     let numbered = payloads.into_iter().zip(5..);
-    numbered.map(|(payload, index)| Entry { log_id: log_id(index), payload }).collect()
+    numbered
+        .map(|(payload, index)| Entry {
+            log_id: log_id(index),
+            payload,
+        })
+        .collect()
 }
 
 fn append(place: Option<(u64, u64)>) -> AppendAsk {
@@ -78,7 +86,11 @@ fn head() -> Head {
         last_membership: StoredMembership::new(Some(log_id(5)), membership()),
     };
     let image = ImageHead::default().encode().unwrap();
-    Head { vote: Vote::new(3, 1), meta, image }
+    Head {
+        vote: Vote::new(3, 1),
+        meta,
+        image,
+    }
 }
 
 /// A received snapshot as it lies on disk.
@@ -106,26 +118,61 @@ fn rows() -> Vec<u8> {
 
 fn messages() -> Vec<Target> {
     let changes = [
-        Change::Add { peer_urls: member(4).peer_urls, is_learner: true },
+        Change::Add {
+            peer_urls: member(4).peer_urls,
+            is_learner: true,
+        },
         Change::Remove { id: 4 },
         Change::Promote { id: 2 },
-        Change::Publish { id: 1, name: "one".into(), client_urls: member(1).client_urls },
+        Change::Publish {
+            id: 1,
+            name: "one".into(),
+            client_urls: member(1).client_urls,
+        },
     ];
     let members = vec![member(1), member(2)];
-    let vote = VoteAsk { is_real: true, request: VoteRequest::new(Vote::new(4, 2), Some(log_id(8))) };
+    let vote = VoteAsk {
+        is_real: true,
+        request: VoteRequest::new(Vote::new(4, 2), Some(log_id(8))),
+    };
     vec![
         of("append", &[append(None), append(Some((u64::MAX, 7)))]),
         of("vote", &[vote]),
         of("change of members", &changes),
-        of("changed members", &[Changed { id: 1, members: members.clone() }]),
-        of("roster", &[Roster { cluster_id: 7, index: 5, members }]),
-        of("lease's question", &[LeaseAsk::KeepAlive(7), LeaseAsk::TimeToLive(-1)]),
-        of("lease's answer", &[Reply::Done(LeaseAnswer { granted_ttl_seconds: 60, remaining_ttl_seconds: -1 })]),
-        of("answer to a write", &[
-            Reply::Done((7u64, Outcome::Done(Ok(())))),
-            Reply::NotLeader,
-            Reply::Failed(Error::Unavailable("no".into())),
-        ]),
+        of(
+            "changed members",
+            &[Changed {
+                id: 1,
+                members: members.clone(),
+            }],
+        ),
+        of(
+            "roster",
+            &[Roster {
+                cluster_id: 7,
+                index: 5,
+                members,
+            }],
+        ),
+        of(
+            "lease's question",
+            &[LeaseAsk::KeepAlive(7), LeaseAsk::TimeToLive(-1)],
+        ),
+        of(
+            "lease's answer",
+            &[Reply::Done(LeaseAnswer {
+                granted_ttl_seconds: 60,
+                remaining_ttl_seconds: -1,
+            })],
+        ),
+        of(
+            "answer to a write",
+            &[
+                Reply::Done((7u64, Outcome::Done(Ok(())))),
+                Reply::NotLeader,
+                Reply::Failed(Error::Unavailable("no".into())),
+            ],
+        ),
         of("forwarded write", &[Bytes::from_static(&[7; 200])]),
     ]
 }
@@ -137,7 +184,10 @@ pub(crate) fn fuzz_targets() -> Vec<Target> {
         of("entry", &entries()),
         of("log id", &[log_id(7)]),
         of("kept vote", &[Vote::new(3, 1)]),
-        of("membership", &[StoredMembership::new(Some(log_id(5)), membership())]),
+        of(
+            "membership",
+            &[StoredMembership::new(Some(log_id(5)), membership())],
+        ),
         of("snapshot's head", &[head()]),
         Target::new("envelope", vec![envelope.to_vec()], |bytes| {
             if let Ok((_, body)) = message::open(2, &Bytes::copy_from_slice(bytes)) {
@@ -157,5 +207,8 @@ pub(crate) fn fuzz_targets() -> Vec<Target> {
 }
 
 fn changes_of_one() -> Change {
-    Change::Update { id: 1, peer_urls: member(1).peer_urls }
+    Change::Update {
+        id: 1,
+        peer_urls: member(1).peer_urls,
+    }
 }

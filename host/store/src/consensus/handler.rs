@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use openraft::raft::{
-    AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
-};
+use openraft::raft::{AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest};
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use serde::Serialize;
 
@@ -62,14 +60,18 @@ impl Consensus {
                 answer(core.change_in_time(change).await)
             }
             PeerCallKind::Members => answer(self.roster()),
-            PeerCallKind::Lease | PeerCallKind::Snapshot => {
-                Err(PeerError::Unreachable(format!("{kind:?} is no message of this form")))
-            }
+            PeerCallKind::Lease | PeerCallKind::Snapshot => Err(PeerError::Unreachable(format!(
+                "{kind:?} is no message of this form"
+            ))),
         }
     }
 
     /// The same for a stream: a snapshot.
-    pub(crate) async fn handle_stream(&self, kind: PeerCallKind, mut chunks: PeerChunks) -> Result<Bytes, PeerError> {
+    pub(crate) async fn handle_stream(
+        &self,
+        kind: PeerCallKind,
+        mut chunks: PeerChunks,
+    ) -> Result<Bytes, PeerError> {
         if kind != PeerCallKind::Snapshot {
             return Err(PeerError::Unreachable(format!("{kind:?} is no stream")));
         }
@@ -95,7 +97,10 @@ impl Core {
         tracing::info!(index, "receiving a snapshot");
         let (head, image) = self.unless_closing(self.spool.receive(head, chunks)).await?;
         self.heard.now();
-        let snapshot = Snapshot { meta: head.meta, snapshot: image };
+        let snapshot = Snapshot {
+            meta: head.meta,
+            snapshot: image,
+        };
         let installed = self.raft.install_full_snapshot(head.vote, snapshot).await;
         message::answer(&installed.map_err(stopped)?)
     }

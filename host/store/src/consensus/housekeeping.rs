@@ -20,7 +20,12 @@ const LIVE_WITHIN: Duration = Duration::from_secs(30);
 pub(super) async fn run(core: Arc<Core>) {
     let mut metrics = core.raft.metrics();
     // All that was applied when this run began; the state has been synced since.
-    let mut taken: Vec<u64> = metrics.borrow_watched().snapshot.map(|log_id| log_id.index).into_iter().collect();
+    let mut taken: Vec<u64> = metrics
+        .borrow_watched()
+        .snapshot
+        .map(|log_id| log_id.index)
+        .into_iter()
+        .collect();
     loop {
         tokio::select! {
             () = core.progress.due.notified() => {}
@@ -49,8 +54,15 @@ pub(super) async fn run(core: Arc<Core>) {
 fn purgeable(core: &Core, taken: &mut Vec<u64>) -> Option<u64> {
     let newest = *taken.last()?;
     let (matched, live) = (core.matched(), core.live(LIVE_WITHIN));
-    let needed = live.iter().filter(|id| **id != core.own_id).map(|id| matched.get(id).copied().unwrap_or(0));
-    let bound = if taken.len() > KEPT_CHECKPOINTS_MAX { taken[taken.len() - KEPT_CHECKPOINTS_MAX] } else { 0 };
+    let needed = live
+        .iter()
+        .filter(|id| **id != core.own_id)
+        .map(|id| matched.get(id).copied().unwrap_or(0));
+    let bound = if taken.len() > KEPT_CHECKPOINTS_MAX {
+        taken[taken.len() - KEPT_CHECKPOINTS_MAX]
+    } else {
+        0
+    };
     let upto = needed.min().unwrap_or(newest).max(bound).min(newest);
     taken.retain(|index| *index > upto);
     (upto > 0).then_some(upto)

@@ -50,7 +50,9 @@ impl Links {
     pub(super) fn learn(&self, membership: &Membership) {
         let known = membership.nodes().map(|(id, node)| (*id, node.peer_urls.clone()));
         *self.addresses.write() = known.collect();
-        self.unreachable.write().retain(|id| membership.get_node(id).is_some());
+        self.unreachable
+            .write()
+            .retain(|id| membership.get_node(id).is_some());
     }
 
     pub(super) fn learn_one(&self, id: NodeId, peer_urls: &[String]) {
@@ -59,9 +61,14 @@ impl Links {
 
     fn peer(&self, id: NodeId) -> Result<Peer, PeerError> {
         let peer_urls = self.addresses.read().get(&id).cloned();
-        let peer_urls = peer_urls.ok_or_else(|| PeerError::Unreachable(format!("member {id:x} is not known")))?;
+        let peer_urls =
+            peer_urls.ok_or_else(|| PeerError::Unreachable(format!("member {id:x} is not known")))?;
         let cluster_id = self.cluster_id;
-        Ok(Peer { cluster_id, id, peer_urls })
+        Ok(Peer {
+            cluster_id,
+            id,
+            peer_urls,
+        })
     }
 
     fn transport(&self) -> Result<&Arc<dyn PeerTransport>, PeerError> {
@@ -113,7 +120,10 @@ impl Links {
         kind: PeerCallKind,
         chunks: PeerChunks,
     ) -> Result<Answer, PeerError> {
-        let answer = self.transport()?.send_stream(&self.peer(to)?, kind, chunks).await?;
+        let answer = self
+            .transport()?
+            .send_stream(&self.peer(to)?, kind, chunks)
+            .await?;
         message::read(&answer).map_err(|error| PeerError::Failed(error.to_string()))
     }
 }

@@ -64,9 +64,15 @@ impl LogStore {
 pub(super) fn last_log_id(engine: &dyn LogEngine) -> Result<Option<LogId>> {
     let bad = |error: io::Error| super::raft::from_io(&error);
     let purged = engine.get(LogValue::Purged)?;
-    let purged: Option<LogId> = purged.map(|bytes| decode("the purged log id", &bytes)).transpose().map_err(bad)?;
+    let purged: Option<LogId> = purged
+        .map(|bytes| decode("the purged log id", &bytes))
+        .transpose()
+        .map_err(bad)?;
     let last = engine.last()?;
-    let last: Option<Entry> = last.map(|bytes| decode("the log's last entry", &bytes)).transpose().map_err(bad)?;
+    let last: Option<Entry> = last
+        .map(|bytes| decode("the log's last entry", &bytes))
+        .transpose()
+        .map_err(bad)?;
     Ok(last.map(|entry| entry.log_id()).max(purged))
 }
 

@@ -41,7 +41,8 @@ impl Consensus {
             let (core, change) = (core.clone(), change.clone());
             async move { core.change_in_time(change).await }
         };
-        core.at_leader(PeerCallKind::Reconfigure, &change, Repeat::Never, here).await
+        core.at_leader(PeerCallKind::Reconfigure, &change, Repeat::Never, here)
+            .await
     }
 
     /// Hands the leadership, which this member must have, to another voter.
@@ -86,7 +87,11 @@ enum Unmade {
 impl Core {
     pub(super) fn roster(&self) -> Roster {
         let (index, members) = self.progress.roster();
-        Roster { cluster_id: self.links.cluster_id, index, members }
+        Roster {
+            cluster_id: self.links.cluster_id,
+            index,
+            members,
+        }
     }
 
     /// The same as the log has it, applied or not.
@@ -103,8 +108,13 @@ impl Core {
     fn successor(&self) -> Option<NodeId> {
         let seen = self.seen();
         let matched = self.matched();
-        let others = seen.voters.iter().filter(|id| **id != self.own_id && seen.live.contains(id));
-        others.copied().max_by_key(|id| matched.get(id).copied().unwrap_or(0))
+        let others = seen
+            .voters
+            .iter()
+            .filter(|id| **id != self.own_id && seen.live.contains(id));
+        others
+            .copied()
+            .max_by_key(|id| matched.get(id).copied().unwrap_or(0))
     }
 
     /// Whether another leads in time.
@@ -114,7 +124,9 @@ impl Core {
         }
         let mut view = self.view.subscribe();
         let moved = view.wait_for(|view| view.leader != 0 && view.leader != self.own_id);
-        tokio::time::timeout(self.timing.election_max, moved).await.is_ok()
+        tokio::time::timeout(self.timing.election_max, moved)
+            .await
+            .is_ok()
     }
 
     pub(super) async fn change_in_time(&self, change: Change) -> Reply<Changed> {
@@ -131,7 +143,12 @@ impl Core {
                 Err(error) => return Reply::Failed(error),
             };
             match self.carry_out(planned).await {
-                Ok(id) => return Reply::Done(Changed { id, members: self.progress.members() }),
+                Ok(id) => {
+                    return Reply::Done(Changed {
+                        id,
+                        members: self.progress.members(),
+                    });
+                }
                 Err(Unmade::Busy) if Instant::now() < deadline => tokio::time::sleep(BUSY_POLL).await,
                 Err(Unmade::Busy) => return Reply::Failed(Error::Refused(Refusal::Timeout)),
                 Err(Unmade::NotLeader) => return Reply::NotLeader,
@@ -154,17 +171,24 @@ impl Core {
             }
             Plan::Promote(member) => {
                 let (id, nodes) = node(member);
-                let change = vec![ChangeMembers::SetNodes(nodes), ChangeMembers::AddVoterIds([id].into())];
+                let change = vec![
+                    ChangeMembers::SetNodes(nodes),
+                    ChangeMembers::AddVoterIds([id].into()),
+                ];
                 self.submit(ChangeMembers::Batch(change)).await.map(|()| id)
             }
-            Plan::RemoveVoter(id) => {
-                self.submit(ChangeMembers::RemoveVoters([id].into())).await.map(|()| id)
-            }
-            Plan::RemoveLearner(id) => {
-                self.submit(ChangeMembers::RemoveNodes([id].into())).await.map(|()| id)
-            }
+            Plan::RemoveVoter(id) => self
+                .submit(ChangeMembers::RemoveVoters([id].into()))
+                .await
+                .map(|()| id),
+            Plan::RemoveLearner(id) => self
+                .submit(ChangeMembers::RemoveNodes([id].into()))
+                .await
+                .map(|()| id),
             Plan::HandOver => {
-                let target = self.successor().ok_or(Unmade::Failed(Error::Refused(Refusal::UnhealthyCluster)))?;
+                let target = self
+                    .successor()
+                    .ok_or(Unmade::Failed(Error::Refused(Refusal::UnhealthyCluster)))?;
                 self.hand_over(target).await;
                 Err(Unmade::NotLeader)
             }
@@ -177,7 +201,9 @@ impl Core {
         if !is_settled {
             return Err(Unmade::Busy);
         }
-        let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: log_id };
+        let unchanged = Precondition::LastMembershipLogId {
+            last_membership_log_id: log_id,
+        };
         let made = self.raft.change_membership_if(change, false, [unchanged]).await;
         match made {
             Ok(_) => Ok(()),
@@ -219,7 +245,9 @@ impl Core {
             return false;
         }
         let seen = self.seen();
-        let ready = waiting.iter().find(|id| seen.caught_up.contains(id) && seen.live.contains(id));
+        let ready = waiting
+            .iter()
+            .find(|id| seen.caught_up.contains(id) && seen.live.contains(id));
         if let Some(id) = ready {
             let _turn = self.changing.lock().await;
             let change = self.submit(ChangeMembers::AddVoterIds([*id].into()));
@@ -233,7 +261,9 @@ impl Core {
         let metrics = self.raft.data_metrics();
         let now = metrics.borrow_watched();
         let known = now.replication.iter().flatten();
-        known.filter_map(|(id, log_id)| log_id.map(|log_id| (*id, log_id.index))).collect()
+        known
+            .filter_map(|(id, log_id)| log_id.map(|log_id| (*id, log_id.index)))
+            .collect()
     }
 
     /// Members that answered within a time, this one among them.
@@ -260,9 +290,15 @@ impl Core {
             members: membership.nodes().map(|(id, node)| node.member(*id)).collect(),
             voters: membership.voter_ids().collect(),
             live,
-            caught_up: matched.iter().filter(|(_, index)| is_caught_up(**index)).map(|(id, _)| *id).collect(),
+            caught_up: matched
+                .iter()
+                .filter(|(_, index)| is_caught_up(**index))
+                .map(|(id, _)| *id)
+                .collect(),
             leader: self.own_id,
-            unix_seconds: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            unix_seconds: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
             last_change: log_id.map_or(0, |log_id| log_id.index),
         }
     }

@@ -7,9 +7,7 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::entry::RaftEntry;
-use openraft::errors::{
-    NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable,
-};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, v2::RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
@@ -64,7 +62,10 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     }
 
     async fn new_heartbeat_client(&mut self, target: NodeId, node: &Node) -> Way {
-        Way { is_ordered: false, ..self.new_client(target, node).await }
+        Way {
+            is_ordered: false,
+            ..self.new_client(target, node).await
+        }
     }
 }
 
@@ -77,7 +78,11 @@ fn rpc_error(error: &PeerError) -> RPCError<TypeConfig> {
 
 async fn append(links: Arc<Links>, target: NodeId, ask: AppendAsk, deadline: Duration) -> Appended {
     let before = ask.request.prev_log_id;
-    let last = ask.request.entries.last().map_or(before, |entry| Some(entry.log_id()));
+    let last = ask
+        .request
+        .entries
+        .last()
+        .map_or(before, |entry| Some(entry.log_id()));
     let answer: Result<AppendEntriesResponse<TypeConfig>, _> =
         links.ask(target, PeerCallKind::Append, &ask, deadline).await;
     let answer = answer.map_err(|error| rpc_error(&error))?;
@@ -93,7 +98,10 @@ impl RaftNetworkV2<TypeConfig> for Way {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let ask = AppendAsk { place: None, request };
-        let answer = self.links.ask(self.target, PeerCallKind::Append, &ask, option.hard_ttl()).await;
+        let answer = self
+            .links
+            .ask(self.target, PeerCallKind::Append, &ask, option.hard_ttl())
+            .await;
         answer.map_err(|error| rpc_error(&error))
     }
 
@@ -111,7 +119,10 @@ impl RaftNetworkV2<TypeConfig> for Way {
         let numbered = Numbered::new();
         let (links, target, deadline) = (self.links.clone(), self.target, self.append_deadline);
         let asking = input.map(move |request| {
-            let ask = AppendAsk { place: Some(numbered.next()), request };
+            let ask = AppendAsk {
+                place: Some(numbered.next()),
+                request,
+            };
             append(links.clone(), target, ask, deadline)
         });
         let answers: BoxStream<'s, Appended> = Box::pin(asking.buffered(IN_FLIGHT_MAX));
@@ -123,8 +134,14 @@ impl RaftNetworkV2<TypeConfig> for Way {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let ask = VoteAsk { is_real: true, request };
-        let answer = self.links.ask(self.target, PeerCallKind::Vote, &ask, option.hard_ttl()).await;
+        let ask = VoteAsk {
+            is_real: true,
+            request,
+        };
+        let answer = self
+            .links
+            .ask(self.target, PeerCallKind::Vote, &ask, option.hard_ttl())
+            .await;
         answer.map_err(|error| rpc_error(&error))
     }
 
@@ -133,8 +150,14 @@ impl RaftNetworkV2<TypeConfig> for Way {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let ask = VoteAsk { is_real: false, request };
-        let answer = self.links.ask(self.target, PeerCallKind::Vote, &ask, option.hard_ttl()).await;
+        let ask = VoteAsk {
+            is_real: false,
+            request,
+        };
+        let answer = self
+            .links
+            .ask(self.target, PeerCallKind::Vote, &ask, option.hard_ttl())
+            .await;
         answer.map_err(|error| rpc_error(&error))
     }
 
@@ -144,7 +167,10 @@ impl RaftNetworkV2<TypeConfig> for Way {
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
         let kind = PeerCallKind::TransferLeader;
-        let answer = self.links.ask(self.target, kind, &request, option.hard_ttl()).await;
+        let answer = self
+            .links
+            .ask(self.target, kind, &request, option.hard_ttl())
+            .await;
         answer.map_err(|error| rpc_error(&error))
     }
 

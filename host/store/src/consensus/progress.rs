@@ -138,7 +138,10 @@ impl Progress {
 
     pub(super) fn failed(&self, error: &std::io::Error) {
         let ours = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-        self.ended(ours.cloned().unwrap_or_else(|| Error::Unavailable(error.to_string())));
+        self.ended(
+            ours.cloned()
+                .unwrap_or_else(|| Error::Unavailable(error.to_string())),
+        );
     }
 
     /// This member goes on no more; the first reason counts.

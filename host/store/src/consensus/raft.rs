@@ -33,7 +33,9 @@ use crate::cluster::message::Reply;
 use crate::engine::LogEngine;
 use crate::lock::Mutex;
 use crate::replica::{Outcome, Replica};
-use crate::{ClusterOptions, Error, Identity, Member, PeerCallKind, PeerError, RaftView, Refusal, Result, StoreMetrics};
+use crate::{
+    ClusterOptions, Error, Identity, Member, PeerCallKind, PeerError, RaftView, Refusal, Result, StoreMetrics,
+};
 
 pub(super) type Raft = openraft::Raft<TypeConfig, StateMachine>;
 
@@ -168,7 +170,13 @@ impl Consensus {
         check_halves(&mut log_store.clone(), machine.applied()).await?;
         let links = Links::new(start.identity.cluster_id, own_id, start.options.transport.clone());
         let links = Arc::new(links);
-        for member in start.founders.iter().chain(&start.known).cloned().chain(progress.members()) {
+        for member in start
+            .founders
+            .iter()
+            .chain(&start.known)
+            .cloned()
+            .chain(progress.members())
+        {
             links.learn_one(member.id, &member.peer_urls);
         }
         let network = Network {
@@ -201,7 +209,10 @@ impl Consensus {
             tokio::spawn(tend::run(core.clone())),
             tokio::spawn(removal::run(core.clone(), start.on_removed)),
         ];
-        let this = Self { core, tasks: Mutex::new(tasks) };
+        let this = Self {
+            core,
+            tasks: Mutex::new(tasks),
+        };
         match this.begin(start.founders).await {
             Ok(()) => Ok(this),
             Err(error) => {
@@ -216,8 +227,10 @@ impl Consensus {
         let fatal = |fatal| from_fatal(&core.progress, &fatal);
         let is_initialized = core.raft.is_initialized().await.map_err(fatal)?;
         if !is_initialized && !founders.is_empty() {
-            let nodes: BTreeMap<NodeId, Node> =
-                founders.into_iter().map(|member| (member.id, member.into())).collect();
+            let nodes: BTreeMap<NodeId, Node> = founders
+                .into_iter()
+                .map(|member| (member.id, member.into()))
+                .collect();
             match core.raft.initialize(nodes).await {
                 // The others were quicker: what they founded is the same.
                 Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
@@ -233,7 +246,10 @@ impl Consensus {
         let leads = wait.state(ServerState::Leader, "leading").await;
         leads.map_err(|error| core.failure(&error))?;
         // A new leader's first entry commits all before it.
-        core.raft.write_blank().await.map_err(|error| core.failure(&error))?;
+        core.raft
+            .write_blank()
+            .await
+            .map_err(|error| core.failure(&error))?;
         view::refresh(core);
         Ok(())
     }
@@ -254,8 +270,12 @@ impl Consensus {
             let (core, proposal) = (core.clone(), proposal.clone());
             async move { core.write_in_time(proposal, None).await }
         };
-        let (index, outcome) = core.at_leader(PeerCallKind::Propose, &proposal.0, Repeat::Never, here).await?;
-        core.progress.wait(index, Instant::now() + core.timing.request).await;
+        let (index, outcome) = core
+            .at_leader(PeerCallKind::Propose, &proposal.0, Repeat::Never, here)
+            .await?;
+        core.progress
+            .wait(index, Instant::now() + core.timing.request)
+            .await;
         Ok(outcome)
     }
 
@@ -410,7 +430,10 @@ impl Core {
                 match leader {
                     0 => Ok(Reply::NotLeader),
                     leader if leader == self.own_id => Ok(here().await),
-                    leader => self.unless_closing(self.links.ask(leader, kind, &message, left)).await,
+                    leader => {
+                        self.unless_closing(self.links.ask(leader, kind, &message, left))
+                            .await
+                    }
                 }
             };
             let reply = match self.while_it_leads(leader, repeat, asking).await {

@@ -39,7 +39,11 @@ impl Consensus {
         let since = Instant::now();
         let index = core.read_index().await;
         core.metrics.waited_for_read_index(since, index.is_ok());
-        if core.progress.wait(index?, Instant::now() + core.timing.request).await {
+        if core
+            .progress
+            .wait(index?, Instant::now() + core.timing.request)
+            .await
+        {
             Ok(())
         } else {
             Err(Error::Refused(Refusal::Timeout))
@@ -94,7 +98,9 @@ impl Core {
                 let this = self.clone();
                 async move { this.lead_index().await }
             };
-            let index = self.at_leader(PeerCallKind::ReadIndex, &(), Repeat::Freely, here).await;
+            let index = self
+                .at_leader(PeerCallKind::ReadIndex, &(), Repeat::Freely, here)
+                .await;
             for reader in readers {
                 let _ = reader.send(index.clone());
             }

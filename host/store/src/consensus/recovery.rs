@@ -9,7 +9,8 @@ use super::log_store::last_log_id;
 use super::raft::from_io;
 use super::snapshot_in::Spool;
 use super::types::{
-    CommittedLeaderId, Entry, LogId, Membership, Node, NodeId, SnapshotMeta, StoredMembership, Vote, committed, decode, encode,
+    CommittedLeaderId, Entry, LogId, Membership, Node, NodeId, SnapshotMeta, StoredMembership, Vote,
+    committed, decode, encode,
 };
 use crate::engine::{LogEngine, LogValue};
 use crate::replica::{Mark, Replica};
@@ -35,12 +36,19 @@ const RESTORED: LogId = LogId {
 
 /// Founds a cluster on a restored state, the same on all founders: its log begins after that state, so that a
 /// member that is added later gets it as a snapshot. Does nothing where the state was not restored.
-pub(crate) fn found_on_restored(log: &dyn LogEngine, replica: &Arc<Replica>, founders: &[Member]) -> Result<()> {
+pub(crate) fn found_on_restored(
+    log: &dyn LogEngine,
+    replica: &Arc<Replica>,
+    founders: &[Member],
+) -> Result<()> {
     if last_log_id(log)?.is_some() || !replica.is_restored()? {
         return Ok(());
     }
     let voters: BTreeSet<NodeId> = founders.iter().map(|member| member.id).collect();
-    let nodes = founders.iter().cloned().map(|member| (member.id, Node::from(member)));
+    let nodes = founders
+        .iter()
+        .cloned()
+        .map(|member| (member.id, Node::from(member)));
     let nodes: BTreeMap<NodeId, Node> = nodes.collect();
     let membership =
         Membership::new(vec![voters], nodes).map_err(|error| Error::Invalid(error.to_string()))?;
@@ -55,7 +63,11 @@ pub(crate) fn found_on_restored(log: &dyn LogEngine, replica: &Arc<Replica>, fou
 
 /// A snapshot that was received whole is installed, also when an earlier run began to; and the log that it
 /// stands for is forgotten. Its entries are committed, so nothing else can be in their place.
-pub(super) async fn finish_install(spool: &Arc<Spool>, log: &dyn LogEngine, replica: &Arc<Replica>) -> Result<()> {
+pub(super) async fn finish_install(
+    spool: &Arc<Spool>,
+    log: &dyn LogEngine,
+    replica: &Arc<Replica>,
+) -> Result<()> {
     let Some((meta, image)) = spool.left()? else {
         return Ok(());
     };
@@ -67,7 +79,10 @@ pub(super) async fn finish_install(spool: &Arc<Spool>, log: &dyn LogEngine, repl
         None => None,
     };
     if applied.is_none_or(|applied| applied.index < log_id.index) {
-        tracing::info!(index = log_id.index, "installing a snapshot that was received before");
+        tracing::info!(
+            index = log_id.index,
+            "installing a snapshot that was received before"
+        );
         let (replica, marks) = (replica.clone(), marks(&meta).map_err(|error| from_io(&error))?);
         let installing = tokio::task::spawn_blocking(move || replica.install(&image, marks));
         installing
@@ -104,16 +119,34 @@ pub(super) fn force_new_cluster(log: &dyn LogEngine, replica: &Replica, own_id: 
         None => StoredMembership::default(),
     };
     let own = known.membership().get_node(&own_id).cloned().unwrap_or_default();
-    let term = vote.map_or(0, |vote| vote.leader_id.term).max(last.leader_id.term) + 1;
-    let membership = Membership::new(vec![BTreeSet::from([own_id])], BTreeMap::from([(own_id, Node { is_learner: false, ..own })]))
-        .map_err(|error| Error::Invalid(error.to_string()))?;
+    let term = vote
+        .map_or(0, |vote| vote.leader_id.term)
+        .max(last.leader_id.term)
+        + 1;
+    let membership = Membership::new(
+        vec![BTreeSet::from([own_id])],
+        BTreeMap::from([(
+            own_id,
+            Node {
+                is_learner: false,
+                ..own
+            },
+        )]),
+    )
+    .map_err(|error| Error::Invalid(error.to_string()))?;
     let entry = Entry {
-        log_id: LogId { leader_id: committed(term), index: last.index + 1 },
+        log_id: LogId {
+            leader_id: committed(term),
+            index: last.index + 1,
+        },
         payload: openraft::EntryPayload::Membership(membership),
     };
     log.set(LogValue::Vote, &encode(&Vote::new(term, own_id)).map_err(bad)?)?;
     log.append(&[(last.index + 1, encode(&entry).map_err(bad)?)])?;
     log.sync()?;
-    tracing::warn!(member = format!("{own_id:x}"), "this member is now the only one of its cluster");
+    tracing::warn!(
+        member = format!("{own_id:x}"),
+        "this member is now the only one of its cluster"
+    );
     Ok(())
 }

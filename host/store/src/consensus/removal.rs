@@ -73,9 +73,14 @@ async fn told(core: &Arc<Core>) {
         }
         // One that was removed early may have applied nothing that it is in, and has it in its log.
         let known = [core.roster(), core.newest_roster()];
-        let all = known.iter().flat_map(|known| &known.members).map(|member| member.id);
+        let all = known
+            .iter()
+            .flat_map(|known| &known.members)
+            .map(|member| member.id);
         let others: BTreeSet<NodeId> = all.filter(|id| *id != core.own_id).collect();
-        let asking = others.into_iter().map(|id| core.links.ask(id, PeerCallKind::Members, &(), ASK_TIMEOUT));
+        let asking = others
+            .into_iter()
+            .map(|id| core.links.ask(id, PeerCallKind::Members, &(), ASK_TIMEOUT));
         let answers: Vec<Result<Roster, _>> = futures::future::join_all(asking).await;
         let is_gone = |found: &Roster| known.iter().any(|known| is_gone(core.own_id, known, found));
         if answers.iter().flatten().any(is_gone) {
@@ -94,7 +99,13 @@ mod tests {
         let roster = |cluster_id, index, ids: &[u64]| Roster {
             cluster_id,
             index,
-            members: ids.iter().map(|id| Member { id: *id, ..Member::default() }).collect(),
+            members: ids
+                .iter()
+                .map(|id| Member {
+                    id: *id,
+                    ..Member::default()
+                })
+                .collect(),
         };
         let known = roster(1, 10, &[7, 8]);
         for (found, gone) in [

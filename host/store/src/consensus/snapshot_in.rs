@@ -71,7 +71,11 @@ impl Spool {
     }
 
     /// Takes the chunks after the head.
-    pub(super) async fn receive(self: &Arc<Self>, head: Head, mut chunks: PeerChunks) -> Result<(Head, Image), PeerError> {
+    pub(super) async fn receive(
+        self: &Arc<Self>,
+        head: Head,
+        mut chunks: PeerChunks,
+    ) -> Result<(Head, Image), PeerError> {
         let busy = |_| PeerError::Unreachable("another snapshot is being received".into());
         let _turn = self.receiving.try_lock().map_err(busy)?;
         let (sender, waiting) = mpsc::channel(CHUNKS_AHEAD_MAX);
@@ -83,7 +87,9 @@ impl Spool {
             }
         }
         drop(sender);
-        let written = writing.await.map_err(|error| PeerError::Failed(error.to_string()))?;
+        let written = writing
+            .await
+            .map_err(|error| PeerError::Failed(error.to_string()))?;
         written.map_err(|error| PeerError::Failed(error.to_string()))
     }
 
@@ -109,12 +115,16 @@ impl Spool {
             }
         }
         if !is_whole {
-            return Err(Error::Unavailable("a snapshot ended early, or was changed on its way".into()));
+            return Err(Error::Unavailable(
+                "a snapshot ended early, or was changed on its way".into(),
+            ));
         }
         let finish = || -> io::Result<()> {
             file.write_all(&0u32.to_be_bytes())?;
             file.write_all(&checksum.to_be_bytes())?;
-            file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+            file.into_inner()
+                .map_err(io::IntoInnerError::into_error)?
+                .sync_all()?;
             fs::rename(self.part(), self.whole())?;
             File::open(&self.dir)?.sync_all()
         };
@@ -146,7 +156,9 @@ pub(super) fn take(file: &mut impl Read) -> Result<Option<Vec<u8>>> {
     }
     // Grows with what is there, whatever the length says.
     let mut bytes = Vec::new();
-    file.take(u64::from(length)).read_to_end(&mut bytes).map_err(damaged)?;
+    file.take(u64::from(length))
+        .read_to_end(&mut bytes)
+        .map_err(damaged)?;
     if bytes.len() as u64 != u64::from(length) {
         return Err(damaged(io::ErrorKind::UnexpectedEof.into()));
     }
@@ -158,9 +170,17 @@ fn read(path: &Path) -> Result<(Head, Image)> {
     let damaged = || Error::Corrupt("a received snapshot has no head".into());
     let head = take(&mut file)?.ok_or_else(damaged)?;
     let head: Head = postcard::from_bytes(&head).map_err(|_| damaged())?;
-    let start = file.stream_position().map_err(|error| io_error("reading a snapshot", &error))?;
-    let source = Arc::new(Received { path: path.to_owned(), start });
-    let image = Image { head: ImageHead::decode(&head.image)?, source };
+    let start = file
+        .stream_position()
+        .map_err(|error| io_error("reading a snapshot", &error))?;
+    let source = Arc::new(Received {
+        path: path.to_owned(),
+        start,
+    });
+    let image = Image {
+        head: ImageHead::decode(&head.image)?,
+        source,
+    };
     Ok((head, image))
 }
 
@@ -174,7 +194,8 @@ impl ImageSource for Received {
     fn records(&self, visit: &mut Visit<'_>) -> Result<()> {
         let doing = |error: &io::Error| io_error("reading a received snapshot", error);
         let mut file = File::open(&self.path).map_err(|error| doing(&error))?;
-        file.seek(SeekFrom::Start(self.start)).map_err(|error| doing(&error))?;
+        file.seek(SeekFrom::Start(self.start))
+            .map_err(|error| doing(&error))?;
         let mut file = BufReader::new(file);
         let mut checksum = 0;
         while let Some(rows) = take(&mut file)? {

@@ -53,7 +53,11 @@ pub(super) async fn send(
     let head = Head {
         vote,
         meta: snapshot.meta,
-        image: snapshot.snapshot.head.encode().map_err(|error| PeerError::Unreachable(error.to_string()))?,
+        image: snapshot
+            .snapshot
+            .head
+            .encode()
+            .map_err(|error| PeerError::Unreachable(error.to_string()))?,
     };
     let head = message::seal(links.own_id, target, &head)?;
     let (chunks, waiting) = mpsc::channel(CHUNKS_AHEAD_MAX);
@@ -76,7 +80,9 @@ pub(super) async fn send(
         }
         let now = taken.load(Ordering::Acquire);
         if now == before {
-            return Err(PeerError::Failed("the snapshot's receiver takes nothing more".into()));
+            return Err(PeerError::Failed(
+                "the snapshot's receiver takes nothing more".into(),
+            ));
         }
         before = now;
     }

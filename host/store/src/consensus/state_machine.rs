@@ -167,7 +167,10 @@ impl RaftSnapshotBuilder<TypeConfig> for CheckpointBuilder {
             let since = Instant::now();
             replica.apply_marks(vec![(Mark::Checkpoint, Bytes::new())])?;
             replica.sync()?;
-            replica.metrics().snapshot_save.observe(since.elapsed().as_secs_f64());
+            replica
+                .metrics()
+                .snapshot_save
+                .observe(since.elapsed().as_secs_f64());
             Ok::<_, crate::Error>(())
         });
         building.await.map_err(io::Error::other)?.map_err(io_error)?;

@@ -22,10 +22,19 @@ pub(super) async fn run(core: Arc<Core>) {
 
 async fn publish(core: &Arc<Core>) {
     let (name, client_urls) = core.attributes.clone();
-    let change = Change::Publish { id: core.own_id, name, client_urls };
+    let change = Change::Publish {
+        id: core.own_id,
+        name,
+        client_urls,
+    };
     let is_published = || {
         let members = core.progress.members();
-        let Change::Publish { id, name, client_urls } = &change else {
+        let Change::Publish {
+            id,
+            name,
+            client_urls,
+        } = &change
+        else {
             return true;
         };
         members
@@ -35,7 +44,12 @@ async fn publish(core: &Arc<Core>) {
     let mut applied = core.progress.watch();
     while !is_published() {
         // Nobody can publish what is not a member here yet.
-        if !core.progress.members().iter().any(|member| member.id == core.own_id) {
+        if !core
+            .progress
+            .members()
+            .iter()
+            .any(|member| member.id == core.own_id)
+        {
             if applied.changed().await.is_err() {
                 return;
             }
@@ -45,7 +59,8 @@ async fn publish(core: &Arc<Core>) {
             let (core, change) = (core.clone(), change.clone());
             async move { core.change_in_time(change).await }
         };
-        let published = core.at_leader::<Changed, _, _>(PeerCallKind::Reconfigure, &change, Repeat::Freely, here);
+        let published =
+            core.at_leader::<Changed, _, _>(PeerCallKind::Reconfigure, &change, Repeat::Freely, here);
         match published.await {
             Ok(_) => return,
             Err(error) => {

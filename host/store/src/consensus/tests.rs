@@ -6,8 +6,8 @@ use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
 
-use super::progress::Progress;
 use super::log_store::LogStore;
+use super::progress::Progress;
 use super::state_machine::StateMachine;
 use super::types::TypeConfig;
 use crate::engine::{LogEngine, LogEngineKind, PlainLog, SledLog, SledState, WriteBehind};
@@ -26,7 +26,11 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
         let state = SledState::open(&dir.path().join("state")).unwrap();
         let state = WriteBehind::start(Arc::new(state)).unwrap();
         let replica = Replica::open(Arc::new(state), crate::metrics::StoreMetrics::new()).unwrap();
-        let machine = StateMachine::open(replica, Arc::new(Progress::new(None, crate::cluster::SNAPSHOT_COUNT))).unwrap();
+        let machine = StateMachine::open(
+            replica,
+            Arc::new(Progress::new(None, crate::cluster::SNAPSHOT_COUNT)),
+        )
+        .unwrap();
         Ok((dir, LogStore::start(log, None).unwrap(), machine))
     }
 }

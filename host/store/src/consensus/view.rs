@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use openraft::{Instant as _, ServerState};
 use openraft::type_config::async_runtime::watch::WatchReceiver;
+use openraft::{Instant as _, ServerState};
 
 use super::raft::Core;
 use super::types::LogId;
@@ -83,11 +83,17 @@ pub(super) fn refresh(core: &Core) -> bool {
     let is_leader = server.state == ServerState::Leader;
     let leader = match server.current_leader {
         Some(id) if id == core.own_id => (is_leader && leads(core, term)).then_some(id),
-        Some(id) => core.heard.ago().is_some_and(|ago| ago <= core.timing.election_max).then_some(id),
+        Some(id) => core
+            .heard
+            .ago()
+            .is_some_and(|ago| ago <= core.timing.election_max)
+            .then_some(id),
         None => None,
     };
     let is_lost = is_leader && leader.is_none();
-    core.links.is_muted.store(is_lost && keeps_still(core), Ordering::Relaxed);
+    core.links
+        .is_muted
+        .store(is_lost && keeps_still(core), Ordering::Relaxed);
     if !is_lost {
         *core.heard.lost_since.lock() = None;
     }
@@ -102,9 +108,11 @@ pub(super) fn refresh(core: &Core) -> bool {
         is_learner: !is_voter && own.is_some_and(|node| node.is_learner),
         ..RaftView::default()
     };
-    core.view.send_if_modified(|view| std::mem::replace(view, now) != now);
+    core.view
+        .send_if_modified(|view| std::mem::replace(view, now) != now);
     let leading = (is_leader && core.progress.term() == term).then_some(term);
-    core.leading.send_if_modified(|before| std::mem::replace(before, leading) != leading);
+    core.leading
+        .send_if_modified(|before| std::mem::replace(before, leading) != leading);
     has_others
 }
 

@@ -47,7 +47,9 @@ pub(crate) fn pair(
 ) -> Result<(Arc<dyn LogEngine>, Arc<dyn StateEngine>)> {
     let (begun, log_expected) = read_mark(&*state)?;
     let state_expected = match log.get(LogValue::StateSynced)? {
-        Some(mut value) => value.try_get_u64().map_err(|_| damaged("the log", 8, value.len() as u64))?,
+        Some(mut value) => value
+            .try_get_u64()
+            .map_err(|_| damaged("the log", 8, value.len() as u64))?,
         None => 0,
     };
     if log.sequence() < log_expected {
@@ -126,7 +128,9 @@ impl LogEngine for PairedLog {
             *told = state;
         }
         self.inner.sync()?;
-        self.pair.log_synced.fetch_max(self.inner.sequence(), Ordering::AcqRel);
+        self.pair
+            .log_synced
+            .fetch_max(self.inner.sequence(), Ordering::AcqRel);
         Ok(())
     }
 

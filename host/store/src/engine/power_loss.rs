@@ -84,7 +84,12 @@ pub(super) fn wrote(directory: &Path, path: &Path, at: u64, bytes: &[u8]) {
 fn shadow(directory: &Path, path: &Path, at: u64, bytes: &[u8]) {
     let shadow = directory.join(SHADOW).join(path.file_name().unwrap());
     let mut options = File::options();
-    let file = options.write(true).create(true).truncate(false).open(shadow).unwrap();
+    let file = options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(shadow)
+        .unwrap();
     file.write_all_at(bytes, at).unwrap();
     file.set_len(fs::metadata(path).unwrap().len()).unwrap();
 }
@@ -102,7 +107,10 @@ pub(crate) fn survive(from: &Path, to: &Path, unsynced_percent: u32, random: &mu
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from.join(SHADOW)).unwrap() {
         let shadow = entry.unwrap().path();
-        let (now, to) = (from.join(WRITTEN).join(shadow.file_name().unwrap()), to.join(shadow.file_name().unwrap()));
+        let (now, to) = (
+            from.join(WRITTEN).join(shadow.file_name().unwrap()),
+            to.join(shadow.file_name().unwrap()),
+        );
         fs::copy(&shadow, &to).unwrap();
         if unsynced_percent > 0 && now.exists() {
             mix_in(&fs::read(now).unwrap(), &to, unsynced_percent, random);

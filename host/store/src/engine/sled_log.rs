@@ -140,13 +140,18 @@ impl SledLog {
         })?;
         let next = end.unwrap_or(0).max(tip.first);
         if next < tip.next {
-            return Err(lost(&format!("it ends before {next}, and had been synced up to {}", tip.next)));
+            return Err(lost(&format!(
+                "it ends before {next}, and had been synced up to {}",
+                tip.next
+            )));
         }
         let mut values = tip.values;
         for (name, count) in LogValue::ALL.into_iter().zip(&mut values) {
             let found = self.value(name)?.map_or(0, |(count, _)| count);
             if found < *count {
-                return Err(lost(&format!("{name:?} is not the one that had been synced last")));
+                return Err(lost(&format!(
+                    "{name:?} is not the one that had been synced last"
+                )));
             }
             *count = found;
         }
@@ -158,7 +163,9 @@ impl SledLog {
         let Some(mut row) = self.database.get(value_key(name))? else {
             return Ok(None);
         };
-        let count = row.try_get_u64().map_err(|_| lost("a named value is too short"))?;
+        let count = row
+            .try_get_u64()
+            .map_err(|_| lost("a named value is too short"))?;
         Ok(Some((count, row)))
     }
 

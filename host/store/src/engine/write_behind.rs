@@ -83,11 +83,10 @@ impl Shared {
             let batches = std::mem::take(&mut queue.waiting);
             let (bytes, upto) = (std::mem::take(&mut queue.bytes), queue.taken);
             drop(queue);
-            let keys = keys(&batches);
             let written = write(inner, batches);
             queue = self.queue();
             match written {
-                Ok(()) => queue.settle(keys, upto),
+                Ok(()) => queue.settle(upto),
                 Err(error) => {
                     tracing::error!(%error, bytes, "writing the state");
                     queue.failed.get_or_insert(error);
@@ -122,14 +121,10 @@ impl Queue {
         self.is_wanted || self.stopping || self.bytes >= GROUP_BYTES
     }
 
-    fn settle(&mut self, keys: Vec<Vec<u8>>, upto: u64) {
+    fn settle(&mut self, upto: u64) {
         self.written = upto;
         self.is_wanted = false;
-        for key in keys {
-            if self.rows.get(&key).is_some_and(|(batch, _)| *batch <= upto) {
-                self.rows.remove(&key);
-            }
-        }
+        self.rows.retain(|_, (batch, _)| *batch > upto);
     }
 
     fn take(&mut self, batch: StateBatch) {
@@ -143,14 +138,6 @@ impl Queue {
         }
         self.waiting.push(batch);
     }
-}
-
-fn keys(batches: &[StateBatch]) -> Vec<Vec<u8>> {
-    let puts = |batch: &StateBatch| batch.puts.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>();
-    let all = batches
-        .iter()
-        .flat_map(|batch| puts(batch).into_iter().chain(batch.deletes.iter().cloned()));
-    all.collect()
 }
 
 /// Writes batches in their order, those that may be written together as one.

@@ -66,7 +66,9 @@ impl LocalStore {
 
     /// Who this member is; empty after a shutdown.
     pub fn identity(&self) -> Identity {
-        self.server().map(|server| server.identity.clone()).unwrap_or_default()
+        self.server()
+            .map(|server| server.identity.clone())
+            .unwrap_or_default()
     }
 
     /// All members, by id.
@@ -102,7 +104,9 @@ impl LocalStore {
     /// # Errors
     /// etcd's refusals: `MemberNotFound`, `PeerUrlExists`.
     pub async fn member_update(&self, id: u64, peer_urls: Vec<String>) -> Result<Vec<Member>> {
-        self.server()?.change_members(Change::Update { id, peer_urls }).await
+        self.server()?
+            .change_members(Change::Update { id, peer_urls })
+            .await
     }
 
     /// Gives a learner that has caught up its vote.
@@ -123,13 +127,16 @@ impl LocalStore {
 
     /// This member's view of consensus; cheap. Zeros after a shutdown.
     pub fn raft(&self) -> RaftView {
-        self.server().map(|server| server.consensus.view()).unwrap_or_default()
+        self.server()
+            .map(|server| server.consensus.view())
+            .unwrap_or_default()
     }
 
     /// Changes of the view but for its indexes. Closed by a shutdown.
     pub fn watch_raft(&self) -> watch::Receiver<RaftView> {
         let closed = || watch::channel(RaftView::default()).1;
-        self.server().map_or_else(|_| closed(), |server| server.consensus.watch_view())
+        self.server()
+            .map_or_else(|_| closed(), |server| server.consensus.watch_view())
     }
 }
 
@@ -161,7 +168,12 @@ impl Server {
         self.consensus.handle(kind, &body).await
     }
 
-    async fn handle_stream(&self, from: u64, kind: PeerCallKind, chunks: PeerChunks) -> Result<Bytes, PeerError> {
+    async fn handle_stream(
+        &self,
+        from: u64,
+        kind: PeerCallKind,
+        chunks: PeerChunks,
+    ) -> Result<Bytes, PeerError> {
         self.check_cluster(from, kind)?;
         self.consensus.handle_stream(kind, chunks).await
     }
@@ -174,7 +186,10 @@ impl Server {
     }
 
     async fn member_add(&self, peer_urls: Vec<String>, is_learner: bool) -> Result<(Member, Vec<Member>)> {
-        let change = Change::Add { peer_urls, is_learner };
+        let change = Change::Add {
+            peer_urls,
+            is_learner,
+        };
         let Changed { id, members } = self.consensus.change_members(change).await?;
         let added = members.iter().find(|member| member.id == id).cloned();
         let gone = || Error::Unknown("the added member is gone already".into());

@@ -9,9 +9,11 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::engine::{LogEngine, LogEngineKind, Metered, PlainLog, SledLog, SledState, StateEngine, WriteBehind, pair};
-use crate::metrics::StoreMetrics;
 use crate::cluster::REMOVED;
+use crate::engine::{
+    LogEngine, LogEngineKind, Metered, PlainLog, SledLog, SledState, StateEngine, WriteBehind, pair,
+};
+use crate::metrics::StoreMetrics;
 use crate::{Error, Result};
 
 const FORMAT: &str = "capstan-store 3\n";
@@ -66,7 +68,12 @@ pub(super) fn read_member(dir: &Path) -> Result<Option<(u64, u64)>> {
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(crate::engine::io_error(&format!("reading {}", path.display()), &error)),
+        Err(error) => {
+            return Err(crate::engine::io_error(
+                &format!("reading {}", path.display()),
+                &error,
+            ));
+        }
     };
     let mut words = text.split_whitespace();
     let mut id = || u64::from_str_radix(words.next()?, 16).ok();
@@ -130,10 +137,14 @@ fn check_format(dir: &Path, kind: LogEngineKind) -> Result<bool> {
     match fs::read_to_string(dir.join("FORMAT")) {
         Ok(found) if found == format(kind) => {
             let missing = data.iter().find(|(_, is_there)| !is_there);
-            missing.map_or(Ok(false), |(part, _)| Err(corrupt(format!("the {part} is missing"))))
+            missing.map_or(Ok(false), |(part, _)| {
+                Err(corrupt(format!("the {part} is missing")))
+            })
         }
         Ok(found) if LogEngineKind::ALL.iter().any(|other| found == format(*other)) => {
-            let other = LogEngineKind::ALL.into_iter().find(|other| found == format(*other));
+            let other = LogEngineKind::ALL
+                .into_iter()
+                .find(|other| found == format(*other));
             let (dir, other) = (dir.display(), other.unwrap_or(kind));
             Err(Error::Invalid(format!(
                 "the data folder {dir} has a log of kind {other}, and kind {kind} was asked for; ask for {other}"

@@ -7,7 +7,8 @@ use crate::{Alarm, Revision};
 impl LocalStore {
     /// The newest revision that this member has applied; 0 after a shutdown.
     pub fn revision(&self) -> Revision {
-        self.server().map_or(0, |server| server.replica.look(|state| state.revision))
+        self.server()
+            .map_or(0, |server| server.replica.look(|state| state.revision))
     }
 
     /// The alarms that are raised, of all members, as this one knows them; see [`LocalStore::alarms`].

@@ -65,12 +65,19 @@ impl Leases {
     /// Every lease its whole time; where too many would run out together, some more.
     fn start(&self, number: u64, extension: Duration) -> Term {
         let mut clock = LeaseClock::default();
-        let leases = self.replica.upgrade().map(|replica| replica.look(|state| state.leases.iter().collect::<Vec<_>>()));
+        let leases = self
+            .replica
+            .upgrade()
+            .map(|replica| replica.look(|state| state.leases.iter().collect::<Vec<_>>()));
         let now = Instant::now();
         for (id, ttl_seconds, delay) in spread(leases.unwrap_or_default()) {
             clock.renew(id, ttl_seconds, now + extension + delay);
         }
-        Term { number, clock, extension }
+        Term {
+            number,
+            clock,
+            extension,
+        }
     }
 
     fn expired(&self) -> (Vec<LeaseId>, Option<Instant>, Option<u64>) {
@@ -98,7 +105,8 @@ impl Applied for Leases {
             Command::LeaseGrant { id, ttl_seconds } => {
                 let kept = self.replica.upgrade();
                 let kept = kept.and_then(|replica| replica.look(|state| state.leases.ttl_seconds(*id)));
-                term.clock.renew(*id, kept.unwrap_or(*ttl_seconds), Instant::now());
+                term.clock
+                    .renew(*id, kept.unwrap_or(*ttl_seconds), Instant::now());
             }
             Command::LeaseRevoke { id } => term.clock.forget(*id),
             _ => {}
@@ -145,7 +153,11 @@ pub(super) async fn run(server: Weak<Server>) {
     loop {
         let Some(this) = server.upgrade() else { return };
         let now = *leading.borrow_and_update();
-        let extension = if this.consensus.is_only_voter() { Duration::ZERO } else { this.consensus.election_max() };
+        let extension = if this.consensus.is_only_voter() {
+            Duration::ZERO
+        } else {
+            this.consensus.election_max()
+        };
         leases.follow(now, extension);
         let (due, _, term) = leases.expired();
         let pause = match term {
@@ -299,6 +311,9 @@ mod tests {
             *seconds.entry(delay.as_secs()).or_default() += 1;
         }
         assert_eq!(placed.len(), count);
-        assert_eq!(seconds.into_iter().collect::<Vec<_>>(), [0, 1, 2].map(|at| (at, PROMOTED_PER_SECOND_MAX)));
+        assert_eq!(
+            seconds.into_iter().collect::<Vec<_>>(),
+            [0, 1, 2].map(|at| (at, PROMOTED_PER_SECOND_MAX))
+        );
     }
 }

@@ -23,12 +23,12 @@ use async_trait::async_trait;
 
 use crate::lock::RwLock;
 use crate::{
-    ClusterOptions, Error, LeaseId, LeaseStatus, LogEngineKind, RangeRequest, RangeResponse, RangeStream, Result, Revision, Status, Store, StoreMetrics, Txn,
-    TxnResponse, Watch, WatchRequest,
+    ClusterOptions, Error, LeaseId, LeaseStatus, LogEngineKind, RangeRequest, RangeResponse, RangeStream,
+    Result, Revision, Status, Store, StoreMetrics, Txn, TxnResponse, Watch, WatchRequest,
 };
+use auth::Caller;
 pub use cluster::PeerHandler;
 pub use maintenance::{AutoCompaction, HashKv, QUOTA_BYTES, Sizes};
-use auth::Caller;
 use server::Server;
 
 /// What stays free on the disk, by default: writes are refused before it is used up.

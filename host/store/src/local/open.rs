@@ -14,7 +14,8 @@ use crate::cluster::message::{self, Roster};
 use crate::consensus::{self, Consensus, Start};
 use crate::replica::{Mark, Replica};
 use crate::{
-    ClusterOptions, Error, Identity, InitialCluster, Member, Peer, PeerCall, PeerCallKind, PeerTransport, Result,
+    ClusterOptions, Error, Identity, InitialCluster, Member, Peer, PeerCall, PeerCallKind, PeerTransport,
+    Result,
 };
 
 /// How long one that joins looks for a member that answers.
@@ -47,8 +48,10 @@ pub(super) async fn start_consensus(
     if !beginning.founders.is_empty() {
         consensus::found_on_restored(&*folder.log, replica, &beginning.founders)?;
     }
-    let (dir, (cluster_id, member_id)) =
-        (options.dir.clone(), (beginning.identity.cluster_id, beginning.identity.member_id));
+    let (dir, (cluster_id, member_id)) = (
+        options.dir.clone(),
+        (beginning.identity.cluster_id, beginning.identity.member_id),
+    );
     let on_removed = move || {
         if let Err(error) = folder::write_removed(&dir, cluster_id, member_id) {
             tracing::error!(%error, "marking the folder of a removed member");
@@ -85,24 +88,40 @@ fn check(cluster: &ClusterOptions) -> Result<()> {
 async fn begin(dir: &Path, cluster: &ClusterOptions) -> Result<Beginning> {
     if let Some((cluster_id, member_id)) = folder::read_member(dir)? {
         let name = cluster.name.clone();
-        let identity = Identity { cluster_id, member_id, name };
+        let identity = Identity {
+            cluster_id,
+            member_id,
+            name,
+        };
         // As long as it has no log, a founder has to found.
         let founders = bootstrap::found(cluster).ok().filter(|(found, _)| {
             found.cluster_id == cluster_id && matches!(cluster.initial, InitialCluster::New(_))
         });
         let founders = founders.map(|(_, members)| members).unwrap_or_default();
-        return Ok(Beginning { identity, founders, known: Vec::new() });
+        return Ok(Beginning {
+            identity,
+            founders,
+            known: Vec::new(),
+        });
     }
     let beginning = match &cluster.initial {
         InitialCluster::New(_) => {
             let (identity, founders) = bootstrap::found(cluster)?;
             refuse_second_founding(cluster, &identity, &founders).await?;
-            Beginning { identity, founders, known: Vec::new() }
+            Beginning {
+                identity,
+                founders,
+                known: Vec::new(),
+            }
         }
         InitialCluster::Existing(listed) => {
             let roster = find_cluster(cluster, listed).await?;
             let identity = bootstrap::join(cluster, &roster)?;
-            Beginning { identity, founders: Vec::new(), known: roster.members }
+            Beginning {
+                identity,
+                founders: Vec::new(),
+                known: roster.members,
+            }
         }
     };
     folder::write_member(dir, beginning.identity.cluster_id, beginning.identity.member_id)?;
@@ -110,14 +129,22 @@ async fn begin(dir: &Path, cluster: &ClusterOptions) -> Result<Beginning> {
 }
 
 /// A member that lost its data must not vote again as if it had never voted.
-async fn refuse_second_founding(cluster: &ClusterOptions, identity: &Identity, founders: &[Member]) -> Result<()> {
+async fn refuse_second_founding(
+    cluster: &ClusterOptions,
+    identity: &Identity,
+    founders: &[Member],
+) -> Result<()> {
     let Some(transport) = &cluster.transport else {
         return Ok(());
     };
     let others = founders.iter().filter(|member| member.id != identity.member_id);
     let asking = others.map(|member| ask_roster(transport, &member.peer_urls));
     let rosters = futures::future::join_all(asking).await;
-    if rosters.iter().flatten().any(|roster| bootstrap::was_founded(identity, roster)) {
+    if rosters
+        .iter()
+        .flatten()
+        .any(|roster| bootstrap::was_founded(identity, roster))
+    {
         return Err(Error::Invalid(format!(
             "member {:x} has already been bootstrapped; remove it from the cluster and add it again",
             identity.member_id
@@ -128,7 +155,9 @@ async fn refuse_second_founding(cluster: &ClusterOptions, identity: &Identity, f
 
 async fn find_cluster(cluster: &ClusterOptions, listed: &[(String, Vec<String>)]) -> Result<Roster> {
     let Some(transport) = &cluster.transport else {
-        return Err(Error::Invalid("joining a cluster needs a transport to its members".into()));
+        return Err(Error::Invalid(
+            "joining a cluster needs a transport to its members".into(),
+        ));
     };
     let deadline = Instant::now() + JOIN_TIMEOUT;
     loop {
@@ -151,7 +180,11 @@ async fn find_cluster(cluster: &ClusterOptions, listed: &[(String, Vec<String>)]
 }
 
 async fn ask_roster(transport: &Arc<dyn PeerTransport>, peer_urls: &[String]) -> Option<Roster> {
-    let peer = Peer { cluster_id: 0, id: 0, peer_urls: peer_urls.to_vec() };
+    let peer = Peer {
+        cluster_id: 0,
+        id: 0,
+        peer_urls: peer_urls.to_vec(),
+    };
     let call = PeerCall {
         kind: PeerCallKind::Members,
         body: message::seal(0, 0, &()).ok()?,

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::folder::{Folder, FolderLock};
-use super::auth::Caller;
-use super::keeping;
-use super::maintenance::Limits;
-use super::leases::{self, Leases};
-use super::open::start_consensus;
 use super::Options;
+use super::auth::Caller;
+use super::folder::{Folder, FolderLock};
+use super::keeping;
+use super::leases::{self, Leases};
+use super::maintenance::Limits;
+use super::open::start_consensus;
 use crate::cluster::message::{LeaseAnswer, LeaseAsk};
 use crate::consensus::Consensus;
 use crate::engine::{LogEngine, SpaceGuard};
@@ -21,9 +21,8 @@ use crate::mvcc::{check_range, check_txn, is_read_only};
 use crate::replica::{Command, Outcome, Replica};
 use crate::watch::Hub;
 use crate::{
-    Error, Identity, KeyRange, LeaseId, LeaseStatus, RangeRequest, RangeResponse, RangeStream, Refusal, Result, Revision, Status,
-    StoreMetrics,
-    Txn, TxnResponse, Watch, WatchRequest,
+    Error, Identity, KeyRange, LeaseId, LeaseStatus, RangeRequest, RangeResponse, RangeStream, Refusal,
+    Result, Revision, Status, StoreMetrics, Txn, TxnResponse, Watch, WatchRequest,
 };
 
 /// How often a lease id that the store chooses may turn out to be taken.
@@ -196,7 +195,8 @@ impl Server {
     }
 
     pub(super) async fn lease_revoke(&self, caller: Caller, id: LeaseId) -> Result<()> {
-        self.propose_done(&caller.command(Command::LeaseRevoke { id })).await?;
+        self.propose_done(&caller.command(Command::LeaseRevoke { id }))
+            .await?;
         Ok(())
     }
 

@@ -42,12 +42,22 @@ fn value(count: u64, length: usize) -> Vec<u8> {
 /// The number of a value, which is whole.
 fn count_of(bytes: &[u8]) -> u64 {
     let count = u64::from_be_bytes(bytes[..8].try_into().unwrap());
-    assert!(bytes == value(count, bytes.len()), "a value of {} bytes that nobody wrote", bytes.len());
+    assert!(
+        bytes == value(count, bytes.len()),
+        "a value of {} bytes that nobody wrote",
+        bytes.len()
+    );
     count
 }
 
 /// Writes one value after the other, and tells the number of the last that was acknowledged.
-async fn write(store: &LocalStore, writer: usize, sizes: (usize, usize), seed: u64, acknowledged: &AtomicU64) {
+async fn write(
+    store: &LocalStore,
+    writer: usize,
+    sizes: (usize, usize),
+    seed: u64,
+    acknowledged: &AtomicU64,
+) {
     let mut random = fastrand::Rng::with_seed(seed ^ writer as u64);
     loop {
         let count = acknowledged.load(Ordering::Acquire) + 1;
@@ -106,10 +116,17 @@ async fn write_until_power_loss(
 async fn recover(store: &LocalStore, acknowledged: &[u64; WRITERS], what: &str) -> [u64; WRITERS] {
     let mut found = [0; WRITERS];
     for (writer, found) in found.iter_mut().enumerate() {
-        let kvs = store.range(RangeRequest::key(format!("{writer}"))).await.unwrap().kvs;
+        let kvs = store
+            .range(RangeRequest::key(format!("{writer}")))
+            .await
+            .unwrap()
+            .kvs;
         *found = kvs.first().map_or(0, |kv| count_of(&kv.value));
         let expected = acknowledged[writer];
-        assert!(*found >= expected, "{what}: writer {writer} had {expected} acknowledged, kept {found}");
+        assert!(
+            *found >= expected,
+            "{what}: writer {writer} had {expected} acknowledged, kept {found}"
+        );
     }
     found
 }
@@ -139,7 +156,12 @@ async fn lose_power_again_and_again(kind: LogEngineKind, sizes: (usize, usize), 
     }
     times.sort_unstable();
     let at = |part: usize| times[(times.len() - 1) * part / 100];
-    println!("{what}: {cycles} power losses, recovery p50 {:?}, p99 {:?}, most {:?}", at(50), at(99), at(100));
+    println!(
+        "{what}: {cycles} power losses, recovery p50 {:?}, p99 {:?}, most {:?}",
+        at(50),
+        at(99),
+        at(100)
+    );
 }
 
 /// `CAPSTAN_POWER_LOSS_CYCLES` asks for more, `CAPSTAN_POWER_LOSS_SEED` for a known order.
@@ -183,7 +205,10 @@ async fn the_metrics_count_what_was_done() {
     for n in 0..3 {
         store.put(Put::new(format!("{n}"), "1")).await.unwrap();
     }
-    store.delete(crate::KeyRange::Key("0".into()), false).await.unwrap();
+    store
+        .delete(crate::KeyRange::Key("0".into()), false)
+        .await
+        .unwrap();
     let (lease, _) = store.lease_grant(0, 60).await.unwrap();
     let text = store.metrics().text();
     for line in [
@@ -199,9 +224,14 @@ async fn the_metrics_count_what_was_done() {
         "etcd_debugging_lease_granted_total 1",
         "etcd_debugging_lease_total 1",
     ] {
-        assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
+        assert!(
+            text.lines().any(|other| other == line),
+            "{line} is not in\n{text}"
+        );
     }
-    let synced = text.lines().find_map(|line| line.strip_prefix("etcd_disk_wal_fsync_duration_seconds_count "));
+    let synced = text
+        .lines()
+        .find_map(|line| line.strip_prefix("etcd_disk_wal_fsync_duration_seconds_count "));
     assert!(synced.unwrap().parse::<u64>().unwrap() >= 5, "{text}");
     store.lease_revoke(lease).await.unwrap();
     store.shutdown().await;

@@ -199,13 +199,21 @@ impl Replica {
 
     fn count(&self, effect: &Effect) {
         if !effect.changes.is_empty() {
-            let deletes = effect.changes.iter().filter(|change| change.record.deleted).count() as u64;
+            let deletes = effect
+                .changes
+                .iter()
+                .filter(|change| change.record.deleted)
+                .count() as u64;
             self.metrics.puts.inc_by(effect.changes.len() as u64 - deletes);
             self.metrics.deletes.inc_by(deletes);
             self.metrics.txns.inc_by(u64::from(effect.changes.len() > 1));
         }
-        self.metrics.leases_granted.inc_by(u64::from(effect.granted.is_some()));
-        self.metrics.leases_revoked.inc_by(u64::from(effect.revoked.is_some()));
+        self.metrics
+            .leases_granted
+            .inc_by(u64::from(effect.granted.is_some()));
+        self.metrics
+            .leases_revoked
+            .inc_by(u64::from(effect.revoked.is_some()));
     }
 
     fn publish(self: &Arc<Self>, effect: Effect) {

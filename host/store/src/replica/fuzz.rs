@@ -20,29 +20,47 @@ pub(crate) fn fuzz_targets() -> Vec<Target> {
     let keys = vec![rows::record(revs[1]), rows::lease(7)];
     vec![
         Target::new("applied mark", vec![applied.to_vec()], |bytes| {
-            if let Some((revision, sum, value)) = rows::split_mark(Mark::Applied, Bytes::copy_from_slice(bytes)) {
+            if let Some((revision, sum, value)) =
+                rows::split_mark(Mark::Applied, Bytes::copy_from_slice(bytes))
+            {
                 assert_eq!(rows::mark_value(Mark::Applied, revision, sum, &value), bytes);
             }
         }),
-        Target::new("restored revision", vec![rows::restored(9, sum).to_vec()], |bytes| {
-            let _ = rows::split_restored(Bytes::copy_from_slice(bytes));
-        }),
-        Target::new("deleted records", vec![rows::deleted(sum, &revs).to_vec()], |bytes| {
-            if let Some((sum, revs)) = rows::split_deleted(Bytes::copy_from_slice(bytes)) {
-                assert_eq!(rows::deleted(sum, &revs), bytes);
-            }
-        }),
+        Target::new(
+            "restored revision",
+            vec![rows::restored(9, sum).to_vec()],
+            |bytes| {
+                let _ = rows::split_restored(Bytes::copy_from_slice(bytes));
+            },
+        ),
+        Target::new(
+            "deleted records",
+            vec![rows::deleted(sum, &revs).to_vec()],
+            |bytes| {
+                if let Some((sum, revs)) = rows::split_deleted(Bytes::copy_from_slice(bytes)) {
+                    assert_eq!(rows::deleted(sum, &revs), bytes);
+                }
+            },
+        ),
         Target::new("the other rows", vec![rest.encode().to_vec()], |bytes| {
             if let Some(rest) = Rest::decode(bytes) {
                 assert_eq!(Rest::decode(&rest.encode()), Some(rest));
             }
         }),
-        Target::new("users", vec![AuthState::default().encode().unwrap().to_vec()], |bytes| {
-            drop(AuthState::decode(bytes));
-        }),
-        Target::new("alarms", vec![rows::encode_alarms(&Alarms::default()).unwrap().to_vec()], |bytes| {
-            drop(rows::decode_alarms(bytes));
-        }),
+        Target::new(
+            "users",
+            vec![AuthState::default().encode().unwrap().to_vec()],
+            |bytes| {
+                drop(AuthState::decode(bytes));
+            },
+        ),
+        Target::new(
+            "alarms",
+            vec![rows::encode_alarms(&Alarms::default()).unwrap().to_vec()],
+            |bytes| {
+                drop(rows::decode_alarms(bytes));
+            },
+        ),
         Target::new("keys of rows", keys, |key| {
             let _ = (rows::record_rev(key), rows::lease_id(key));
         }),

@@ -170,7 +170,12 @@ impl Replica {
         batch.is_atomic = true;
         self.engine.apply(batch)?;
         self.engine.sync()?;
-        let Loaded { mut state, garbage, written, deleted } = load(&*self.engine)?;
+        let Loaded {
+            mut state,
+            garbage,
+            written,
+            deleted,
+        } = load(&*self.engine)?;
         *self.written.lock() = written;
         state.revision = state.revision.max(image.head.revision);
         self.values.lock().clear();

@@ -25,7 +25,12 @@ impl Replica {
             batch.delete(rows::INSTALLING);
             engine.apply(batch)?;
         }
-        let Loaded { state, garbage, written, deleted } = load(&*engine)?;
+        let Loaded {
+            state,
+            garbage,
+            written,
+            deleted,
+        } = load(&*engine)?;
         let (revision, compact_revision) = (state.revision, state.compact_revision);
         let state = Arc::new(RwLock::new(state));
         let upkeep = Upkeep::start(engine.clone(), state.clone(), metrics.clone())?;
@@ -109,9 +114,11 @@ pub(super) fn load(engine: &dyn StateEngine) -> Result<Loaded> {
 fn newest(engine: &dyn StateEngine) -> Result<(Revision, Sum)> {
     let damaged = |what: &str| Error::Corrupt(format!("the state: {what}"));
     let applied = engine.get(&rows::mark(Mark::Applied))?;
-    let applied = applied.map(|row| rows::split_mark(Mark::Applied, row).ok_or_else(|| damaged("the applied mark")));
+    let applied =
+        applied.map(|row| rows::split_mark(Mark::Applied, row).ok_or_else(|| damaged("the applied mark")));
     let restored = engine.get(&rows::RESTORED)?;
-    let restored = restored.map(|row| rows::split_restored(row).ok_or_else(|| damaged("the restored revision")));
+    let restored =
+        restored.map(|row| rows::split_restored(row).ok_or_else(|| damaged("the restored revision")));
     let restored = restored.transpose()?;
     Ok(match applied.transpose()? {
         Some((revision, sum, _)) => (revision.max(restored.map_or(0, |(revision, _)| revision)), sum),

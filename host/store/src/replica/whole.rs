@@ -16,7 +16,9 @@ pub(super) struct Sum(pub(super) u64);
 
 impl Sum {
     pub(super) fn add(&mut self, rev: Rev) {
-        self.0 = self.0.wrapping_add(spread((rev.main as u64).rotate_left(20) ^ u64::from(rev.sub)));
+        self.0 = self
+            .0
+            .wrapping_add(spread((rev.main as u64).rotate_left(20) ^ u64::from(rev.sub)));
     }
 
     pub(super) fn without(self, other: Self) -> Self {
@@ -130,7 +132,9 @@ impl Rest {
         if found == expected {
             Ok(found)
         } else {
-            Err(damaged("leases, users, members or marks are missing, or are older ones"))
+            Err(damaged(
+                "leases, users, members or marks are missing, or are older ones",
+            ))
         }
     }
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use capstan_store::{
-    ClusterOptions, Error, InitialCluster, LocalStore, Options, Peer, PeerCall, PeerCallKind, PeerChunks, PeerError,
-    PeerHandler, PeerTransport, Put, RangeRequest, SNAPSHOT_COUNT, Store,
+    ClusterOptions, Error, InitialCluster, LocalStore, Options, Peer, PeerCall, PeerCallKind, PeerChunks,
+    PeerError, PeerHandler, PeerTransport, Put, RangeRequest, SNAPSHOT_COUNT, Store,
 };
 use futures::StreamExt;
 use tempfile::TempDir;
@@ -52,7 +52,10 @@ impl Net {
         println!("seed {seed}");
         // `RUST_LOG=capstan_store=debug,openraft=info` tells what goes on.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_test_writer()
+            .try_init();
         let net = Self::default();
         net.faults.lock().unwrap().random = fastrand::Rng::with_seed(seed);
         Arc::new(net)
@@ -114,7 +117,10 @@ impl Net {
 
     fn handler(&self, from: &str, to: &Peer) -> Result<(String, PeerHandler), PeerError> {
         let handlers = self.handlers.lock().unwrap();
-        let found = to.peer_urls.iter().find_map(|url| Some((url.clone(), handlers.get(url)?.clone())));
+        let found = to
+            .peer_urls
+            .iter()
+            .find_map(|url| Some((url.clone(), handlers.get(url)?.clone())));
         let (to, handler) = found.ok_or_else(|| PeerError::Unreachable("connection refused".into()))?;
         if self.is_cut(from, &to) {
             return Err(PeerError::Unreachable("no route".into()));
@@ -123,14 +129,21 @@ impl Net {
     }
 
     fn is_cut(&self, from: &str, to: &str) -> bool {
-        self.faults.lock().unwrap().cut.contains(&(from.to_owned(), to.to_owned()))
+        self.faults
+            .lock()
+            .unwrap()
+            .cut
+            .contains(&(from.to_owned(), to.to_owned()))
     }
 
     /// Whether this message gets lost, and how long it takes.
     fn luck(&self) -> (bool, Duration) {
         let faults = &mut *self.faults.lock().unwrap();
         let delay = faults.random.f64() * faults.delay_max.as_secs_f64();
-        (faults.random.u8(0..100) < faults.lost_percent, Duration::from_secs_f64(delay))
+        (
+            faults.random.u8(0..100) < faults.lost_percent,
+            Duration::from_secs_f64(delay),
+        )
     }
 
     async fn call(&self, from: &str, to: &Peer, call: PeerCall) -> Result<Bytes, PeerError> {
@@ -172,12 +185,18 @@ impl PeerTransport for Port {
         let (net, own, to) = (self.net.clone(), self.own.clone(), to.clone());
         let sent = tokio::spawn(async move { net.call(&own, &to, call).await });
         let answer = tokio::time::timeout(deadline, sent).await;
-        answer.map_or_else(|_| Err(PeerError::Failed("timed out".into())), |answer| {
-            answer.unwrap_or_else(|error| Err(PeerError::Failed(error.to_string())))
-        })
+        answer.map_or_else(
+            |_| Err(PeerError::Failed("timed out".into())),
+            |answer| answer.unwrap_or_else(|error| Err(PeerError::Failed(error.to_string()))),
+        )
     }
 
-    async fn send_stream(&self, to: &Peer, kind: PeerCallKind, chunks: PeerChunks) -> Result<Bytes, PeerError> {
+    async fn send_stream(
+        &self,
+        to: &Peer,
+        kind: PeerCallKind,
+        chunks: PeerChunks,
+    ) -> Result<Bytes, PeerError> {
         *self.net.calls.lock().unwrap().entry(kind).or_default() += 1;
         let (to_url, handler) = self.net.handler(&self.own, to)?;
         let (net, own) = (self.net.clone(), self.own.clone());
@@ -186,7 +205,8 @@ impl PeerTransport for Port {
                 return Err(PeerError::Failed("cut".into()));
             }
             let chunk = chunk?;
-            net.streamed_bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            net.streamed_bytes
+                .fetch_add(chunk.len() as u64, Ordering::Relaxed);
             Ok(chunk)
         });
         handler.handle_stream(to.cluster_id, kind, chunks.boxed()).await
@@ -240,7 +260,10 @@ impl Cluster {
                 initial,
                 heartbeat: Duration::from_millis(50),
                 election: Duration::from_millis(500),
-                transport: Some(Arc::new(Port { net: self.net.clone(), own: url(name) })),
+                transport: Some(Arc::new(Port {
+                    net: self.net.clone(),
+                    own: url(name),
+                })),
                 snapshot_count: self.snapshot_count,
                 ..ClusterOptions::default()
             },
@@ -253,7 +276,9 @@ impl Cluster {
     }
 
     pub(crate) async fn start(&mut self, name: &str) {
-        self.dirs.entry(name.into()).or_insert_with(|| tempfile::tempdir().unwrap());
+        self.dirs
+            .entry(name.into())
+            .or_insert_with(|| tempfile::tempdir().unwrap());
         let options = self.options(name);
         self.start_with(name, options).await;
     }
@@ -266,7 +291,9 @@ impl Cluster {
     /// Starts some together.
     pub(crate) async fn start_all(&mut self, names: &[&str]) {
         for name in names {
-            self.dirs.entry((*name).into()).or_insert_with(|| tempfile::tempdir().unwrap());
+            self.dirs
+                .entry((*name).into())
+                .or_insert_with(|| tempfile::tempdir().unwrap());
         }
         let opening = names.iter().map(|name| LocalStore::open(self.options(name)));
         let stores = futures::future::join_all(opening).await;
@@ -295,7 +322,10 @@ impl Cluster {
     /// Stops all together.
     pub(crate) async fn stop_all(&mut self) {
         self.net.handlers.lock().unwrap().clear();
-        let stopping = self.stores.drain().map(|(_, store)| async move { store.shutdown().await });
+        let stopping = self
+            .stores
+            .drain()
+            .map(|(_, store)| async move { store.shutdown().await });
         futures::future::join_all(stopping.collect::<Vec<_>>()).await;
     }
 
@@ -330,7 +360,10 @@ impl Cluster {
     pub(crate) async fn leader_among(&self, names: &[&str]) -> String {
         let ids: HashMap<u64, &str> = names.iter().map(|name| (self.id(name), *name)).collect();
         let found = eventually("a leader", || async {
-            let seen: HashSet<u64> = names.iter().map(|name| self.stores[*name].raft().leader).collect();
+            let seen: HashSet<u64> = names
+                .iter()
+                .map(|name| self.stores[*name].raft().leader)
+                .collect();
             let one = (seen.len() == 1).then(|| seen.into_iter().next()).flatten()?;
             ids.get(&one).map(ToString::to_string)
         });
@@ -347,7 +380,12 @@ impl Cluster {
 
     /// All but one.
     pub(crate) fn others(&self, name: &str) -> Vec<String> {
-        let mut others: Vec<_> = self.stores.keys().filter(|other| *other != name).cloned().collect();
+        let mut others: Vec<_> = self
+            .stores
+            .keys()
+            .filter(|other| *other != name)
+            .cloned()
+            .collect();
         others.sort();
         others
     }
@@ -373,7 +411,10 @@ impl Writers {
             let writing = write(cluster.store(name), key.clone(), stop.clone());
             (key, tokio::spawn(writing))
         });
-        Self { running: running.collect(), stop }
+        Self {
+            running: running.collect(),
+            stop,
+        }
     }
 
     /// Each key and the last counter that was acknowledged.
@@ -406,21 +447,35 @@ async fn write(store: Arc<LocalStore>, key: String, stop: Arc<AtomicBool>) -> u6
 pub(crate) async fn check_kept(cluster: &Cluster, names: &[&str], acknowledged: &[(String, u64)]) {
     for (key, acknowledged) in acknowledged {
         for name in names {
-            let kept: u64 = value(&cluster.store(name), key, false).await.map_or(0, |kept| kept.parse().unwrap());
-            assert!(kept >= *acknowledged, "{key} on {name}: {acknowledged} acknowledged, {kept} kept");
+            let kept: u64 = value(&cluster.store(name), key, false)
+                .await
+                .map_or(0, |kept| kept.parse().unwrap());
+            assert!(
+                kept >= *acknowledged,
+                "{key} on {name}: {acknowledged} acknowledged, {kept} kept"
+            );
         }
     }
 }
 
 /// A key's value.
 pub(crate) async fn value(store: &LocalStore, key: &str, serializable: bool) -> Option<String> {
-    let request = RangeRequest { serializable, ..RangeRequest::key(key.to_owned()) };
+    let request = RangeRequest {
+        serializable,
+        ..RangeRequest::key(key.to_owned())
+    };
     let answer = store.range(request).await.unwrap();
-    answer.kvs.first().map(|kv| String::from_utf8(kv.value.to_vec()).unwrap())
+    answer
+        .kvs
+        .first()
+        .map(|kv| String::from_utf8(kv.value.to_vec()).unwrap())
 }
 
 /// Waits for a condition.
-pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut check: impl FnMut() -> F) -> T {
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut check: impl FnMut() -> F,
+) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = check().await {

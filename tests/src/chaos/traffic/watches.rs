@@ -151,7 +151,12 @@ async fn whole_from(
     until: &watch::Receiver<i64>,
 ) -> (WatchStream, i64) {
     let mut stream = stream_of(client, member, "\0", "\0", over + 1);
-    let Some(mut open) = open(field.client(member), vec![create(&stream, 0, client.is_multiple_of(2))]).await else {
+    let Some(mut open) = open(
+        field.client(member),
+        vec![create(&stream, 0, client.is_multiple_of(2))],
+    )
+    .await
+    else {
         return (stream, over);
     };
     while let Some(response) = open.next().await {

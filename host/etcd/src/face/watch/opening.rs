@@ -89,10 +89,7 @@ pub(super) fn open(host: Arc<Host>, client: &Arc<Request<()>>, asked: Asked) -> 
 }
 
 async fn permitted(host: &Host, client: &Request<()>, asked: &Asked) -> Result<(), String> {
-    let caller = host
-        .caller(client)
-        .await
-        .map_err(|status| in_go(&status))?;
+    let caller = host.caller(client).await.map_err(|status| in_go(&status))?;
     let state = host.store.auth_state();
     let checked = state.check(caller.as_ref(), Access::Read, &asked.request.range);
     checked.map_err(|refusal| in_go(&status_of(refusal)))
@@ -100,7 +97,11 @@ async fn permitted(host: &Host, client: &Request<()>, asked: &Asked) -> Result<(
 
 /// As Go prints an error of gRPC, which is what etcd gives as the reason here.
 fn in_go(status: &Status) -> String {
-    format!("rpc error: code = {:?} desc = {}", status.code(), status.message())
+    format!(
+        "rpc error: code = {:?} desc = {}",
+        status.code(),
+        status.message()
+    )
 }
 
 fn reason(error: &Error) -> String {

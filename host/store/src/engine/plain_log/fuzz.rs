@@ -36,7 +36,8 @@ fn open(bytes: &[u8]) {
     match PlainLog::open(dir.path()) {
         Ok(log) => {
             let found = log.read(0, u64::MAX - 1).unwrap();
-            let is_whole = |entry: &bytes::Bytes| entry.len() == 300 && entry.iter().all(|byte| *byte == entry[0]);
+            let is_whole =
+                |entry: &bytes::Bytes| entry.len() == 300 && entry.iter().all(|byte| *byte == entry[0]);
             assert!(found.iter().all(is_whole), "an entry that was never written");
         }
         Err(Error::Corrupt(_)) => {}
