@@ -16,9 +16,6 @@ use clap::Parser;
 
 use crate::arguments::{Arguments, Command};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let ended = match Arguments::parse().command {
         Command::Up(options) => up::run(options),
