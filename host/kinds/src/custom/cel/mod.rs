@@ -3,7 +3,7 @@
 //! `syntax` reads, `types` judges before anything is stored, `eval` runs within a budget: one rule at most
 //! [`CALL_COST_MAX`] units, all rules of one object at most [`OBJECT_COST_MAX`]. A rule is read once, when
 //! it is first asked, and kept with its schema. The engine stands on no custom kind: admission policies in
-//! CEL may use it. Ours, because what there is on crates.io has neither a bound on cost nor a check by
+//! CEL may use it. Ours, because the published crates have neither a bound on cost nor a check by
 //! schema. Left out: the estimate of a rule's cost before it is stored (running is bounded all the same).
 
 mod eval;
