@@ -36,7 +36,7 @@ pub struct Program {
 }
 
 /// Entries between two snapshots. The store keeps its log for 16 of them where a member is behind.
-const SNAPSHOT_COUNT: usize = 100;
+const SNAPSHOT_COUNT: usize = 50;
 
 impl Program {
     /// The program to test.

@@ -21,6 +21,27 @@ fn is_no_leader(status: &Status) -> bool {
     status.message() == Refusal::NoLeader.message() && status.code() == tonic::Code::Unavailable
 }
 
+/// It answers of itself what it has, a serializable read too, and tells its status.
+async fn serves_alone(server: &Server) -> pb::StatusResponse {
+    let serializable = pb::RangeRequest {
+        serializable: true,
+        ..get("k")
+    };
+    let read = server
+        .kv()
+        .range(serializable)
+        .await
+        .expect("a read")
+        .into_inner();
+    assert_eq!(read.count, 1);
+    server
+        .maintenance()
+        .status(pb::StatusRequest {})
+        .await
+        .expect("a status")
+        .into_inner()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_that_ask_for_a_leader_end_without_one() {
     let mut cluster = Cluster::found(&["a", "b"]).await;
@@ -50,23 +71,7 @@ async fn streams_that_ask_for_a_leader_end_without_one() {
     assert!(is_no_leader(&refused), "{refused}");
     let refused = server.watch().watch(requiring(tokio_stream::empty())).await;
     assert!(is_no_leader(&refused.expect_err("no leader")));
-    let serializable = pb::RangeRequest {
-        serializable: true,
-        ..get("k")
-    };
-    let read = server
-        .kv()
-        .range(serializable)
-        .await
-        .expect("a read")
-        .into_inner();
-    assert_eq!(read.count, 1);
-    let status = server
-        .maintenance()
-        .status(pb::StatusRequest {})
-        .await
-        .expect("a status")
-        .into_inner();
+    let status = serves_alone(&server).await;
     assert_eq!(
         (status.leader, &status.errors[..]),
         (0, &[Refusal::NoLeader.message().to_owned()][..])
@@ -101,23 +106,7 @@ async fn a_learner_answers_what_etcds_does() {
     })
     .await;
     let server = Server::of(learner, FaceOptions::default(), None).await;
-    let serializable = pb::RangeRequest {
-        serializable: true,
-        ..get("k")
-    };
-    let read = server
-        .kv()
-        .range(serializable)
-        .await
-        .expect("a read")
-        .into_inner();
-    assert_eq!(read.count, 1);
-    let status = server
-        .maintenance()
-        .status(pb::StatusRequest {})
-        .await
-        .expect("a status")
-        .into_inner();
+    let status = serves_alone(&server).await;
     assert!(status.is_learner);
     server
         .maintenance()

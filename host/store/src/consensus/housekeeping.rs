@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::raft::Core;
 
-/// Checkpoints that the log may go back for a follower that answers.
+/// Checkpoints, and intervals of entries, that the log may go back for a follower that answers: whichever is less.
 const KEPT_CHECKPOINTS_MAX: usize = 16;
 /// A follower that has not answered for so long gets a snapshot when it is back.
 const LIVE_WITHIN: Duration = Duration::from_secs(30);
@@ -58,11 +58,13 @@ fn purgeable(core: &Core, taken: &mut Vec<u64>) -> Option<u64> {
         .iter()
         .filter(|id| **id != core.own_id)
         .map(|id| matched.get(id).copied().unwrap_or(0));
-    let bound = if taken.len() > KEPT_CHECKPOINTS_MAX {
-        taken[taken.len() - KEPT_CHECKPOINTS_MAX]
-    } else {
-        0
+    let checkpoint = match taken.len().checked_sub(KEPT_CHECKPOINTS_MAX) {
+        Some(at) => taken[at],
+        None => 0,
     };
+    // A checkpoint under load is of more entries than its interval has.
+    let entries = newest.saturating_sub(KEPT_CHECKPOINTS_MAX.saturating_mul(core.progress.entries_max()) as u64);
+    let bound = checkpoint.max(entries);
     let upto = needed.min().unwrap_or(newest).max(bound).min(newest);
     taken.retain(|index| *index > upto);
     (upto > 0).then_some(upto)

@@ -14,6 +14,7 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::appends::{AppendAsk, IN_FLIGHT_MAX, Numbered};
@@ -89,6 +90,21 @@ async fn append(links: Arc<Links>, target: NodeId, ask: AppendAsk, deadline: Dur
     Ok(answer.into_stream_result(before, last))
 }
 
+impl Way {
+    async fn ask<Answer: DeserializeOwned>(
+        &self,
+        kind: PeerCallKind,
+        question: &impl Serialize,
+        option: &RPCOption,
+    ) -> Result<Answer, RPCError<TypeConfig>> {
+        let answer = self
+            .links
+            .ask(self.target, kind, question, option.hard_ttl())
+            .await;
+        answer.map_err(|error| rpc_error(&error))
+    }
+}
+
 impl RaftNetworkV2<TypeConfig> for Way {
     type SnapshotData = Image;
 
@@ -98,11 +114,7 @@ impl RaftNetworkV2<TypeConfig> for Way {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let ask = AppendAsk { place: None, request };
-        let answer = self
-            .links
-            .ask(self.target, PeerCallKind::Append, &ask, option.hard_ttl())
-            .await;
-        answer.map_err(|error| rpc_error(&error))
+        self.ask(PeerCallKind::Append, &ask, &option).await
     }
 
     fn stream_append<'s, S>(
@@ -138,11 +150,7 @@ impl RaftNetworkV2<TypeConfig> for Way {
             is_real: true,
             request,
         };
-        let answer = self
-            .links
-            .ask(self.target, PeerCallKind::Vote, &ask, option.hard_ttl())
-            .await;
-        answer.map_err(|error| rpc_error(&error))
+        self.ask(PeerCallKind::Vote, &ask, &option).await
     }
 
     async fn pre_vote(
@@ -154,11 +162,7 @@ impl RaftNetworkV2<TypeConfig> for Way {
             is_real: false,
             request,
         };
-        let answer = self
-            .links
-            .ask(self.target, PeerCallKind::Vote, &ask, option.hard_ttl())
-            .await;
-        answer.map_err(|error| rpc_error(&error))
+        self.ask(PeerCallKind::Vote, &ask, &option).await
     }
 
     async fn transfer_leader(
@@ -166,12 +170,7 @@ impl RaftNetworkV2<TypeConfig> for Way {
         request: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let kind = PeerCallKind::TransferLeader;
-        let answer = self
-            .links
-            .ask(self.target, kind, &request, option.hard_ttl())
-            .await;
-        answer.map_err(|error| rpc_error(&error))
+        self.ask(PeerCallKind::TransferLeader, &request, &option).await
     }
 
     async fn full_snapshot(

@@ -54,6 +54,11 @@ impl Progress {
         }
     }
 
+    /// Entries between two checkpoints.
+    pub(super) fn entries_max(&self) -> usize {
+        self.entries_max
+    }
+
     /// What a log of an earlier run, of so many bytes on disk, counts for: short runs add up.
     pub(super) fn resume(&self, log_bytes: u64) {
         self.since.lock().0 = usize::try_from(log_bytes).unwrap_or(usize::MAX);

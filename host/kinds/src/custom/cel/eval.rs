@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use super::functions;
 use super::syntax::{Expr, Literal, Loop, Node, Operator};
+use super::tokens::is_keyword;
 use super::value::Value;
 
 /// Units that one expression may cost, as in the original.
@@ -433,31 +434,8 @@ pub(super) fn unescape(name: &str) -> Option<String> {
     if !name.contains("__") {
         return None;
     }
-    const KEYWORDS: [&str; 21] = [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ];
     if let Some(word) = name.strip_prefix("__").and_then(|rest| rest.strip_suffix("__"))
-        && KEYWORDS.contains(&word)
+        && is_keyword(word)
     {
         return Some(word.to_string());
     }

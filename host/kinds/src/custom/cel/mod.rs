@@ -10,6 +10,7 @@ mod eval;
 mod functions;
 mod library;
 mod syntax;
+mod tokens;
 mod types;
 mod value;
 
