@@ -8,6 +8,7 @@ use capstan_kinds::status::Status;
 use http::{HeaderMap, Method};
 
 use crate::UserInfo;
+use crate::audit::Trail;
 use crate::negotiate::{Form, Offer};
 use crate::present::Presenter;
 use crate::protobuf;
@@ -25,6 +26,8 @@ pub(crate) struct Call {
     pub body: Bytes,
     /// Shown to the client whatever the outcome.
     pub warnings: Vec<String>,
+    /// What the audit is told, where it is.
+    pub trail: Option<Arc<Trail>>,
 }
 
 /// What becomes of fields that the schema does not have.
@@ -86,6 +89,14 @@ impl Call {
                 "fieldValidation: Unsupported value: \"{other}\": supported values: \"Ignore\", \"Strict\", \"Warn\""
             ))
             .into()),
+        }
+    }
+
+    /// Adds an annotation to the request's audit event; the first value of a key stays.
+    #[allow(dead_code, reason = "for admission policies")]
+    pub(crate) fn annotate(&self, key: &str, value: &str) {
+        if let Some(trail) = &self.trail {
+            trail.annotate(key, value);
         }
     }
 

@@ -21,18 +21,18 @@ use super::list::revision_parameter;
 use crate::answer::{self, Answer};
 use crate::body::{Body, BoxError};
 use crate::call::Call;
+use crate::metrics::WatchMeter;
 use crate::negotiate::{Format, View};
 use crate::present::{Presenter, partial, to_bytes};
 use crate::protobuf::{self, Codec};
 use crate::refusal::Refusal;
 use crate::registry::{Change, Cursor, Entry, KindCache, Shared, TooOld, keys};
+use crate::server::Server;
 
 /// Changes taken from the ring at once.
 const BATCH: usize = 256;
 /// How often an idle watcher that asked for it learns of the newest revision.
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
-/// Watches without `timeoutSeconds` end after this time and up to as much again.
-const TIMEOUT_MIN: Duration = Duration::from_secs(1800);
 
 /// One watcher's state.
 struct Watcher {
@@ -53,13 +53,11 @@ struct Watcher {
     deadline: Instant,
     stop: tokio_util::sync::CancellationToken,
     ended: bool,
+    meter: WatchMeter,
 }
 
-pub(crate) async fn watch(
-    registry: &Shared,
-    call: &Call,
-    stop: tokio_util::sync::CancellationToken,
-) -> Answer {
+pub(crate) async fn watch(server: &Server, call: &Call) -> Answer {
+    let registry = &server.registry;
     let presenter = call.presenter()?;
     let filter = Filter::of(&call.resource, &call.query)?;
     let bookmarks = call.query.flag("allowWatchBookmarks");
@@ -112,8 +110,13 @@ pub(crate) async fn watch(
         bookmark_due: None,
         seen,
         head_sent: false,
-        deadline: Instant::now() + timeout(call),
-        stop,
+        deadline: Instant::now() + timeout(call, server.limits.min_request_timeout),
+        stop: server.stop.clone(),
+        meter: server.metrics.watch(
+            &call.resource.group,
+            &call.resource.version,
+            &call.resource.plural,
+        ),
         ended: false,
     };
     for (_, entry) in objects {
@@ -128,6 +131,7 @@ pub(crate) async fn watch(
     }
     let slices = stream::unfold(watcher, |mut watcher| async move {
         let slice = watcher.next_slice().await?;
+        watcher.meter.sent(slice.len());
         Some((Ok::<_, BoxError>(slice), watcher))
     });
     Ok(answer::with_type(200, &content_type, Body::stream(slices)))
@@ -149,14 +153,15 @@ fn initial_events(call: &Call) -> Result<bool, Refusal> {
     Err(Status::bad_request(problem).into())
 }
 
-fn timeout(call: &Call) -> Duration {
+/// How long the watch lasts; one that does not say lasts `least` and up to as much again.
+fn timeout(call: &Call, least: Duration) -> Duration {
     match call
         .query
         .number("timeoutSeconds")
         .and_then(|seconds| u64::try_from(seconds).ok())
     {
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
-        _ => TIMEOUT_MIN + Duration::from_secs(fastrand::u64(..TIMEOUT_MIN.as_secs())),
+        _ => least + least.mul_f64(fastrand::f64()),
     }
 }
 
