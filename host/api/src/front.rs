@@ -364,8 +364,8 @@ fn deadline(server: &Server, asked: &Asked, query: &Query) -> Result<Option<Dura
     }
 }
 
-/// A duration as Go writes it, such as `1m30s`; negative ones count as none.
-fn go_duration(text: &str) -> Option<Duration> {
+/// A duration as Go writes it, such as `1m30s`; negative ones count as zero. None where it is none.
+pub fn go_duration(text: &str) -> Option<Duration> {
     let (mut rest, negative) = match text.strip_prefix('-') {
         Some(rest) => (rest, true),
         None => (text.strip_prefix('+').unwrap_or(text), false),

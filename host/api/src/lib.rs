@@ -46,6 +46,7 @@ pub use body::{Body, BoxError};
 pub use capstan_store::Store;
 pub use config::{Config, Limits, NodeProxy, StaticToken};
 pub use encryption::Encryption;
+pub use front::go_duration;
 pub use services::Cidr;
 
 /// Why the API server could not start.
