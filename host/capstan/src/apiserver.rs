@@ -99,7 +99,9 @@ impl ApiServerFlags {
     pub(crate) fn read(&self) -> anyhow::Result<ApiServerOptions> {
         let encryption = self.encryption_provider_config.as_deref();
         let encryption = encryption
-            .map(|path| Encryption::read(path).map_err(|error| anyhow!("--encryption-provider-config: {error}")))
+            .map(|path| {
+                Encryption::read(path).map_err(|error| anyhow!("--encryption-provider-config: {error}"))
+            })
             .transpose()?;
         if self.enable_priority_and_fairness
             && self.max_requests_inflight + self.max_mutating_requests_inflight == 0
@@ -138,8 +140,8 @@ impl ApiServerFlags {
             compress: self.audit_log_compress,
         });
         let webhook = self.audit_webhook_config_file.as_deref().map(|path| {
-            let server = WebhookServer::read(path)
-                .map_err(|error| anyhow!("--audit-webhook-config-file: {error}"))?;
+            let server =
+                WebhookServer::read(path).map_err(|error| anyhow!("--audit-webhook-config-file: {error}"))?;
             anyhow::Ok(WebhookOptions {
                 buffer_events_max: self.audit_webhook_batch_buffer_size,
                 batch_events_max: self.audit_webhook_batch_max_size,
