@@ -1,5 +1,6 @@
 //! The binary: command line and composition root. Every part of the cluster is joined here and only here.
 
+mod allocator;
 mod apiserver;
 mod arguments;
 mod bundle;
@@ -18,6 +19,7 @@ use clap::Parser;
 use crate::arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
+    allocator::settle();
     let ended = match Arguments::parse().command {
         Command::Up(options) => up::run(options),
         Command::Store(command) => store::run(command),
