@@ -6,17 +6,17 @@
 //! a built-in one. `rules` judges definitions themselves, `names` gives them their names. Pure.
 //! Left out: conversion webhooks: of such a kind, the version that is stored is served, others are refused.
 
-pub mod cel;
 mod check;
 mod columns;
 mod definition;
-mod formats;
+pub(crate) mod formats;
 mod names;
 mod path;
 pub mod pattern;
 mod publish;
+mod rule;
 mod rules;
-mod schema;
+pub(crate) mod schema;
 mod settle;
 
 use std::sync::Arc;

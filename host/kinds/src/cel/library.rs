@@ -1,6 +1,6 @@
 //! Kubernetes' own functions in CEL: quantities, addresses, URLs, named formats, `format`, time zones.
 //! Invariants: as in the original's libraries; what cannot be read is an error of the expression. Left out:
-//! `authorizer` and semantic versions.
+//! semantic versions.
 
 use std::net::IpAddr;
 use std::rc::Rc;
