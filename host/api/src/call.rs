@@ -14,6 +14,9 @@ use crate::protobuf;
 use crate::refusal::Refusal;
 use crate::request::{Query, Target};
 
+/// Notes of one request for the audit log at most.
+const ANNOTATIONS_MAX: usize = 128;
+
 /// See the module.
 pub(crate) struct Call {
     pub method: Method,
@@ -25,6 +28,8 @@ pub(crate) struct Call {
     pub body: Bytes,
     /// Shown to the client whatever the outcome.
     pub warnings: Vec<String>,
+    /// What admission notes for the audit log.
+    pub annotations: Vec<(String, String)>,
 }
 
 /// What becomes of fields that the schema does not have.
@@ -86,6 +91,14 @@ impl Call {
                 "fieldValidation: Unsupported value: \"{other}\": supported values: \"Ignore\", \"Strict\", \"Warn\""
             ))
             .into()),
+        }
+    }
+
+    /// Notes something for the audit log; the first value of a key stays.
+    pub(crate) fn annotate(&mut self, key: String, value: String) {
+        let known = self.annotations.iter().any(|(own, _)| *own == key);
+        if !known && self.annotations.len() < ANNOTATIONS_MAX {
+            self.annotations.push((key, value));
         }
     }
 

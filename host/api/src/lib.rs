@@ -5,7 +5,7 @@
 //! `admission`). Every kind takes the same path by table; what is special about a kind is in
 //! `capstan-kinds`. The composition root starts it; clients reach it by TLS or by [`ApiServer::service`].
 //!
-//! Left out: aggregation, webhooks (those of custom kinds included).
+//! Left out: aggregation.
 
 mod access;
 mod admission;
@@ -14,6 +14,7 @@ mod body;
 mod bootstrap;
 mod call;
 mod config;
+mod conversion;
 mod custom;
 mod discovery;
 mod http;
@@ -32,6 +33,7 @@ mod server;
 mod services;
 mod subresource;
 mod time;
+mod webhook;
 mod write;
 
 pub use self::http::{ApiServer, Local};

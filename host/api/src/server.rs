@@ -250,6 +250,7 @@ impl Server {
             resource,
             body: bytes::Bytes::new(),
             warnings: Vec::new(),
+            annotations: Vec::new(),
         };
         if call.target.subresource == "proxy" {
             return subresource::proxy(self, &call, body).await;
@@ -277,14 +278,6 @@ impl Server {
             .and_then(|custom| custom.deprecation.as_deref());
         if let Some(text) = own.or(deprecation(&resource)) {
             call.warn(text);
-        }
-        if let Some(custom) = resource.custom.as_ref().filter(|custom| custom.needs_webhook) {
-            let stored = custom.storage.as_ref().map_or("", |storage| &storage.version);
-            let message = format!(
-                "conversion webhooks are not supported yet: {} is served in its storage version {stored} only",
-                custom.definition
-            );
-            return Err(Status::failure(501, "NotImplemented", message).into());
         }
         if !call.target.subresource.is_empty() {
             return subresource::answer(self, call).await;

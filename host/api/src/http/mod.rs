@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 pub use local::Local;
 
 use crate::access::UserInfo;
+use crate::admission;
 use crate::config::Config;
 use crate::custom;
 use crate::server::Server;
@@ -60,6 +61,9 @@ impl ApiServer {
         bootstrap::run(&server, address).await?;
         let (keeper, ended) = (server.clone(), stop.clone());
         tokio::spawn(async move { ended.run_until_cancelled(custom::run(keeper)).await });
+        admission::load(&server);
+        let (follower, ended) = (server.clone(), stop.clone());
+        tokio::spawn(async move { ended.run_until_cancelled(admission::run(follower)).await });
         let connections = TaskTracker::new();
         let acceptor = connection::Acceptor {
             listener,

@@ -14,6 +14,7 @@ use super::page::{INCONSISTENT, Token};
 use crate::answer::{self, Answer};
 use crate::body::Body;
 use crate::call::Call;
+use crate::conversion;
 use crate::negotiate::{Format, View};
 use crate::present::{Presenter, partial, to_bytes};
 use crate::protobuf::Codec;
@@ -49,7 +50,8 @@ pub(crate) fn revision_parameter(query: &Query) -> Result<Option<Revision>, Refu
 pub(crate) async fn list(registry: &Registry, call: &Call) -> Answer {
     let presenter = call.presenter()?;
     let filter = Filter::of(&call.resource, &call.query)?;
-    let selection = select(registry, call, &filter).await?;
+    let mut selection = select(registry, call, &filter).await?;
+    selection.entries = conversion::entries(registry, &call.resource, selection.entries).await?;
     let mut metadata = json!({ "resourceVersion": selection.revision.to_string() });
     if let Some(token) = &selection.next {
         metadata["continue"] = json!(token.encode());

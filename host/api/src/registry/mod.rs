@@ -26,6 +26,8 @@ pub(crate) use entry::{Entry, canonical, splice};
 pub(crate) use table::Table;
 pub(crate) use writes::WriteError;
 
+use crate::webhook::Callers;
+
 /// Shared by all who read and write.
 pub(crate) type Shared = Arc<Registry>;
 
@@ -39,6 +41,8 @@ pub(crate) struct Registry {
     caches: RwLock<HashMap<String, Arc<KindCache>>>,
     applied: watch::Sender<Revision>,
     events: writes::EventLeases,
+    /// The way to webhooks, which may stand behind services of the cluster.
+    pub(crate) callers: Callers,
 }
 
 /// Why a read could not be answered.
@@ -57,12 +61,13 @@ impl Registry {
         store: Arc<dyn Store>,
         stop: tokio_util::sync::CancellationToken,
     ) -> capstan_store::Result<Arc<Self>> {
-        let registry = Arc::new(Self {
+        let registry = Arc::new_cyclic(|own| Self {
             store,
             table: Table::built_in(),
             caches: RwLock::default(),
             applied: watch::Sender::new(0),
             events: writes::EventLeases::default(),
+            callers: Callers::new(own.clone()),
         });
         let revision = registry.fill().await?;
         let feed = registry.clone();

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::answer::{self, Answer};
 use crate::call::Call;
+use crate::conversion;
 use crate::refusal::Refusal;
 use crate::server::Server;
 use crate::write::{self, PatchBody, Update};
@@ -21,13 +22,14 @@ pub(super) async fn answer(server: &Server, call: &mut Call) -> Answer {
         let Some(entry) = server.registry.cached(&resource, call.namespace(), call.name()) else {
             return Err(Status::not_found(&resource, call.name()).into());
         };
+        let entry = conversion::entry(&server.registry, &resource, entry).await?;
         return Ok(answer::json(200, &scale_of(&resource, &entry.decode())));
     }
     let media = crate::negotiate::content_type(&call.headers).to_owned();
     if call.target.verb == "patch" && media == write::APPLY_PATCH {
         let configured = |scale: &Value| configuration(&resource, scale);
         let written = write::apply_scale(server, call, configured).await?;
-        let object = write::read(&resource, &written.stored, written.revision)?;
+        let object = write::read(&server.registry, &resource, &written.stored, written.revision).await?;
         return Ok(answer::json(200, &scale_of(&resource, &object)));
     }
     let patch = match call.target.verb {
@@ -51,7 +53,7 @@ pub(super) async fn answer(server: &Server, call: &mut Call) -> Answer {
         with_scale(&resource, old, &scale)
     })
     .await?;
-    let object = write::read(&resource, &written.stored, written.revision)?;
+    let object = write::read(&server.registry, &resource, &written.stored, written.revision).await?;
     Ok(answer::json(200, &scale_of(&resource, &object)))
 }
 

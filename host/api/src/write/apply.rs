@@ -43,8 +43,12 @@ pub(super) async fn apply(server: &Server, call: &mut Call, subresource: &'stati
                 track: Track::Applied,
                 ..Update::default()
             };
-            let written = update_with(server, call, update, &request).await;
-            written.and_then(|written| finish::respond(call, 200, &written.stored, written.revision))
+            match update_with(server, call, update, &request).await {
+                Ok(written) => {
+                    finish::respond(&server.registry, call, 200, &written.stored, written.revision).await
+                }
+                Err(refusal) => Err(refusal),
+            }
         } else {
             make(server, call, &request).await
         };

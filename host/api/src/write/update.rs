@@ -16,8 +16,9 @@ use super::{create, decode, finish};
 use crate::admission::Subject;
 use crate::answer::Answer;
 use crate::call::Call;
+use crate::conversion;
 use crate::refusal::{self, Refusal};
-use crate::registry::{WriteError, keys};
+use crate::registry::{Registry, WriteError, keys};
 use crate::server::Server;
 
 /// Times that an update without resourceVersion is tried.
@@ -93,7 +94,7 @@ pub(crate) async fn update(server: &Server, call: &mut Call, subresource: &'stat
         |_| Ok(object.clone()),
     )
     .await?;
-    finish::respond(call, 200, &written.stored, written.revision)
+    finish::respond(&server.registry, call, 200, &written.stored, written.revision).await
 }
 
 /// Kinds of which a PUT may make a new object, as in the original.
@@ -117,7 +118,7 @@ pub(crate) async fn write_update(
         let Some(kv) = current.map_err(|error| refusal::of_write(error, &resource, &name))? else {
             return Err(Status::not_found(&resource, &name).into());
         };
-        let old = read(&resource, &kv.value, kv.mod_revision)?;
+        let old = read(&server.registry, &resource, &kv.value, kv.mod_revision).await?;
         let new = make(&old)?;
         let asked = new["metadata"]["resourceVersion"]
             .as_str()
@@ -139,10 +140,15 @@ pub(crate) async fn write_update(
 }
 
 /// The stored object in the request's version, with its revision.
-pub(crate) fn read(resource: &Resource, stored: &[u8], revision: Revision) -> Result<Value, Refusal> {
+pub(crate) async fn read(
+    registry: &Registry,
+    resource: &Resource,
+    stored: &[u8],
+    revision: Revision,
+) -> Result<Value, Refusal> {
     let mut object: Value = serde_json::from_slice(stored).map_err(Status::internal)?;
     if object["apiVersion"] != resource.api_version() || resource.custom.is_some() {
-        object = capstan_kinds::convert::to_version(resource, object);
+        object = conversion::to_version(registry, resource, object).await?;
     }
     object["metadata"]["resourceVersion"] = json!(revision.to_string());
     Ok(object)
@@ -215,7 +221,7 @@ async fn attempt(
     chain.validate(server, call, &subject, Some(new.clone())).await?;
     let gone = !update.keep && nothing_holds(&new, &old);
     let new = Arc::try_unwrap(new).unwrap_or_else(|shared| (*shared).clone());
-    let stored = finish::encode(&resource, new)?;
+    let stored = finish::encode(&server.registry, &resource, new).await?;
     if dry_run || (stored == before && !gone) {
         return Ok(Written { stored, revision });
     }
