@@ -14,7 +14,7 @@ use http::{Method, Request, Response};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{self, Attributes, Decision, Rbac, Tokens, UserInfo};
-use crate::admission::Chain;
+use crate::admission::{self, Chain};
 use crate::answer::{self, Answer};
 use crate::body::Body;
 use crate::call::Call;
@@ -252,6 +252,7 @@ impl Server {
             warnings: Vec::new(),
             annotations: Vec::new(),
         };
+        admission::connect(self, &mut call).await?;
         if call.target.subresource == "proxy" {
             return subresource::proxy(self, &call, body).await;
         }

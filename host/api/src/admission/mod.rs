@@ -8,6 +8,7 @@
 //! more for those that wish to see it again.
 
 mod builtin;
+mod connect;
 mod hooks;
 mod plugin;
 
@@ -20,6 +21,7 @@ use capstan_points::admission::{Operation, Policy, Review};
 use serde_json::Value;
 
 use self::hooks::{Attempt, Hooks, Rounds};
+pub(crate) use self::connect::connect;
 pub(crate) use self::hooks::{Other, load, run};
 use crate::access;
 use crate::call::Call;
@@ -91,7 +93,7 @@ impl Pinned {
             let review = review(server, call, subject, Some(Arc::new(object)));
             object = plugin::mutate(&self.seats, call, review).await?;
         }
-        if !self.hooks.mutate() || exempt(&call.resource) {
+        if !self.hooks.mutate() || !hooked(call, subject) {
             return Ok(object);
         }
         let mut attempt = Attempt::new(server, call, subject, Some(Arc::new(object))).await?;
@@ -124,7 +126,7 @@ impl Pinned {
             plugin::validate(&self.seats, call, review).await?;
         }
         let deletion = subject.operation == Operation::Delete && self.hooks.mutate();
-        if !(self.hooks.validate() || deletion) || exempt(&call.resource) {
+        if !(self.hooks.validate() || deletion) || !hooked(call, subject) {
             return Ok(());
         }
         let mut attempt = Attempt::new(server, call, subject, object).await?;
@@ -164,6 +166,13 @@ impl Pinned {
     fn judges(&self, call: &Call) -> bool {
         !self.seats.is_empty() && call.resource.group != "plugins.capstan.dev"
     }
+}
+
+/// Whether hooks see the write itself. What a binding, an eviction or a scale leads to they have seen by
+/// [`Pinned::pass`] already, as the original does.
+fn hooked(call: &Call, subject: &Subject) -> bool {
+    let led = |name: &str| matches!(name, "binding" | "eviction" | "scale");
+    !exempt(&call.resource) && !led(subject.subresource) && !led(&call.target.subresource)
 }
 
 fn owned(object: Option<Arc<Value>>) -> Value {

@@ -20,6 +20,7 @@ use crate::server::Server;
 use crate::{read, write};
 
 pub(crate) use binding::bind;
+pub(crate) use scale::VIEW as SCALE_VIEW;
 pub(crate) use proxy::{dial, proxy};
 
 /// A request to a subresource; its verb is served, by the table.

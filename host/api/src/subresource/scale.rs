@@ -15,6 +15,14 @@ use crate::write::{self, PatchBody, Update};
 
 const API_VERSION: &str = "autoscaling/v1";
 
+/// What hooks of admission see of a change of the scale.
+pub(crate) const VIEW: write::View = write::View {
+    subresource: "scale",
+    kind: ("autoscaling", "v1", "Scale"),
+    of: scale_of,
+    with: with_scale,
+};
+
 pub(super) async fn answer(server: &Server, call: &mut Call) -> Answer {
     let resource = call.resource.clone();
     if call.target.verb == "get" {
@@ -42,6 +50,7 @@ pub(super) async fn answer(server: &Server, call: &mut Call) -> Answer {
     };
     let update = Update {
         track: write::Track::Through("scale"),
+        view: Some(VIEW),
         ..Update::default()
     };
     let written = write::write_update(server, call, update, |old| {

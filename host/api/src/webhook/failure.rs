@@ -83,9 +83,9 @@ pub(super) fn told(error: &(dyn Error + 'static)) -> String {
 
 fn of_tls(error: &rustls::Error) -> String {
     let why = match error {
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "certificate signed by unknown authority"
-        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => "certificate signed by unknown authority",
         rustls::Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
         ) => "certificate has expired or is not yet valid",

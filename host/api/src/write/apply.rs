@@ -21,6 +21,7 @@ use crate::negotiate::YAML;
 use crate::refusal::{self, Refusal};
 use crate::registry::{WriteError, keys};
 use crate::server::Server;
+use crate::subresource;
 
 /// Its media type.
 pub(crate) const APPLY_PATCH: &str = "application/apply-patch+yaml";
@@ -81,6 +82,7 @@ pub(crate) async fn apply_scale(
     request.config = configured(&scale)?;
     let update = Update {
         track: Track::Applied,
+        view: Some(subresource::SCALE_VIEW),
         ..Update::default()
     };
     update_with(server, call, update, &Arc::new(request)).await

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::managed::{self, Guard, Track};
 use super::{create, decode, finish};
-use crate::admission::Subject;
+use crate::admission::{Other, Pinned, Subject};
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::conversion;
@@ -33,6 +33,19 @@ pub(crate) struct Update {
     pub keep: bool,
     /// What it means for the managers of the object's fields.
     pub track: Track,
+    /// The form in which hooks of admission see it, where that is not the object.
+    pub view: Option<View>,
+}
+
+/// Another form of an object, such as its Scale.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View {
+    pub subresource: &'static str,
+    /// Group, version and kind.
+    pub kind: (&'static str, &'static str, &'static str),
+    pub of: fn(&Resource, &Value) -> Value,
+    /// The object with a changed form.
+    pub with: fn(&Resource, &Value, &Value) -> Result<Value, Refusal>,
 }
 
 /// What an update led to.
@@ -201,6 +214,9 @@ async fn attempt(
         dry_run,
     };
     let mut new = chain.mutate(server, call, &subject, new).await?;
+    if let Some(view) = update.view {
+        new = viewed(server, call, &chain, view, (new, &old)).await?;
+    }
     guard.check(call, &mut new);
     prepare(&resource, update.subresource, &mut new, &old);
     apply::keep_times(&mut new, &old);
@@ -237,6 +253,30 @@ async fn attempt(
         Err(WriteError::Conflict) => Err(Outcome::Raced),
         Err(error) => Err(refusal::of_write(error, &resource, &name).into()),
     }
+}
+
+/// Lets hooks of admission judge and change the object in its other form.
+async fn viewed(
+    server: &Server,
+    call: &mut Call,
+    chain: &Pinned,
+    view: View,
+    (new, old): (Value, &Value),
+) -> Result<Value, Refusal> {
+    let resource = call.resource.clone();
+    let (group, version, kind) = view.kind;
+    let other = Other {
+        operation: Operation::Update,
+        subresource: view.subresource.to_owned(),
+        kind: (group.to_owned(), version.to_owned(), kind.to_owned()),
+    };
+    let form = (view.of)(&resource, &new);
+    let before = Some((view.of)(&resource, old));
+    let wanted = chain.pass(server, call, &other, (form.clone(), before)).await?;
+    if wanted == form {
+        return Ok(new);
+    }
+    (view.with)(&resource, &new, &wanted)
 }
 
 fn prepare(resource: &Resource, subresource: &str, new: &mut Value, old: &Value) {
