@@ -73,6 +73,21 @@ async fn validating_policies_refuse_warn_and_tell_their_status() {
     let seen = rig.until("GET", &format!("{policies}/typed/status"), Value::Null, |reply| reply.document["status"]["typeChecking"].is_object()).await;
     let warning = &seen.document["status"]["typeChecking"]["expressionWarnings"][0];
     assert_eq!(warning["fieldRef"], "spec.validations[0].expression");
+    let custom = json!({"metadata": {"name": "crontabs.stable.test.io"}, "spec": {"group": "stable.test.io", "scope": "Namespaced",
+        "names": {"plural": "crontabs", "kind": "CronTab"}, "versions": [{"name": "v1", "served": true, "storage": true,
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object", "properties": {"replicas": {"type": "integer"}}}}}}}]}});
+    rig.done("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", custom).await;
+    rig.until("GET", "/apis/stable.test.io/v1/crontabs", Value::Null, |reply| reply.code == 200).await;
+    let mut on_crontabs = on_deployments();
+    on_crontabs["resourceRules"][0]["apiGroups"] = json!(["stable.test.io"]);
+    on_crontabs["resourceRules"][0]["resources"] = json!(["crontabs"]);
+    let spec = json!({"matchConstraints": on_crontabs, "validations": [{"expression": "object.spec.replicas > 1 && object.metadata.name != ''"},
+        {"expression": "object.spec.maxRetries < 10"}]});
+    rig.done("POST", &policies, json!({"metadata": {"name": "custom"}, "spec": spec})).await;
+    let seen = rig.until("GET", &format!("{policies}/custom"), Value::Null, |reply| reply.document["status"]["typeChecking"].is_object()).await;
+    let found = &seen.document["status"]["typeChecking"]["expressionWarnings"];
+    assert_eq!(found.as_array().unwrap().len(), 1, "{found}");
+    assert!(found[0]["warning"].as_str().unwrap().contains("undefined field 'maxRetries'"), "{found}");
     assert!(warning["warning"].as_str().unwrap().contains("found no matching overload for '_==_' applied to '(int, string)'"), "{warning}");
     rig.stop().await;
 }

@@ -96,7 +96,7 @@ impl Pinned {
         if !self.hooks.mutate() || !hooked(call, subject) {
             return Ok(object);
         }
-        let mut attempt = Attempt::new(server, call, subject, Some(Arc::new(object))).await?;
+        let mut attempt = Attempt::new(server, call, subject, Some(Arc::new(object)));
         let mut rounds = Rounds::default();
         hooks::mutate(&self.hooks, call, &mut attempt, &mut rounds).await?;
         if rounds.again {
@@ -129,7 +129,7 @@ impl Pinned {
         if !(self.hooks.validate() || deletion) || !hooked(call, subject) {
             return Ok(());
         }
-        let mut attempt = Attempt::new(server, call, subject, object).await?;
+        let mut attempt = Attempt::new(server, call, subject, object);
         if deletion {
             // Those that change objects see deletions too, though there is nothing to change.
             hooks::mutate(&self.hooks, call, &mut attempt, &mut Rounds::default()).await?;
@@ -152,7 +152,7 @@ impl Pinned {
         }
         let dry_run = call.dry_run()?;
         let (object, old) = (Some(Arc::new(object)), old.map(Arc::new));
-        let mut attempt = Attempt::other(server, call, other, object, old, dry_run).await?;
+        let mut attempt = Attempt::other(server, call, other, object, old, dry_run);
         let mut rounds = Rounds::default();
         hooks::mutate(&self.hooks, call, &mut attempt, &mut rounds).await?;
         if rounds.again {

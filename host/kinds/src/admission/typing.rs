@@ -54,6 +54,28 @@ fn text(schema: &'static schema::Schema, depth: usize) -> Value {
     }
 }
 
+/// The type of a whole object. A custom kind's schema need not say what every object has.
+fn whole(schema: &Schema) -> Type<'_> {
+    if schema.properties.is_empty() && schema.preserve {
+        return Type::Dyn;
+    }
+    let own = schema.properties.iter();
+    let mut fields: Vec<(String, Type<'_>)> = own
+        .map(|(name, field)| (name.to_string(), Type::of(field, false)))
+        .collect();
+    fields.retain(|(name, _)| schema.property("kind").is_some() || name != "metadata");
+    for (name, kind) in [
+        ("apiVersion", Type::Plain("string")),
+        ("kind", Type::Plain("string")),
+        ("metadata", Type::Dyn),
+    ] {
+        if !fields.iter().any(|(own, _)| own == name) {
+            fields.push((name.to_string(), kind));
+        }
+    }
+    Type::Fields(fields)
+}
+
 /// The names that a rule spells out: group, version, plural.
 fn named(spec: &Value) -> Vec<(String, String, String)> {
     let words = |value: &Value| -> Vec<String> {
@@ -109,7 +131,7 @@ pub fn warnings<'s>(
                 .iter()
                 .filter_map(|(kind, schema)| {
                     let mut environment = Environment {
-                        object: Type::of(schema, false),
+                        object: whole(schema),
                         params: spec["paramKind"].is_object().then_some(Type::Dyn),
                         authorizer: true,
                         messages: false,

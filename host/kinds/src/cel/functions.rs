@@ -57,6 +57,7 @@ pub(super) fn shown(value: &Value<'_>) -> String {
         Value::Ip(address) => address.to_string(),
         Value::Cidr(address, bits) => format!("{address}/{bits}"),
         Value::Url(text) | Value::Format(text) => text.to_string(),
+        Value::Semver(version) => version.to_string(),
         Value::Optional(None) => "optional.none()".to_string(),
         Value::Optional(Some(inner)) => format!("optional({})", shown(inner)),
         other => match (other.items(), other.entries()) {

@@ -68,6 +68,10 @@ fn expressions() {
         ("sets.contains(self.tags, ['a'])", "true"),
         ("!format.dns1123Label().validate('Bad').hasValue()", "false"),
         ("self.list.all(i, x, x.n == i + 1)", "true"),
+        (
+            "semver('1.2.3').isLessThan(semver('v1.10', true)) && !isSemver('1.2') && semver('1.2.3-a').minor() == 2",
+            "true",
+        ),
         (r#""a\n\x41" == 'a\nA' && r'\d' == '\\d'"#, "true"),
         (
             "-self.replicas == -3 && 7 % 4 == 3 && 0x10 == 16 && 3u == uint(3)",

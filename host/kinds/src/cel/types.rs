@@ -127,8 +127,8 @@ impl<'a> Type<'a> {
             (Type::List(a), Type::List(b)) | (Type::Map(a), Type::Map(b)) => a.meets(b),
             (Type::Optional(a), Type::Optional(b)) => a.meets(b),
             (
-                Type::Object(..) | Type::Metadata | Type::Map(_) | Type::Message(_),
-                Type::Object(..) | Type::Metadata | Type::Map(_) | Type::Message(_),
+                Type::Object(..) | Type::Metadata | Type::Map(_) | Type::Message(_) | Type::Fields(_),
+                Type::Object(..) | Type::Metadata | Type::Map(_) | Type::Message(_) | Type::Fields(_),
             ) => true,
             _ => false,
         }
@@ -330,7 +330,7 @@ impl<'a> Checker<'a> {
         let found = match &of {
             Type::List(items) if index.is(&["int", "uint", "double"]) => (**items).clone(),
             Type::Map(values) => (**values).clone(),
-            Type::Dyn | Type::Object(..) => Type::Dyn,
+            Type::Dyn | Type::Object(..) | Type::Fields(_) | Type::Message(_) => Type::Dyn,
             _ => return mismatch(node, "_[_]", &[&of, &index]),
         };
         Ok(if optional {
@@ -416,7 +416,7 @@ impl<'a> Checker<'a> {
             Type::List(items) if names.len() == 2 => (Type::Plain("int"), (**items).clone()),
             Type::List(items) => ((**items).clone(), Type::Dyn),
             Type::Map(values) => (Type::Plain("string"), (**values).clone()),
-            Type::Object(..) => (Type::Plain("string"), Type::Dyn),
+            Type::Object(..) | Type::Fields(_) => (Type::Plain("string"), Type::Dyn),
             Type::Dyn => (Type::Dyn, Type::Dyn),
             other => {
                 let message = format!(
@@ -555,6 +555,8 @@ fn result_of<'a>(name: &str, receiver: Option<&Type<'a>>, args: &[Type<'a>]) -> 
         ("duration", false) => Type::Plain("google.protobuf.Duration"),
         ("dyn", false) => Type::Dyn,
         ("quantity", false) => Type::Plain("kubernetes.Quantity"),
+        ("semver", false) => Type::Plain("kubernetes.Semver"),
+        ("major" | "minor" | "patch", true) => Type::Plain("int"),
         ("ip", _) => Type::Plain("net.IP"),
         ("cidr", false) => Type::Plain("net.CIDR"),
         ("url", false) => Type::Plain("kubernetes.URL"),
@@ -568,7 +570,7 @@ fn result_of<'a>(name: &str, receiver: Option<&Type<'a>>, args: &[Type<'a>]) -> 
         )
         | ("isInteger" | "containsIP" | "containsCIDR" | "isUnspecified" | "isLoopback", true)
         | ("isLinkLocalMulticast" | "isLinkLocalUnicast" | "isGlobalUnicast", true)
-        | ("isQuantity" | "isIP" | "isCIDR" | "isURL" | "ip.isCanonical", false)
+        | ("isQuantity" | "isIP" | "isCIDR" | "isURL" | "ip.isCanonical" | "isSemver", false)
         | ("sets.contains" | "sets.intersects" | "sets.equivalent", false) => Type::Plain("bool"),
         (
             "lowerAscii" | "upperAscii" | "trim" | "charAt" | "replace" | "substring" | "join" | "format"

@@ -45,6 +45,7 @@ pub enum Value<'a> {
     Url(Rc<str>),
     /// One of the named formats.
     Format(Rc<str>),
+    Semver(Rc<semver::Version>),
     /// An object that the expression made.
     Message(Rc<Message<'a>>),
     /// A question about access, or its answer.
@@ -108,6 +109,7 @@ impl<'a> Value<'a> {
             Value::Cidr(..) => "net.CIDR",
             Value::Url(_) => "kubernetes.URL",
             Value::Format(_) => "kubernetes.NamedFormat",
+            Value::Semver(_) => "kubernetes.Semver",
             Value::Message(message) if message.name == "JSONPatch" => "JSONPatch",
             Value::Message(_) => "Object",
             Value::Access(access) => access.type_name(),
@@ -192,6 +194,7 @@ impl<'a> Value<'a> {
             (Value::Ip(a), Value::Ip(b)) => a == b,
             (Value::Cidr(a, n), Value::Cidr(b, m)) => a == b && n == m,
             (Value::Url(a), Value::Url(b)) | (Value::Format(a), Value::Format(b)) => a == b,
+            (Value::Semver(a), Value::Semver(b)) => a.cmp_precedence(b).is_eq(),
             (Value::Optional(None), Value::Optional(None)) => true,
             (Value::Optional(Some(a)), Value::Optional(Some(b))) => a.equals(b),
             _ => self.holds_the_same(other),

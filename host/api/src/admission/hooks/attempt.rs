@@ -1,7 +1,7 @@
 //! One request as webhooks and policies see it.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use capstan_kinds::admission::{Input, Request};
 use capstan_kinds::cel::{Access, Answer, Question, Subject as Who};
@@ -37,7 +37,8 @@ pub(in crate::admission) struct Attempt<'s> {
     pub(super) old: Option<Arc<Value>>,
     /// Of the request's namespace, or of the one that is written.
     pub(super) labels: Vec<(String, String)>,
-    namespace: Option<Value>,
+    /// Decoded when the first expression is evaluated.
+    namespace: OnceLock<Option<Value>>,
 }
 
 /// A request and its objects in one version.
@@ -49,25 +50,25 @@ pub(super) struct Seen {
 }
 
 impl<'s> Attempt<'s> {
-    pub(in crate::admission) async fn new(
+    pub(in crate::admission) fn new(
         server: &'s Server,
         call: &Call,
         subject: &Subject,
         object: Option<Arc<Value>>,
-    ) -> Result<Self, Refusal> {
+    ) -> Self {
         let request = request(server, call, subject, object.as_deref());
-        Self::of(server, call, request, object, subject.old.clone()).await
+        Self::of(server, call, request, object, subject.old.clone())
     }
 
     /// Of an object of another kind.
-    pub(in crate::admission) async fn other(
+    pub(in crate::admission) fn other(
         server: &'s Server,
         call: &Call,
         other: &Other,
         object: Option<Arc<Value>>,
         old: Option<Arc<Value>>,
         dry_run: bool,
-    ) -> Result<Self, Refusal> {
+    ) -> Self {
         let subject = Subject {
             operation: other.operation,
             subresource: "",
@@ -77,45 +78,50 @@ impl<'s> Attempt<'s> {
         let mut request = request(server, call, &subject, None);
         request.subresource = other.subresource.clone();
         request.kind = Some(other.kind.clone());
-        Self::of(server, call, request, object, old).await
+        Self::of(server, call, request, object, old)
     }
 
-    async fn of(
+    fn of(
         server: &'s Server,
         call: &Call,
         request: Request,
         object: Option<Arc<Value>>,
         old: Option<Arc<Value>>,
-    ) -> Result<Self, Refusal> {
+    ) -> Self {
         let mut labels = Vec::new();
-        let mut namespace = None;
         if request.is_namespace() {
             let written = object.as_deref().or(old.as_deref());
             let own = written.and_then(|written| written["metadata"]["labels"].as_object());
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             labels.extend(own.into_iter().flatten().map(|(key, value)| (key.clone(), text(value))));
         } else if !request.namespace.is_empty() {
-            let name = request.namespace.as_str();
-            let mut entry = server.namespace(name);
-            if entry.is_none() {
-                server.registry.newest().await?;
-                entry = server.namespace(name);
-            }
-            let Some(entry) = entry else {
-                return Err(Status::not_found(&server.namespaces, name).into());
-            };
-            labels = server.namespace_labels(name);
-            namespace = Some(entry.decode());
+            labels = server.namespace_labels(&request.namespace);
         }
-        Ok(Self {
+        Self {
             server,
             user: call.user.clone(),
             request,
             object,
             old,
             labels,
-            namespace,
-        })
+            namespace: OnceLock::new(),
+        }
+    }
+
+    /// `namespaceObject`: none for a namespace itself and for what stands in none.
+    fn namespace(&self) -> Option<&Value> {
+        let decode = || {
+            if self.request.namespace.is_empty() || self.request.resource.is("", "Namespace") {
+                return None;
+            }
+            let mut namespace = self.server.namespace(&self.request.namespace)?.decode();
+            if let Some(metadata) = namespace["metadata"].as_object_mut() {
+                metadata.remove("managedFields");
+                metadata.remove("ownerReferences");
+            }
+            Some(namespace)
+        };
+        self.namespace.get_or_init(decode).as_ref()
     }
 
     /// A document in the version of a resource that stands for the same objects.
@@ -171,7 +177,7 @@ impl<'s> Attempt<'s> {
             old: seen.old.as_deref(),
             request: &seen.request,
             params,
-            namespace: self.namespace.as_ref(),
+            namespace: self.namespace(),
             access: Some(Access::new(whole, |question| self.answer(question))),
         }
     }
