@@ -7,6 +7,7 @@
 //! has in the version in which it is stored.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use capstan_kinds::convert;
 use capstan_kinds::custom::Conversion;
@@ -16,6 +17,9 @@ use serde_json::Value;
 
 use crate::refusal::Refusal;
 use crate::registry::{Entry, Registry, canonical};
+
+/// How long a webhook may take to convert; watches have no other bound.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// The webhook that objects of a resource need.
 fn webhook(resource: &Resource) -> Option<&Conversion> {
@@ -108,8 +112,8 @@ async fn asked(registry: &Registry, resource: &Resource, objects: Vec<Value>) ->
     let shown = format!("{}, Kind={}", text("apiVersion"), text("kind"));
     let call = |why: String| failed(format!("conversion webhook for {shown} failed: {why}"));
     let caller = registry.callers.to(&conversion.client).map_err(call)?;
-    // The request's own time bounds it, as in the original.
-    let answer = caller.post(&review, None).await;
+    let answer = tokio::time::timeout(ANSWER_MAX, caller.post(&review, None)).await;
+    let answer = answer.map_err(|_| call("context deadline exceeded".to_owned()))?;
     let answer = answer.map_err(|failure| call(failure.to_string()))?;
     let mut all = conversion
         .read_answer(&uid, &version, &objects, &answer)

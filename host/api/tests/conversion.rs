@@ -106,6 +106,18 @@ async fn every_version_reads_writes_lists_and_watches() {
         let event = rig.ask("GET", &path, Value::Null).await.document;
         assert_eq!((&event["type"], &event["object"][field]), (&json!("MODIFIED"), &json!(expected)), "{event}");
     }
+    // Applied in one version by one manager, in the other by another.
+    for (version, config) in [("v1", json!({"hostPort": "q:1"})), ("v2", json!({"host": "r"})), ("v1", json!({"hostPort": "s:2"}))] {
+        let mut config = config;
+        config["apiVersion"] = json!(format!("stable.test.io/{version}"));
+        config["kind"] = json!("Site");
+        config["metadata"] = json!({"name": "applied"});
+        let path = format!("{}/applied?fieldManager={version}&force=true", sites(version));
+        let reply = rig.apply(&path, config).await;
+        assert!(reply.code < 300, "{version}: {}", reply.document);
+    }
+    assert_eq!(rig.done("GET", &format!("{}/applied", sites("v2")), Value::Null).await["host"], "s");
+    rig.done("DELETE", &format!("{}/applied", sites("v2")), Value::Null).await;
     // What the webhook refuses is told; the rest goes on.
     let refused = rig.ask("POST", &sites("v1"), json!({"metadata": {"name": "stubborn"}, "hostPort": "h:1"})).await;
     assert_eq!(

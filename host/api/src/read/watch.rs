@@ -276,7 +276,16 @@ impl Watcher {
             let protobuf = self.codec.is_some();
             return Ok(Some(change.frame(protobuf, || self.whole(event, &entry))));
         }
-        let entry = conversion::entry(&self.registry, &self.presenter.resource, entry).await?;
+        let resource = self.presenter.resource.clone();
+        let entry = match conversion::needs_webhook(&resource) {
+            true => {
+                let gone = event == "DELETED";
+                let registry = self.registry.clone();
+                let converted = conversion::entry(&registry, &resource, entry);
+                change.in_version(resource.api_version(), gone, converted).await?
+            }
+            false => entry,
+        };
         Ok(Some(self.frame(event, &entry)))
     }
 

@@ -29,12 +29,21 @@ impl Rig {
         self.ask_as(UserInfo::admin("test"), method, path, body).await
     }
 
+    /// Server-side apply.
+    pub async fn apply(&self, path: &str, config: Value) -> Reply {
+        self.send(UserInfo::admin("test"), "PATCH", path, "application/apply-patch+yaml", config).await
+    }
+
     pub async fn ask_as(&self, user: UserInfo, method: &str, path: &str, body: Value) -> Reply {
         let media = match method {
             "PATCH" if body.is_array() => "application/json-patch+json",
             "PATCH" => "application/merge-patch+json",
             _ => "application/json",
         };
+        self.send(user, method, path, media, body).await
+    }
+
+    async fn send(&self, user: UserInfo, method: &str, path: &str, media: &str, body: Value) -> Reply {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let request = http::Request::builder()
             .method(method)

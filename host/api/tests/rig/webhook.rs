@@ -1,5 +1,6 @@
 //! A webhook over TLS on the loopback, which answers by a function and remembers what it was asked.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use base64::Engine;
@@ -15,6 +16,8 @@ pub struct Hook {
     /// Base64 of PEM, as `caBundle` wants it.
     pub bundle: String,
     pub asked: Arc<Mutex<Vec<Value>>>,
+    /// Connections that were made.
+    pub connections: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -32,9 +35,12 @@ impl Hook {
         let (tls, bundle) = certificates();
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
         let asked: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let connections: Arc<AtomicUsize> = Arc::default();
+        let counted = connections.clone();
         let (answer, notes) = (Arc::new(answer), asked.clone());
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::Relaxed);
                 let (acceptor, answer, notes) = (acceptor.clone(), answer.clone(), notes.clone());
                 tokio::spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else { return };
@@ -63,6 +69,7 @@ impl Hook {
             port,
             bundle,
             asked,
+            connections,
             task,
         }
     }

@@ -93,6 +93,15 @@ fn policies_judge() {
             "validations": [{"expression": "false"}]})),
         none
     );
+    let heavy = "lists.all(a, lists.all(b, lists.all(c, a + b + c >= 0)))".replace("lists", "variables.list");
+    assert_eq!(
+        refusals(json!({"variables": [{"name": "list", "expression": "'a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a'.split(',').map(x, 1)"}],
+            "validations": [{"expression": heavy}]})),
+        [format!("expression '{heavy}' resulted in error: operation cancelled: actual cost limit exceeded")]
+    );
+    let many: Vec<Value> = (0..12).map(|_| json!({"expression": heavy})).collect();
+    let over = refusals(json!({"variables": [{"name": "list", "expression": "[1].map(x, 'a'.replace('a', '1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1').split(','))[0].map(x, int(x))"}], "validations": many}));
+    assert_eq!(over, ["validation failed due to running out of cost budget, no further validation rules will be run"]);
     let audits = judged(json!({"auditAnnotations": [{"key": "k", "valueExpression": "'n ' + string(object.spec.replicas)"},
         {"key": "none", "valueExpression": "null"}]}));
     let expected = AuditAnnotation::Publish {
