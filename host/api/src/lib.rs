@@ -5,7 +5,7 @@
 //! `admission`). Every kind takes the same path by table; what is special about a kind is in
 //! `capstan-kinds`. The composition root starts it; clients reach it by TLS or by [`ApiServer::service`].
 //!
-//! Left out: aggregation, webhooks (those of custom kinds included).
+//! Left out: aggregation.
 
 mod access;
 mod admission;
@@ -15,6 +15,7 @@ mod body;
 mod bootstrap;
 mod call;
 mod config;
+mod conversion;
 mod custom;
 mod discovery;
 mod encryption;
@@ -37,6 +38,7 @@ mod server;
 mod services;
 mod subresource;
 mod time;
+mod webhook;
 mod write;
 
 pub use self::http::{ApiServer, Local};

@@ -14,7 +14,7 @@ use http::{Method, Request, Response};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{self, Attributes, Decision, Rbac, Tokens, UserInfo};
-use crate::admission::Chain;
+use crate::admission::{self, Chain};
 use crate::answer::{self, Answer};
 use crate::audit::{Auditor, Trail};
 use crate::body::Body;
@@ -293,6 +293,7 @@ impl Server {
             warnings: Vec::new(),
             trail,
         };
+        admission::connect(self, &mut call).await?;
         if call.target.subresource == "proxy" {
             return subresource::proxy(self, &call, body).await;
         }
@@ -319,14 +320,6 @@ impl Server {
             .and_then(|custom| custom.deprecation.as_deref());
         if let Some(text) = own.or(deprecation(&resource)) {
             call.warn(text);
-        }
-        if let Some(custom) = resource.custom.as_ref().filter(|custom| custom.needs_webhook) {
-            let stored = custom.storage.as_ref().map_or("", |storage| &storage.version);
-            let message = format!(
-                "conversion webhooks are not supported yet: {} is served in its storage version {stored} only",
-                custom.definition
-            );
-            return Err(Status::failure(501, "NotImplemented", message).into());
         }
         if !call.target.subresource.is_empty() {
             return subresource::answer(self, call).await;

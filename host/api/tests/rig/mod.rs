@@ -8,6 +8,9 @@
     clippy::expect_used
 )]
 
+pub mod ask;
+pub mod webhook;
+
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;

@@ -11,8 +11,10 @@ use std::rc::Rc;
 use jiff::Timestamp;
 use serde_json::Value as Json;
 
+use super::authorizer::Access;
+use super::message::Message;
 use crate::custom::formats;
-use crate::custom::schema::{ListType, Schema, Type};
+use crate::custom::{ListType, Schema, Type};
 use crate::quantity::Quantity;
 
 /// A value.
@@ -43,6 +45,11 @@ pub enum Value<'a> {
     Url(Rc<str>),
     /// One of the named formats.
     Format(Rc<str>),
+    Semver(Rc<semver::Version>),
+    /// An object that the expression made.
+    Message(Rc<Message<'a>>),
+    /// A question about access, or its answer.
+    Access(Rc<Access<'a>>),
 }
 
 impl<'a> Value<'a> {
@@ -102,6 +109,10 @@ impl<'a> Value<'a> {
             Value::Cidr(..) => "net.CIDR",
             Value::Url(_) => "kubernetes.URL",
             Value::Format(_) => "kubernetes.NamedFormat",
+            Value::Semver(_) => "kubernetes.Semver",
+            Value::Message(message) if message.name == "JSONPatch" => "JSONPatch",
+            Value::Message(_) => "Object",
+            Value::Access(access) => access.type_name(),
         }
     }
 
@@ -128,6 +139,10 @@ impl<'a> Value<'a> {
                 };
                 Some(fields.iter().map(entry).collect())
             }
+            Value::Message(message) => {
+                let entry = |(name, value): &(String, Value<'a>)| (Value::text(name.clone()), value.clone());
+                Some(message.fields.iter().map(entry).collect())
+            }
             _ => None,
         }
     }
@@ -141,6 +156,7 @@ impl<'a> Value<'a> {
             Value::Array(list, _) => list.len(),
             Value::Map(entries) => entries.len(),
             Value::Object(fields, _) => fields.len(),
+            Value::Message(message) => message.fields.len(),
             _ => return None,
         })
     }
@@ -156,6 +172,7 @@ impl<'a> Value<'a> {
                 .iter()
                 .find(|(one, _)| one.equals(key))
                 .map(|(_, value)| value.clone()),
+            (Value::Message(message), Value::String(name)) => message.field(name).cloned(),
             _ => None,
         }
     }
@@ -177,6 +194,7 @@ impl<'a> Value<'a> {
             (Value::Ip(a), Value::Ip(b)) => a == b,
             (Value::Cidr(a, n), Value::Cidr(b, m)) => a == b && n == m,
             (Value::Url(a), Value::Url(b)) | (Value::Format(a), Value::Format(b)) => a == b,
+            (Value::Semver(a), Value::Semver(b)) => a.cmp_precedence(b).is_eq(),
             (Value::Optional(None), Value::Optional(None)) => true,
             (Value::Optional(Some(a)), Value::Optional(Some(b))) => a.equals(b),
             _ => self.holds_the_same(other),

@@ -37,7 +37,7 @@ pub(super) fn type_named(name: &str) -> Option<&'static str> {
 }
 
 pub(super) fn is_namespace(name: &str) -> bool {
-    matches!(name, "optional" | "ip" | "sets" | "format" | "math")
+    matches!(name, "optional" | "ip" | "sets" | "format" | "math" | "jsonpatch")
 }
 
 /// A value as `string()` and error texts show it.
@@ -57,6 +57,7 @@ pub(super) fn shown(value: &Value<'_>) -> String {
         Value::Ip(address) => address.to_string(),
         Value::Cidr(address, bits) => format!("{address}/{bits}"),
         Value::Url(text) | Value::Format(text) => text.to_string(),
+        Value::Semver(version) => version.to_string(),
         Value::Optional(None) => "optional.none()".to_string(),
         Value::Optional(Some(inner)) => format!("optional({})", shown(inner)),
         other => match (other.items(), other.entries()) {
@@ -162,7 +163,7 @@ pub(super) fn operate<'a>(
 /// Lists that are sets are compared each with each.
 fn pay_for_equality(on: &mut Evaluation<'_>, left: &Value<'_>, right: &Value<'_>) -> Result<(), Failure> {
     let units = weight(left).min(weight(right));
-    let set = |value: &Value<'_>| matches!(value, Value::Array(_, Some(schema)) if schema.list != crate::schema::ListType::Atomic);
+    let set = |value: &Value<'_>| matches!(value, Value::Array(_, Some(schema)) if schema.list != crate::custom::ListType::Atomic);
     let times = if set(left) || set(right) {
         left.size().unwrap_or(1).max(1)
     } else {
@@ -245,6 +246,9 @@ pub(super) fn call<'a>(on: &mut Evaluation<'a>, name: &str, mut args: Vec<Value<
             Ok(Value::Optional((!zero).then(|| Rc::new(value.clone()))))
         }
         ("sets.contains" | "sets.intersects" | "sets.equivalent", [a, b]) => sets(on, name, a, b),
+        ("jsonpatch.escapeKey", [Value::String(key)]) => {
+            joined(on, vec![key.replace('~', "~0").replace('/', "~1")], "")
+        }
         _ => library::call(on, name, args),
     }
 }
@@ -351,6 +355,7 @@ pub(super) fn method<'a>(
             .map_or_else(|| other.clone(), |inner| (**inner).clone())),
         (Value::Optional(inner), "or", [other]) => Ok(if inner.is_some() { target } else { other.clone() }),
         (Value::Timestamp(time), ..) => timestamp(*time, name, &args),
+        (Value::Access(access), ..) => access.call(on, name, &args),
         (Value::Duration(nanos), _, []) => {
             let whole = |unit: i64| Ok(Value::Int(nanos / unit));
             match name {

@@ -7,7 +7,7 @@
 use super::eval::unescape;
 use super::functions;
 use super::syntax::{Expr, Literal, Loop, Node, Operator, Problem};
-use crate::custom::schema::{Additional, Schema, Type as Json};
+use crate::custom::{Additional, Schema, Type as Json};
 
 /// What is known of a value.
 #[derive(Debug, Clone)]
@@ -24,6 +24,10 @@ pub enum Type<'a> {
     Object(&'a Schema, bool),
     /// The metadata of a resource, of which only the names may be asked.
     Metadata,
+    /// Variables of the policy, each with its type.
+    Fields(Vec<(String, Type<'a>)>),
+    /// An object that the expression makes, by the name of its type.
+    Message(String),
     /// Perhaps a value.
     Optional(Box<Type<'a>>),
 }
@@ -68,7 +72,8 @@ impl<'a> Type<'a> {
             Type::Plain(name) => (*name).to_string(),
             Type::List(items) => format!("list({})", items.name()),
             Type::Map(values) => format!("map(string, {})", values.name()),
-            Type::Object(..) | Type::Metadata => "object".to_string(),
+            Type::Object(..) | Type::Metadata | Type::Fields(_) => "object".to_string(),
+            Type::Message(name) => name.clone(),
             Type::Optional(inner) => format!("optional_type({})", inner.name()),
         }
     }
@@ -91,6 +96,12 @@ impl<'a> Type<'a> {
             Type::Map(values) => Some((**values).clone()),
             Type::Optional(inner) => inner.member(field).map(|inner| Type::Optional(inner.into())),
             Type::Dyn => Some(Type::Dyn),
+            Type::Fields(fields) => fields
+                .iter()
+                .find(|(name, _)| name == field)
+                .map(|(_, kind)| kind.clone()),
+            Type::Message(name) => member_of_message(name, field),
+            Type::Plain(AUTHORIZER) if field == "requestResource" => Some(Type::Plain(RESOURCE_CHECK)),
             _ => None,
         }
     }
@@ -116,25 +127,62 @@ impl<'a> Type<'a> {
             (Type::List(a), Type::List(b)) | (Type::Map(a), Type::Map(b)) => a.meets(b),
             (Type::Optional(a), Type::Optional(b)) => a.meets(b),
             (
-                Type::Object(..) | Type::Metadata | Type::Map(_),
-                Type::Object(..) | Type::Metadata | Type::Map(_),
+                Type::Object(..) | Type::Metadata | Type::Map(_) | Type::Message(_) | Type::Fields(_),
+                Type::Object(..) | Type::Metadata | Type::Map(_) | Type::Message(_) | Type::Fields(_),
             ) => true,
             _ => false,
         }
     }
 }
 
-/// Judges an expression; gives its type.
-pub fn check<'a>(node: &Node, variables: &[(&str, Type<'a>)]) -> Result<Type<'a>, Problem> {
+const AUTHORIZER: &str = "kubernetes.authorization.Authorizer";
+const PATH_CHECK: &str = "kubernetes.authorization.PathCheck";
+const GROUP_CHECK: &str = "kubernetes.authorization.GroupCheck";
+const RESOURCE_CHECK: &str = "kubernetes.authorization.ResourceCheck";
+const DECISION: &str = "kubernetes.authorization.Decision";
+
+fn member_of_message<'a>(name: &str, field: &str) -> Option<Type<'a>> {
+    match (name, field) {
+        ("JSONPatch", "op" | "path" | "from") => Some(Type::Plain("string")),
+        ("JSONPatch", "value") => Some(Type::Dyn),
+        ("JSONPatch", _) => None,
+        _ => Some(Type::Dyn),
+    }
+}
+
+/// What a check of access gives.
+fn access_result<'a>(receiver: &str, name: &str) -> Option<Type<'a>> {
+    Some(Type::Plain(match (receiver, name) {
+        (AUTHORIZER, "path") => PATH_CHECK,
+        (AUTHORIZER, "group") => GROUP_CHECK,
+        (AUTHORIZER, "serviceAccount") => AUTHORIZER,
+        (GROUP_CHECK, "resource") => RESOURCE_CHECK,
+        (RESOURCE_CHECK, "subresource" | "namespace" | "name" | "fieldSelector" | "labelSelector") => {
+            RESOURCE_CHECK
+        }
+        (RESOURCE_CHECK | PATH_CHECK, "check") => DECISION,
+        (DECISION, "allowed" | "errored") => "bool",
+        (DECISION, "reason" | "error") => "string",
+        _ => return None,
+    }))
+}
+
+/// Judges an expression; gives its type. Objects can be made only where `messages` says so.
+pub fn check<'a>(
+    node: &Node,
+    variables: &[(&str, Type<'a>)],
+    messages: bool,
+) -> Result<Type<'a>, Problem> {
     let variables = variables
         .iter()
         .map(|(name, kind)| ((*name).to_string(), kind.clone()))
         .collect();
-    Checker { variables }.kind(node)
+    Checker { variables, messages }.kind(node)
 }
 
 struct Checker<'a> {
     variables: Vec<(String, Type<'a>)>,
+    messages: bool,
 }
 
 fn problem<T>(node: &Node, message: String) -> Result<T, Problem> {
@@ -192,6 +240,7 @@ impl<'a> Checker<'a> {
                 }
                 Type::Map(common(kinds).into())
             }
+            Expr::Message { name, fields } => self.message(node, name, fields)?,
             Expr::Call { target, name, args } => self.call(node, target.as_deref(), name, args)?,
             Expr::Not(of) => self.all_bool(node, "!_", &[of])?,
             Expr::Negate(of) => self.kind(of)?,
@@ -232,7 +281,7 @@ impl<'a> Checker<'a> {
         let kind = self.kind(of)?;
         match (kind.member(field), &kind) {
             (Some(member), _) => Ok(member),
-            (None, Type::Object(..) | Type::Metadata | Type::Optional(_)) => {
+            (None, Type::Object(..) | Type::Metadata | Type::Optional(_) | Type::Fields(_) | Type::Message(_)) => {
                 problem(node, format!("undefined field '{field}'"))
             }
             (None, kind) => problem(
@@ -240,6 +289,36 @@ impl<'a> Checker<'a> {
                 format!("type '{}' does not support field selection", kind.name()),
             ),
         }
+    }
+
+    fn message(
+        &mut self,
+        node: &Node,
+        name: &str,
+        fields: &[(String, Node, bool)],
+    ) -> Result<Type<'a>, Problem> {
+        let known = name == "JSONPatch" || name == "Object" || name.starts_with("Object.");
+        if !self.messages || !known {
+            return problem(
+                node,
+                format!("undeclared reference to '{name}' (in container '')"),
+            );
+        }
+        for (field, value, optional) in fields {
+            let kind = self.kind(value)?;
+            let Some(wanted) = member_of_message(name, field) else {
+                return problem(value, format!("undefined field '{field}'"));
+            };
+            if !optional && !wanted.meets(&kind) {
+                let message = format!(
+                    "expected type of field '{field}' is '{}' but provided type is '{}'",
+                    wanted.name(),
+                    kind.name()
+                );
+                return problem(value, message);
+            }
+        }
+        Ok(Type::Message(name.to_string()))
     }
 
     fn index(&mut self, node: &Node, of: &Node, index: &Node, optional: bool) -> Result<Type<'a>, Problem> {
@@ -251,7 +330,7 @@ impl<'a> Checker<'a> {
         let found = match &of {
             Type::List(items) if index.is(&["int", "uint", "double"]) => (**items).clone(),
             Type::Map(values) => (**values).clone(),
-            Type::Dyn | Type::Object(..) => Type::Dyn,
+            Type::Dyn | Type::Object(..) | Type::Fields(_) | Type::Message(_) => Type::Dyn,
             _ => return mismatch(node, "_[_]", &[&of, &index]),
         };
         Ok(if optional {
@@ -337,7 +416,7 @@ impl<'a> Checker<'a> {
             Type::List(items) if names.len() == 2 => (Type::Plain("int"), (**items).clone()),
             Type::List(items) => ((**items).clone(), Type::Dyn),
             Type::Map(values) => (Type::Plain("string"), (**values).clone()),
-            Type::Object(..) => (Type::Plain("string"), Type::Dyn),
+            Type::Object(..) | Type::Fields(_) => (Type::Plain("string"), Type::Dyn),
             Type::Dyn => (Type::Dyn, Type::Dyn),
             other => {
                 let message = format!(
@@ -384,7 +463,20 @@ impl<'a> Checker<'a> {
         };
         let kinds: Vec<Type<'a>> = args.iter().map(|arg| self.kind(arg)).collect::<Result<_, _>>()?;
         let full = space.map_or_else(|| name.to_string(), |space| format!("{space}.{name}"));
-        let Some(result) = result_of(&full, receiver.as_ref(), &kinds) else {
+        let access = match &receiver {
+            Some(Type::Plain(receiver)) if receiver.starts_with("kubernetes.authorization.") => {
+                let result = access_result(receiver, name).filter(|_| kinds.iter().all(|kind| kind.is(&["string"])));
+                match result {
+                    Some(result) => Some(result),
+                    None => {
+                        let all: Vec<Type<'a>> = std::iter::once(Type::Plain(*receiver)).chain(kinds).collect();
+                        return mismatch(node, name, &all.iter().collect::<Vec<_>>());
+                    }
+                }
+            }
+            _ => None,
+        };
+        let Some(result) = access.or_else(|| result_of(&full, receiver.as_ref(), &kinds)) else {
             return problem(
                 node,
                 format!("undeclared reference to '{full}' (in container '')"),
@@ -463,6 +555,8 @@ fn result_of<'a>(name: &str, receiver: Option<&Type<'a>>, args: &[Type<'a>]) -> 
         ("duration", false) => Type::Plain("google.protobuf.Duration"),
         ("dyn", false) => Type::Dyn,
         ("quantity", false) => Type::Plain("kubernetes.Quantity"),
+        ("semver", false) => Type::Plain("kubernetes.Semver"),
+        ("major" | "minor" | "patch", true) => Type::Plain("int"),
         ("ip", _) => Type::Plain("net.IP"),
         ("cidr", false) => Type::Plain("net.CIDR"),
         ("url", false) => Type::Plain("kubernetes.URL"),
@@ -476,7 +570,7 @@ fn result_of<'a>(name: &str, receiver: Option<&Type<'a>>, args: &[Type<'a>]) -> 
         )
         | ("isInteger" | "containsIP" | "containsCIDR" | "isUnspecified" | "isLoopback", true)
         | ("isLinkLocalMulticast" | "isLinkLocalUnicast" | "isGlobalUnicast", true)
-        | ("isQuantity" | "isIP" | "isCIDR" | "isURL" | "ip.isCanonical", false)
+        | ("isQuantity" | "isIP" | "isCIDR" | "isURL" | "ip.isCanonical" | "isSemver", false)
         | ("sets.contains" | "sets.intersects" | "sets.equivalent", false) => Type::Plain("bool"),
         (
             "lowerAscii" | "upperAscii" | "trim" | "charAt" | "replace" | "substring" | "join" | "format"
@@ -503,6 +597,7 @@ fn result_of<'a>(name: &str, receiver: Option<&Type<'a>>, args: &[Type<'a>]) -> 
             Some(Type::Optional(inner)) => (**inner).clone(),
             _ => Type::Dyn,
         },
+        ("jsonpatch.escapeKey", false) => Type::Plain("string"),
         ("add" | "sub", true) => Type::Plain("kubernetes.Quantity"),
         ("masked", true) => Type::Plain("net.CIDR"),
         ("or" | "reverse" | "flatten" | "getQuery" | "validate", true) => Type::Dyn,

@@ -46,6 +46,13 @@ pub(super) fn is_keyword(word: &str) -> bool {
     matches!(word, "true" | "false" | "null" | "in") || is_reserved(word)
 }
 
+/// Whether a text may name a variable.
+pub fn is_identifier(text: &str) -> bool {
+    let mut chars = text.chars();
+    let first = chars.next().is_some_and(|c| c == '_' || c.is_ascii_alphabetic());
+    first && chars.all(|c| c == '_' || c.is_ascii_alphanumeric()) && !is_keyword(text)
+}
+
 /// The tokens with their offsets, and the end.
 pub(super) fn lex(text: &str) -> Result<Vec<(usize, Token)>, Problem> {
     let chars: Vec<char> = text.chars().collect();

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::functions;
+use super::message::Message;
 use super::syntax::{Expr, Literal, Loop, Node, Operator};
 use super::tokens::is_keyword;
 use super::value::Value;
@@ -38,19 +39,105 @@ pub(super) fn no_overload<T>() -> Result<T, Failure> {
 pub struct Evaluation<'a> {
     variables: Vec<(Cow<'a, str>, Value<'a>)>,
     left: u64,
+    /// How many variables were given; those after them are of loops.
+    given: usize,
+    composed: Vec<Composed<'a>>,
+}
+
+/// One of a policy's `variables`: evaluated when it is first asked for, once.
+struct Composed<'a> {
+    name: &'a str,
+    node: Result<&'a Node, String>,
+    value: State<'a>,
+}
+
+#[derive(Clone)]
+enum State<'a> {
+    Unasked,
+    Running,
+    Known(Outcome<'a>),
 }
 
 impl<'a> Evaluation<'a> {
     /// With the given variables and budget.
     pub fn new(variables: Vec<(&'a str, Value<'a>)>, budget: u64) -> Self {
-        let variables = variables
+        let variables: Vec<_> = variables
             .into_iter()
             .map(|(name, value)| (Cow::Borrowed(name), value))
             .collect();
         Self {
+            given: variables.len(),
             variables,
             left: budget,
+            composed: Vec::new(),
         }
+    }
+
+    /// Adds `variables.NAME`; where its expression does not compile, the reason.
+    pub fn compose(&mut self, name: &'a str, node: Result<&'a Node, String>) {
+        self.composed.push(Composed {
+            name,
+            node,
+            value: State::Unasked,
+        });
+    }
+
+    /// The value of a whole expression, paid from `budget`; one expression may cost [`CALL_COST_MAX`].
+    pub fn run(&mut self, node: &Node, budget: &mut u64) -> Outcome<'a> {
+        let most = (*budget).min(CALL_COST_MAX);
+        self.left = most;
+        let outcome = self.value(node);
+        *budget -= most - self.left;
+        match outcome {
+            Err(Failure::OverBudget) if *budget > 0 => error("operation cancelled: actual cost limit exceeded"),
+            outcome => outcome,
+        }
+    }
+
+    fn composed(&mut self, name: &str) -> Outcome<'a> {
+        let Some(at) = self.composed.iter().position(|one| one.name == name) else {
+            return error(format!("no such key: {name}"));
+        };
+        let one = &mut self.composed[at];
+        let node = match (&one.value, &one.node) {
+            (State::Known(outcome), _) => return outcome.clone(),
+            (State::Running, _) => return error(format!("composited variable {name:?} refers to itself")),
+            (State::Unasked, Err(why)) => {
+                return error(format!("composited variable {name:?} fails to compile: {why}"));
+            }
+            (State::Unasked, Ok(node)) => *node,
+        };
+        one.value = State::Running;
+        let loops = self.variables.split_off(self.given);
+        let outcome = match self.value(node) {
+            Err(Failure::Error(why)) => error(format!("composited variable {name:?} fails to evaluate: {why}")),
+            outcome => outcome,
+        };
+        self.variables.extend(loops);
+        self.composed[at].value = State::Known(outcome.clone());
+        outcome
+    }
+
+    /// The policy's variable that a selection names.
+    fn composed_name<'n>(&self, of: &Node, field: &'n str) -> Option<&'n str> {
+        let whole = matches!(&of.expr, Expr::Ident(name) if name == "variables");
+        let shadowed = self.variables.iter().any(|(name, _)| name == "variables");
+        (whole && !shadowed && !self.composed.is_empty()).then_some(field)
+    }
+
+    fn message(&mut self, name: &str, fields: &[(String, Node, bool)]) -> Outcome<'a> {
+        let mut made = Vec::with_capacity(fields.len());
+        for (field, node, optional) in fields {
+            match (self.value(node)?, optional) {
+                (Value::Optional(inner), true) => made.extend(inner.map(|inner| (field.clone(), (*inner).clone()))),
+                (_, true) => return no_overload(),
+                (value, false) => made.push((field.clone(), value)),
+            }
+        }
+        Ok(Value::Message(Rc::new(Message {
+            name: name.to_string(),
+            fields: made,
+        })))
     }
 
     /// What is left of the budget.
@@ -82,6 +169,9 @@ impl<'a> Evaluation<'a> {
             Expr::Literal(literal) => Ok(self::literal(literal)),
             Expr::Ident(name) => self.variable(name),
             Expr::Select { of, field, optional } => self.select(of, field, *optional),
+            Expr::Has { of, field } if self.composed_name(of, field).is_some() => {
+                Ok(Value::Bool(self.composed.iter().any(|one| one.name == field)))
+            }
             Expr::Has { of, field } => {
                 let of = self.value(of)?;
                 Ok(Value::Bool(member(&unwrapped(of), field).is_some()))
@@ -92,6 +182,7 @@ impl<'a> Evaluation<'a> {
             }
             Expr::List(items) => self.list(items),
             Expr::Map(entries) => self.map(entries),
+            Expr::Message { name, fields } => self.message(name, fields),
             Expr::Call { target, name, args } => self.call(target.as_deref(), name, args),
             Expr::Not(of) => match self.value(of)? {
                 Value::Bool(flag) => Ok(Value::Bool(!flag)),
@@ -151,7 +242,18 @@ impl<'a> Evaluation<'a> {
     }
 
     fn select(&mut self, of: &Node, field: &str, optional: bool) -> Outcome<'a> {
+        if let Some(name) = self.composed_name(of, field) {
+            let value = self.composed(name)?;
+            return Ok(if optional {
+                Value::Optional(Some(Rc::new(value)))
+            } else {
+                value
+            });
+        }
         let of = self.value(of)?;
+        if let Value::Access(access) = &of {
+            return access.member(field).map_or_else(no_overload, Ok);
+        }
         if let Value::Optional(inner) = &of {
             let found = inner.as_ref().and_then(|inner| member(inner, field));
             return Ok(Value::Optional(found.map(Rc::new)));
@@ -184,7 +286,7 @@ impl<'a> Evaluation<'a> {
                 let item = at.and_then(|at| item(&of, at));
                 item.ok_or_else(|| format!("index out of bounds: {}", functions::shown(&index)))
             }
-            (Value::Map(_) | Value::Object(..), _) => {
+            (Value::Map(_) | Value::Object(..) | Value::Message(_), _) => {
                 let member = of.member(&index);
                 member.ok_or_else(|| format!("no such key: {}", functions::shown(&index)))
             }

@@ -1,6 +1,5 @@
-//! Kubernetes' own functions in CEL: quantities, addresses, URLs, named formats, `format`, time zones.
-//! Invariants: as in the original's libraries; what cannot be read is an error of the expression. Left out:
-//! `authorizer` and semantic versions.
+//! Kubernetes' own functions in CEL: quantities, addresses, URLs, named formats, semantic versions, `format`,
+//! time zones. Invariants: as in the original's libraries; what cannot be read is an error of the expression.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -69,6 +68,9 @@ fn is_url(text: &str) -> bool {
 
 /// A function; those of the standard library have been tried.
 pub(super) fn call<'a>(_on: &mut Evaluation<'a>, name: &str, args: Vec<Value<'a>>) -> Outcome<'a> {
+    if let ("semver" | "isSemver", [Value::String(text), Value::Bool(loose)]) = (name, args.as_slice()) {
+        return semver(name, text, *loose);
+    }
     let [value] = args.as_slice() else {
         return match (name.strip_prefix("format."), args.is_empty()) {
             (Some(name), true) if NAMED_FORMATS.contains(&name) => Ok(Value::Format(name.into())),
@@ -85,6 +87,7 @@ pub(super) fn call<'a>(_on: &mut Evaluation<'a>, name: &str, args: Vec<Value<'a>
                 "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
             ),
         },
+        "semver" | "isSemver" => semver(name, text, false),
         "isQuantity" => Ok(Value::Bool(quantity(text).is_some())),
         "ip" => ip(text).map(Value::Ip).or_else(error),
         "isIP" => Ok(Value::Bool(ip(text).is_ok())),
@@ -113,6 +116,46 @@ pub(super) fn call<'a>(_on: &mut Evaluation<'a>, name: &str, args: Vec<Value<'a>
     }
 }
 
+/// `semver` and `isSemver`; loosely, as the original normalizes: without a leading `v`, with three numbers
+/// that start with no zero.
+fn semver<'a>(name: &str, text: &str, loose: bool) -> Outcome<'a> {
+    let mut text = text.to_string();
+    if loose {
+        let plain = text.strip_prefix('v').unwrap_or(&text).to_string();
+        let end = plain.find(['-', '+']).unwrap_or(plain.len());
+        let (numbers, rest) = plain.split_at(end);
+        let mut parts: Vec<&str> = numbers
+            .split('.')
+            .map(|part| match part.trim_start_matches('0') {
+                "" => "0",
+                part => part,
+            })
+            .collect();
+        while parts.len() < 3 {
+            parts.push("0");
+        }
+        text = format!("{}{rest}", parts.join("."));
+    }
+    match (name, text.parse::<semver::Version>()) {
+        ("isSemver", version) => Ok(Value::Bool(version.is_ok())),
+        (_, Ok(version)) => Ok(Value::Semver(Rc::new(version))),
+        (_, Err(why)) => error(format!("Invalid semantic version: {why}")),
+    }
+}
+
+fn of_semver<'a>(version: &semver::Version, name: &str, args: &[Value<'a>]) -> Outcome<'a> {
+    let number = |number: u64| Ok(Value::Int(i64::try_from(number).unwrap_or(i64::MAX)));
+    match (name, args) {
+        ("major", []) => number(version.major),
+        ("minor", []) => number(version.minor),
+        ("patch", []) => number(version.patch),
+        ("isLessThan", [Value::Semver(other)]) => Ok(Value::Bool(version.cmp_precedence(other).is_lt())),
+        ("isGreaterThan", [Value::Semver(other)]) => Ok(Value::Bool(version.cmp_precedence(other).is_gt())),
+        ("compareTo", [Value::Semver(other)]) => Ok(Value::Int(version.cmp_precedence(other) as i64)),
+        _ => no_overload(),
+    }
+}
+
 /// A method; those of texts, lists, times and optionals have been tried.
 pub(super) fn method<'a>(
     _on: &mut Evaluation<'a>,
@@ -122,6 +165,7 @@ pub(super) fn method<'a>(
 ) -> Outcome<'a> {
     match (&target, args.as_slice()) {
         (Value::Quantity(quantity), args) => of_quantity(quantity, name, args),
+        (Value::Semver(version), args) => of_semver(version, name, args),
         (Value::Ip(address), []) => of_ip(*address, name),
         (Value::Cidr(address, bits), args) => of_cidr(*address, *bits, name, args),
         (Value::Url(text), []) => of_url(text, name),

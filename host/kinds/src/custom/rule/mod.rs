@@ -1,37 +1,21 @@
-//! CEL in definitions of custom kinds (`x-kubernetes-validations`).
+//! The rules of custom kinds' schemas in CEL (`x-kubernetes-validations`).
 //!
-//! `syntax` reads, `types` judges before anything is stored, `eval` runs within a budget: one rule at most
-//! [`CALL_COST_MAX`] units, all rules of one object at most [`OBJECT_COST_MAX`]. A rule is read once, when
-//! it is first asked, and kept with its schema. The engine stands on no custom kind: admission policies in
-//! CEL may use it. Ours, because the published crates have neither a bound on cost nor a check by
-//! schema. Left out: the estimate of a rule's cost before it is stored (running is bounded all the same).
-
-mod eval;
-mod functions;
-mod library;
-mod syntax;
-mod tokens;
-mod types;
-mod value;
+//! Judged when a definition is written, read once when first asked, and kept with their schema. The engine is
+//! `crate::cel`. Left out: the estimate of a rule's cost before it is stored (running is bounded all the same).
 
 use std::sync::OnceLock;
 
 use serde_json::Value as Json;
 
-pub use eval::{CALL_COST_MAX, Evaluation, Failure, Outcome};
-pub use syntax::{Expr, Literal, Loop, Node, Operator, Problem, parse};
-pub use types::{Type, check as check_types};
-pub use value::Value;
-
 use super::Path;
 use super::check::{correlated, join};
 use super::schema::{Additional, Schema};
+use crate::cel::{
+    CALL_COST_MAX, Evaluation, Expr, Failure, MESSAGE_BYTES_MAX, Node, OBJECT_COST_MAX, Outcome, Problem, Type, Value,
+    check_types, parse,
+};
 use crate::validate::{Cause, FieldError};
 
-/// Units that all rules of one object may cost together, as in the original.
-pub const OBJECT_COST_MAX: u64 = 10_000_000;
-/// Bytes of a message that an expression makes.
-const MESSAGE_BYTES_MAX: usize = 5 * 1024;
 
 /// One of `x-kubernetes-validations`.
 #[derive(Debug)]
@@ -315,7 +299,7 @@ fn judge(
         let judged = |source: &str, node: Result<&Node, &Problem>| {
             let kind = node
                 .map_err(Clone::clone)
-                .and_then(|node| check_types(node, &variables));
+                .and_then(|node| check_types(node, &variables, false));
             kind.map_err(|problem| problem.shown(source))
         };
         match judged(&rule.rule, rule.node().as_ref()) {

@@ -1,7 +1,7 @@
 //! The Common Expression Language: from text to a tree.
 //! Invariants: nesting and length are bounded; every node knows where in the text it stands. The macros
 //! (`has`, `all`, `exists`, `exists_one`, `map`, `filter`, `optMap`, and those over two variables) are nodes
-//! of their own. Left out: message construction, which Kubernetes' expressions cannot use.
+//! of their own. Left out: identifiers in backticks.
 
 use super::tokens::{Token, is_reserved, lex};
 
@@ -73,6 +73,11 @@ pub enum Expr {
     /// Items, and whether each is there only where it has a value.
     List(Vec<(Node, bool)>),
     Map(Vec<(Node, Node, bool)>),
+    /// `Type.name{field: value}`; a field may be there only where it has a value.
+    Message {
+        name: String,
+        fields: Vec<(String, Node, bool)>,
+    },
     Call {
         target: Option<Box<Node>>,
         name: String,
@@ -223,6 +228,33 @@ fn balanced(mut terms: Vec<Node>, at: usize, join: fn(Box<Node>, Box<Node>) -> E
 }
 
 impl Node {
+    /// The name that a chain of plain selections spells, such as `Object.spec`.
+    fn qualified_name(&self) -> Option<String> {
+        match &self.expr {
+            Expr::Ident(name) => Some(name.clone()),
+            Expr::Select {
+                of,
+                field,
+                optional: false,
+            } => Some(format!("{}.{field}", of.qualified_name()?)),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a given variable or a part of one.
+    pub fn is_plain_selection(&self) -> bool {
+        match &self.expr {
+            Expr::Ident(name) => name != "variables",
+            Expr::Select {
+                of, optional: false, ..
+            }
+            | Expr::Index {
+                of, optional: false, ..
+            } => of.is_plain_selection(),
+            _ => false,
+        }
+    }
+
     /// What stands directly below.
     pub fn children(&self) -> Vec<&Node> {
         match &self.expr {
@@ -231,6 +263,7 @@ impl Node {
             Expr::Index { of, index, .. } => vec![of, index],
             Expr::List(items) => items.iter().map(|(one, _)| one).collect(),
             Expr::Map(entries) => entries.iter().flat_map(|(key, value, _)| [key, value]).collect(),
+            Expr::Message { fields, .. } => fields.iter().map(|(_, value, _)| value).collect(),
             Expr::Call { target, args, .. } => target.iter().map(|one| &**one).chain(args).collect(),
             Expr::Binary(_, a, b) | Expr::And(a, b) | Expr::Or(a, b) => vec![a, b],
             Expr::Conditional(a, b, c) => vec![a, b, c],
@@ -442,10 +475,38 @@ impl Parser {
                     at,
                     expr: Expr::Index { of, index, optional },
                 };
+            } else if let Some(name) = self.type_before_brace(&node) {
+                self.advance();
+                let fields = self.fields()?;
+                node = Node {
+                    at: node.at,
+                    expr: Expr::Message { name, fields },
+                };
             } else {
                 return Ok(node);
             }
         }
+    }
+
+    /// The qualified name that stands before the fields of an object.
+    fn type_before_brace(&self, node: &Node) -> Option<String> {
+        let brace = matches!(self.peek(), Token::Symbol("{"));
+        brace.then(|| node.qualified_name()).flatten()
+    }
+
+    fn fields(&mut self) -> Result<Vec<(String, Node, bool)>, Problem> {
+        let mut fields = Vec::new();
+        while !self.eat("}") {
+            let optional = self.eat("?");
+            let name = self.ident()?;
+            self.expect(":")?;
+            fields.push((name, self.expression()?, optional));
+            if !self.eat(",") {
+                self.expect("}")?;
+                break;
+            }
+        }
+        Ok(fields)
     }
 
     fn ident(&mut self) -> Result<String, Problem> {
