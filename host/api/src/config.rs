@@ -63,7 +63,8 @@ pub struct StaticToken {
 #[async_trait]
 pub trait NodeProxy: Send + Sync + 'static {
     /// A request to the kubelet's own API on a node. Its URI is the kubelet's path and query, such as
-    /// `/containerLogs/NAMESPACE/POD/CONTAINER?follow=true&tailLines=5`; the answer may stream.
+    /// `/containerLogs/NAMESPACE/POD/CONTAINER?follow=true&tailLines=5`; the answer may stream. Behind an answer
+    /// of 101 is the connection, as hyper's upgrade or as a [`crate::Tunnel`] among the answer's extensions.
     async fn request(
         &self,
         node: &str,
@@ -76,6 +77,6 @@ pub trait NodeProxy: Send + Sync + 'static {
         address: SocketAddr,
         request: http::Request<Body>,
     ) -> std::io::Result<http::Response<Body>> {
-        crate::subresource::dial(address, request).await
+        crate::connect::dial(address, request).await
     }
 }

@@ -14,6 +14,7 @@ mod body;
 mod bootstrap;
 mod call;
 mod config;
+mod connect;
 mod custom;
 mod discovery;
 mod http;
@@ -39,6 +40,7 @@ pub use access::UserInfo;
 pub use body::{Body, BoxError};
 pub use capstan_store::Store;
 pub use config::{Config, NodeProxy, StaticToken};
+pub use connect::Tunnel;
 pub use services::Cidr;
 
 /// Why the API server could not start.

@@ -19,6 +19,7 @@ use crate::answer::{self, Answer};
 use crate::body::Body;
 use crate::call::Call;
 use crate::config::{Config, NodeProxy};
+use crate::connect;
 use crate::discovery::Discovery;
 use crate::metrics::Metrics;
 use crate::negotiate::Wishes;
@@ -240,6 +241,8 @@ impl Server {
         if misplaced || !served.iter().any(|verb| verb == target.verb) {
             return Err(Status::method_not_allowed(&resource, target.verb).into());
         }
+        let mut request = request;
+        let upgrade = hyper::upgrade::on(&mut request);
         let (parts, body) = request.into_parts();
         let mut call = Call {
             method: parts.method,
@@ -251,8 +254,13 @@ impl Server {
             body: bytes::Bytes::new(),
             warnings: Vec::new(),
         };
-        if call.target.subresource == "proxy" {
-            return subresource::proxy(self, &call, body).await;
+        if connect::connects(&call.target.subresource) {
+            let rest = connect::Rest {
+                uri: parts.uri,
+                body,
+                upgrade,
+            };
+            return connect::answer(self, &mut call, rest).await;
         }
         call.body = match body.collect(BODY_BYTES_MAX).await {
             Ok(Some(bytes)) => bytes,
@@ -317,7 +325,7 @@ fn deprecation(resource: &Resource) -> Option<&'static str> {
     }
 }
 
-fn attributes(target: &Target) -> Attributes {
+pub(crate) fn attributes(target: &Target) -> Attributes {
     Attributes {
         verb: target.verb.to_owned(),
         group: target.group.clone(),

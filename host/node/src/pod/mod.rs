@@ -21,4 +21,5 @@ pub(crate) mod spec;
 mod status;
 mod worker;
 
+pub(crate) use seen::PodRuntime;
 pub(crate) use worker::{Event, Worker};

@@ -161,6 +161,8 @@ pub(crate) struct Start {
     pub(crate) sandbox: String,
     pub(crate) pod_ip: String,
     pub(crate) volumes: BTreeMap<String, PathBuf>,
+    /// The container whose processes it is to see, as the runtime knows it.
+    pub(crate) target: Option<String>,
 }
 
 impl Start {
@@ -202,6 +204,7 @@ impl Start {
             environment: &environment,
             volumes: &self.volumes,
             log_path: &log_path,
+            target: self.target.as_deref(),
         };
         let config = container_config(&self.pod, &self.container, parts).map_err(config_failure)?;
         self.make_sub_paths(&config.mounts).map_err(config_failure)?;

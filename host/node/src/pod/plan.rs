@@ -216,6 +216,12 @@ fn containers(seen: &Seen<'_>, sandbox: &str, plan: &mut Plan) {
             .latest(&container.name)
             .is_some_and(|status| status.sandbox_id == sandbox)
     });
+    for container in spec::ephemeral_containers(seen.pod) {
+        // Once, whatever becomes of it, and beside whatever else the pod is at.
+        if seen.runtime.latest(&container.name).is_none() && !seen.memory.container_busy(&container.name) {
+            start(seen, &container, None, plan);
+        }
+    }
     for container in spec::init_containers(seen.pod) {
         if !init_container(seen, sandbox, container, regular_began, plan) {
             return;
@@ -403,6 +409,9 @@ fn stop_containers(seen: &Seen<'_>, grace_seconds: i64, plan: &mut Plan) {
     let sidecar = |container: &&Container| spec::is_sidecar(container);
     let init = spec::init_containers(seen.pod);
     let mut waiting = false;
+    for container in spec::ephemeral_containers(seen.pod) {
+        waiting |= stop(&container, plan);
+    }
     for container in spec::containers(seen.pod)
         .iter()
         .chain(init.iter().filter(|container| !sidecar(container)))

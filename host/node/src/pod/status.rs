@@ -31,6 +31,13 @@ pub(crate) fn build(seen: &Seen<'_>, host_ip: &str) -> PodStatus {
         .iter()
         .map(|c| container(seen, c, false))
         .collect();
+    let ephemeral: Vec<_> = spec::ephemeral_containers(seen.pod)
+        .map(|c| ContainerStatus {
+            ready: false,
+            started: None,
+            ..container(seen, &c, true)
+        })
+        .collect();
     let phase = phase(seen, &init, &regular);
     let address = address(seen, host_ip).or(before.pod_ip.clone());
     let mut status = PodStatus {
@@ -47,6 +54,7 @@ pub(crate) fn build(seen: &Seen<'_>, host_ip: &str) -> PodStatus {
         observed_generation: seen.pod.metadata.generation,
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(regular),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         phase: Some(phase.to_owned()),
         ..before.clone()
     };
@@ -152,7 +160,10 @@ fn pause(seen: &Seen<'_>, container: &Container, run: &Run, init: bool) -> Optio
     if let Some(failure) = seen.memory.failure(&container.name) {
         return Some(failure.shown(seen.now));
     }
-    let restarts = if init {
+    let is_ephemeral = spec::container(seen.pod, &container.name).is_none();
+    let restarts = if is_ephemeral {
+        false
+    } else if init {
         spec::is_sidecar(container) || run.exit_code != 0
     } else {
         spec::restart_policy(seen.pod, container).restarts(run.exit_code)

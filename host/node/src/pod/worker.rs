@@ -7,6 +7,7 @@
 
 mod running;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -285,7 +286,7 @@ impl Worker {
     }
 
     fn started(&mut self, container: &str, failure: Option<perform::StartFailure>, now: Timestamp) {
-        let image = spec::container(&self.pod, container).and_then(|container| container.image.clone());
+        let image = spec::any_container(&self.pod, container).and_then(|container| container.image.clone());
         let memory = self.memory.container(container);
         let Some(failure) = failure else {
             memory.failure = None;
@@ -394,7 +395,7 @@ impl Worker {
     }
 
     fn begin_start(&mut self, name: &str, attempt: u32, after: Option<Timestamp>, runtime: &PodRuntime) {
-        let Some(container) = spec::container(&self.pod, name).cloned() else {
+        let Some(container) = spec::any_container(&self.pod, name).map(Cow::into_owned) else {
             return;
         };
         let (Some(sandbox), Volumes::Ready { paths, .. }) = (runtime.sandbox(), &self.memory.volumes) else {
@@ -413,6 +414,9 @@ impl Worker {
                 sandbox.ip.clone()
             },
             volumes: paths.clone(),
+            target: spec::target_of(&self.pod, name)
+                .and_then(|target| runtime.latest(target))
+                .map(|target| target.id.clone()),
         };
         // A pause is begun by the attempt that follows an end, once, however often its start fails.
         if let Some(ended) = after
