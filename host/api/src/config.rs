@@ -29,6 +29,23 @@ pub struct Config {
     pub service_account_issuer: String,
     /// The way to the kubelets; without it, logs and proxied requests answer 503.
     pub kubelet: Option<Arc<dyn NodeProxy>>,
+    /// What extension servers know this server by; without it they are asked without a certificate, and
+    /// believe no header.
+    pub front_proxy: Option<FrontProxy>,
+}
+
+/// The certificate that this server shows to extension servers, and what those need to check it; all PEM. The
+/// authorities are published in the ConfigMap `kube-system/extension-apiserver-authentication`.
+#[derive(Clone, Default)]
+pub struct FrontProxy {
+    /// The certificate, of the common name `front-proxy-client`.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+    /// The authority that signed it, and nothing else.
+    pub ca: String,
+    /// The authority of the cluster's own clients.
+    pub client_ca: String,
 }
 
 impl Config {
@@ -46,6 +63,7 @@ impl Config {
             service_account_key: None,
             service_account_issuer: "https://kubernetes.default.svc.cluster.local".into(),
             kubelet: None,
+            front_proxy: None,
         }
     }
 }

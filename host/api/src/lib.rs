@@ -5,10 +5,11 @@
 //! `admission`). Every kind takes the same path by table; what is special about a kind is in
 //! `capstan-kinds`. The composition root starts it; clients reach it by TLS or by [`ApiServer::service`].
 //!
-//! Left out: aggregation, webhooks (those of custom kinds included).
+//! Left out: webhooks (those of custom kinds included).
 
 mod access;
 mod admission;
+mod aggregate;
 mod answer;
 mod body;
 mod bootstrap;
@@ -39,7 +40,7 @@ pub use self::http::{ApiServer, Local};
 pub use access::UserInfo;
 pub use body::{Body, BoxError};
 pub use capstan_store::Store;
-pub use config::{Config, NodeProxy, StaticToken};
+pub use config::{Config, FrontProxy, NodeProxy, StaticToken};
 pub use connect::Tunnel;
 pub use services::Cidr;
 
@@ -60,6 +61,9 @@ pub enum Error {
     /// The service account key is no ECDSA P-256 key in PKCS#8.
     #[error("the service account key is unusable: {0}")]
     ServiceAccountKey(String),
+    /// The certificate for extension servers is unusable.
+    #[error("{0}")]
+    FrontProxy(String),
     /// A built-in object could not be written.
     #[error("cannot create {object}: {message}")]
     Bootstrap {

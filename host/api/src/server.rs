@@ -15,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::{self, Attributes, Decision, Rbac, Tokens, UserInfo};
 use crate::admission::Chain;
+use crate::aggregate::{self, Aggregator};
 use crate::answer::{self, Answer};
 use crate::body::Body;
 use crate::call::Call;
-use crate::config::{Config, NodeProxy};
+use crate::config::{Config, FrontProxy, NodeProxy};
 use crate::connect;
 use crate::discovery::Discovery;
 use crate::metrics::Metrics;
@@ -51,6 +52,8 @@ pub(crate) struct Server {
     pub(crate) kubelet: Option<Arc<dyn NodeProxy>>,
     pub(crate) metrics: Metrics,
     pub(crate) discovery: Discovery,
+    pub(crate) aggregator: Aggregator,
+    pub(crate) front_proxy: Option<FrontProxy>,
     pub(crate) openapi: OpenApi,
     pub(crate) namespaces: Arc<Resource>,
     pub(crate) priority_classes: Arc<Resource>,
@@ -75,6 +78,8 @@ impl Server {
             object: "rbac".into(),
             message: "the table of kinds does not have it".into(),
         })?;
+        let identity = config.front_proxy.as_ref().map(aggregate::Identity::read).transpose();
+        let identity = identity.map_err(Error::FrontProxy)?.unwrap_or_default();
         let registry = Registry::start(store, stop.clone())
             .await
             .map_err(Error::ReadStore)?;
@@ -93,6 +98,8 @@ impl Server {
             kubelet: config.kubelet,
             metrics: Metrics::default(),
             discovery: Discovery::default(),
+            aggregator: Aggregator::new(identity),
+            front_proxy: config.front_proxy,
             openapi: OpenApi::default(),
             namespaces: built_in("", "namespaces")?,
             priority_classes: built_in("scheduling.k8s.io", "priorityclasses")?,
@@ -191,6 +198,9 @@ impl Server {
             ..Attributes::default()
         };
         self.authorize(user, &attributes)?;
+        if let Some(remote) = self.aggregator.of_path(path) {
+            return aggregate::forward(self, &remote, user, request).await;
+        }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Err(Status::not_found_path().into());
         }
@@ -210,7 +220,7 @@ impl Server {
             }
             path => self
                 .discovery
-                .answer(&self.registry.table, path, request.headers()),
+                .answer(&self.registry.table, &self.aggregator, path, request.headers()),
         }
     }
 
@@ -222,6 +232,9 @@ impl Server {
         request: Request<Body>,
     ) -> Answer {
         self.authorize(&user, &attributes(&target))?;
+        if let Some(remote) = self.aggregator.find(&target.group, &target.version) {
+            return aggregate::forward(self, &remote, &user, request).await;
+        }
         let Some(resource) = self
             .registry
             .table
@@ -254,7 +267,7 @@ impl Server {
             body: bytes::Bytes::new(),
             warnings: Vec::new(),
         };
-        if connect::connects(&call.target.subresource) {
+        if connect::connects(&call.target.subresource, &call.headers) {
             let rest = connect::Rest {
                 uri: parts.uri,
                 body,

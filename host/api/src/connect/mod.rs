@@ -1,12 +1,13 @@
 //! Requests that are connected through to something else: exec, attach and port forwarding to a pod's kubelet;
-//! proxy to a node, a pod or a service.
+//! proxy to a node, a pod or a service; logs over WebSocket.
 //!
 //! Each is authorized and admitted as the original does it (operation CONNECT, the options as its object),
 //! its way is found from the caches, and the request goes on with its method, path, query and body. Upgrades
 //! become a tunnel of bytes. Not here: aggregated APIs, which share `backend` and `tunnel`.
 
 pub(crate) mod backend;
-mod place;
+mod log;
+pub(crate) mod place;
 mod proxy;
 mod stream;
 mod tunnel;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use capstan_kinds::status::Status;
 use capstan_points::admission::Operation;
-use http::Uri;
+use http::{HeaderMap, Uri};
 use hyper::upgrade::OnUpgrade;
 use serde_json::{Value, json};
 
@@ -37,15 +38,20 @@ pub(crate) struct Rest {
     pub(crate) upgrade: OnUpgrade,
 }
 
-/// Whether a subresource is one that is connected through.
-pub(crate) fn connects(subresource: &str) -> bool {
-    matches!(subresource, "exec" | "attach" | "portforward" | "proxy")
+/// Whether a subresource is one that is connected through; a log is, where a client asks for WebSocket.
+pub(crate) fn connects(subresource: &str, headers: &HeaderMap) -> bool {
+    match subresource {
+        "exec" | "attach" | "portforward" | "proxy" => true,
+        "log" => log::is_websocket(headers),
+        _ => false,
+    }
 }
 
 /// Answers a request to such a subresource.
 pub(crate) async fn answer(server: &Arc<Server>, call: &mut Call, rest: Rest) -> Answer {
     match call.target.subresource.as_str() {
         "proxy" => proxy::answer(server, call, rest).await,
+        "log" => log::answer(server, call, rest).await,
         _ => stream::answer(server, call, rest).await,
     }
 }

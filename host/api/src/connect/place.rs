@@ -54,35 +54,43 @@ fn with_port(address: IpAddr, number: Option<u64>, port: &str) -> Result<SocketA
     }
 }
 
-/// A ready endpoint of a service, chosen at random.
-pub(super) fn endpoint(server: &Server, call: &Call, name: &str, port: &str) -> Result<SocketAddr, Refusal> {
-    let Some(service) = server.registry.cached(&call.resource, call.namespace(), name) else {
+/// A service, as the cache has it.
+pub(crate) fn service(server: &Server, namespace: &str, name: &str) -> Option<Value> {
+    let services = find("", "v1", "services")?;
+    Some(server.registry.cached(&services, namespace, name)?.decode())
+}
+
+/// A ready endpoint of the service that a call names.
+pub(super) fn endpoint(
+    server: &Server,
+    call: &Call,
+    name: &str,
+    port: &str,
+) -> Result<SocketAddr, Refusal> {
+    let Some(service) = service(server, call.namespace(), name) else {
         return Err(Status::not_found(&call.resource, name).into());
-    };
-    let service = service.decode();
-    let ports = service["spec"]["ports"].as_array().into_iter().flatten();
-    let missing = || {
-        Refusal::from(Status::unavailable(format!(
-            "no endpoints available for service \"{name}\""
-        )))
     };
     // A number is one of the service's ports, anything else the name of one.
     let port_name = match port.parse::<u64>() {
         Ok(number) => {
+            let ports = service["spec"]["ports"].as_array().into_iter().flatten();
             let found = ports.into_iter().find(|one| one["port"] == number);
             let why = format!("no service port {number} found for service \"{name}\"");
             found.ok_or_else(|| Status::unavailable(why))?["name"]
                 .as_str()
                 .unwrap_or_default()
-                .to_owned()
         }
-        Err(_) => port.to_owned(),
+        Err(_) => port,
     };
-    let slices = find("discovery.k8s.io", "v1", "endpointslices").ok_or_else(missing)?;
-    let (_, slices) = server
-        .registry
-        .cache(&slices)
-        .list(&format!("{}/", call.namespace()));
+    ready(server, call.namespace(), name, port_name).ok_or_else(|| {
+        Status::unavailable(format!("no endpoints available for service \"{name}\"")).into()
+    })
+}
+
+/// A ready endpoint of a service's port, chosen at random.
+pub(crate) fn ready(server: &Server, namespace: &str, name: &str, port_name: &str) -> Option<SocketAddr> {
+    let slices = find("discovery.k8s.io", "v1", "endpointslices")?;
+    let (_, slices) = server.registry.cache(&slices).list(&format!("{namespace}/"));
     let mut found: Vec<SocketAddr> = Vec::new();
     for (_, slice) in slices
         .iter()
@@ -102,8 +110,8 @@ pub(super) fn endpoint(server: &Server, call: &Call, name: &str, port: &str) -> 
         let addresses = ready.filter_map(|one| one["addresses"][0].as_str()?.parse::<IpAddr>().ok());
         found.extend(addresses.map(|address| SocketAddr::new(address, number)));
     }
-    if found.is_empty() {
-        return Err(missing());
+    match found.is_empty() {
+        true => None,
+        false => Some(found[fastrand::usize(..found.len())]),
     }
-    Ok(found[fastrand::usize(..found.len())])
 }

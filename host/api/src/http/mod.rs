@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 pub use local::Local;
 
 use crate::access::UserInfo;
+use crate::aggregate;
 use crate::config::Config;
 use crate::custom;
 use crate::server::Server;
@@ -60,6 +61,8 @@ impl ApiServer {
         bootstrap::run(&server, address).await?;
         let (keeper, ended) = (server.clone(), stop.clone());
         tokio::spawn(async move { ended.run_until_cancelled(custom::run(keeper)).await });
+        let (keeper, ended) = (server.clone(), stop.clone());
+        tokio::spawn(async move { ended.run_until_cancelled(aggregate::run(keeper)).await });
         let connections = TaskTracker::new();
         let acceptor = connection::Acceptor {
             listener,

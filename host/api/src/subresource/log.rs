@@ -21,7 +21,7 @@ const OPTIONS: [&str; 8] = [
     "stream",
 ];
 
-pub(super) async fn read(server: &Server, call: &mut Call) -> Answer {
+pub(crate) async fn read(server: &Server, call: &mut Call) -> Answer {
     server.registry.newest().await?;
     let Some(entry) = server
         .registry

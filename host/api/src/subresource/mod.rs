@@ -19,6 +19,7 @@ use crate::server::Server;
 use crate::{read, write};
 
 pub(crate) use binding::bind;
+pub(crate) use log::read as log;
 
 /// A request to a subresource; its verb is served, by the table.
 pub(crate) async fn answer(server: &Arc<Server>, call: &mut Call) -> Answer {

@@ -16,6 +16,7 @@ mod perform;
 mod plan;
 mod publish;
 mod qos;
+mod resize;
 mod seen;
 pub(crate) mod spec;
 mod status;

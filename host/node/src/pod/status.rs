@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::plan::{self, Ending, Seen};
+use super::resize;
 use super::seen::{self, CONTAINER_ID_SCHEME};
 use super::spec;
 
@@ -99,7 +100,7 @@ fn container(seen: &Seen<'_>, container: &Container, init: bool) -> ContainerSta
     } else {
         state.terminated.as_ref().is_some_and(|end| end.exit_code == 0)
     };
-    ContainerStatus {
+    let mut status = ContainerStatus {
         name: container.name.clone(),
         image: container.image.clone().unwrap_or_default(),
         image_id: latest.map(|run| run.image_ref.clone()).unwrap_or_default(),
@@ -110,7 +111,9 @@ fn container(seen: &Seen<'_>, container: &Container, init: bool) -> ContainerSta
         state: Some(state),
         last_state: Some(last.unwrap_or_default()),
         ..Default::default()
-    }
+    };
+    resize::show(seen, container, latest, &mut status);
+    status
 }
 
 fn container_id(run: &Run) -> String {
@@ -303,6 +306,7 @@ fn conditions(seen: &Seen<'_>, status: &PodStatus, before: Vec<PodCondition>) ->
             None => all.push(condition),
         }
     }
+    resize::tell(seen, status, &mut all);
     all
 }
 

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 
 use super::memory::{Failure, FailureKind, Key, Volumes, short_pause};
 use super::perform::{self, Holds, Outcome, Start};
+use super::resize::Applied;
 use super::plan::{self, Action, Ending, Plan, Seen};
 use super::seen::{self, PodRuntime};
 use super::{publish, spec, status};
@@ -259,7 +260,32 @@ impl Worker {
                 self.say(None, true, "FailedCreatePodSandBox", message);
                 self.memory.sandbox_retry_at = Some(pause(now, &mut self.memory.sandbox_failures));
             }
-            Outcome::Started { container, result } => self.started(&container, result.err(), now),
+            Outcome::Started {
+                container,
+                result,
+                resources,
+            } => {
+                self.memory.container(&container).applied = Applied {
+                    resources,
+                    failure: None,
+                };
+                self.started(&container, result.err(), now);
+            }
+            Outcome::Resized { container, result } => {
+                let applied = &mut self.memory.container(&container).applied;
+                match result {
+                    Ok(resources) => {
+                        *applied = Applied {
+                            resources: Some(resources),
+                            failure: None,
+                        };
+                    }
+                    Err(message) => {
+                        applied.failure = Some((retry, message.clone()));
+                        self.say(Some(&container), true, "ResizeError", message);
+                    }
+                }
+            }
             Outcome::Done(Ok(())) => {}
             Outcome::Done(Err(message)) => {
                 tracing::warn!(pod = spec::full_name(&self.pod), message, "runtime call failed");
@@ -374,6 +400,14 @@ impl Worker {
                     key,
                     perform::stop(node, pod, container, id, grace_seconds, reason),
                 );
+            }
+            Action::Resize {
+                container,
+                id,
+                resources,
+            } => {
+                let key = Key::Container(container.clone());
+                self.spawn(key, perform::resize(node, container, id, resources));
             }
             Action::RemoveContainer { id } => self.spawn(Key::Garbage(id.clone()), async move {
                 let removed = node.cri.remove_container(&id).await;
