@@ -15,11 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::{self, Attributes, Decision, Rbac, Tokens, UserInfo};
 use crate::admission::{self, Chain};
+use crate::aggregate::{self, Aggregator};
 use crate::answer::{self, Answer};
 use crate::audit::{Auditor, Trail};
 use crate::body::Body;
 use crate::call::Call;
-use crate::config::{Config, Limits, NodeProxy};
+use crate::config::{Config, FrontProxy, Limits, NodeProxy};
+use crate::connect;
 use crate::discovery::Discovery;
 use crate::fairness::Fairness;
 use crate::metrics::Metrics;
@@ -57,6 +59,8 @@ pub(crate) struct Server {
     pub(crate) fairness: Option<Fairness>,
     pub(crate) limits: Limits,
     pub(crate) discovery: Discovery,
+    pub(crate) aggregator: Aggregator,
+    pub(crate) front_proxy: Option<FrontProxy>,
     pub(crate) openapi: OpenApi,
     pub(crate) namespaces: Arc<Resource>,
     pub(crate) priority_classes: Arc<Resource>,
@@ -86,6 +90,12 @@ impl Server {
             true => Fairness::new(seats_total),
             false => None,
         };
+        let identity = config
+            .front_proxy
+            .as_ref()
+            .map(aggregate::Identity::read)
+            .transpose();
+        let identity = identity.map_err(Error::FrontProxy)?.unwrap_or_default();
         let registry = Registry::start(store, config.encryption, stop.clone())
             .await
             .map_err(Error::ReadStore)?;
@@ -107,6 +117,8 @@ impl Server {
             fairness,
             limits: config.limits,
             discovery: Discovery::default(),
+            aggregator: Aggregator::new(identity),
+            front_proxy: config.front_proxy,
             openapi: OpenApi::default(),
             namespaces: built_in("", "namespaces")?,
             priority_classes: built_in("scheduling.k8s.io", "priorityclasses")?,
@@ -228,6 +240,9 @@ impl Server {
             attributes.verb = "get".into();
         }
         self.permit(user, &attributes, trail)?;
+        if let Some(remote) = self.aggregator.of_path(path) {
+            return aggregate::forward(self, &remote, user, request).await;
+        }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Err(Status::not_found_path().into());
         }
@@ -249,7 +264,7 @@ impl Server {
             }
             path => self
                 .discovery
-                .answer(&self.registry.table, path, request.headers()),
+                .answer(&self.registry.table, &self.aggregator, path, request.headers()),
         }
     }
 
@@ -262,6 +277,9 @@ impl Server {
         trail: Option<Arc<Trail>>,
     ) -> Answer {
         self.permit(&user, &attributes(&target), trail.as_deref())?;
+        if let Some(remote) = self.aggregator.find(&target.group, &target.version) {
+            return aggregate::forward(self, &remote, &user, request).await;
+        }
         let Some(resource) = self
             .registry
             .table
@@ -281,6 +299,8 @@ impl Server {
         if misplaced || !served.iter().any(|verb| verb == target.verb) {
             return Err(Status::method_not_allowed(&resource, target.verb).into());
         }
+        let mut request = request;
+        let upgrade = hyper::upgrade::on(&mut request);
         let (parts, body) = request.into_parts();
         let mut call = Call {
             method: parts.method,
@@ -294,8 +314,13 @@ impl Server {
             trail,
         };
         admission::connect(self, &mut call).await?;
-        if call.target.subresource == "proxy" {
-            return subresource::proxy(self, &call, body).await;
+        if connect::connects(&call.target.subresource, &call.headers) {
+            let rest = connect::Rest {
+                uri: parts.uri,
+                body,
+                upgrade,
+            };
+            return connect::answer(self, &mut call, rest).await;
         }
         call.body = match body.collect(BODY_BYTES_MAX).await {
             Ok(Some(bytes)) => bytes,

@@ -228,7 +228,7 @@ fn review(server: &Server, call: &Call, subject: &Subject, object: Option<Arc<Va
     let document = object.as_ref().or(subject.old.as_ref());
     let name = document
         .and_then(|document| document["metadata"]["name"].as_str())
-        .unwrap_or_default();
+        .unwrap_or(call.name());
     let namespace = if resource.is("", "Namespace") {
         name
     } else {

@@ -17,6 +17,7 @@ pub use local::Local;
 
 use crate::access::UserInfo;
 use crate::admission;
+use crate::aggregate;
 use crate::config::Config;
 use crate::custom;
 use crate::fairness;
@@ -62,6 +63,8 @@ impl ApiServer {
         bootstrap::run(&server, address).await?;
         let (keeper, ended) = (server.clone(), stop.clone());
         tokio::spawn(async move { ended.run_until_cancelled(custom::run(keeper)).await });
+        let (keeper, ended) = (server.clone(), stop.clone());
+        tokio::spawn(async move { ended.run_until_cancelled(aggregate::run(keeper)).await });
         let (keeper, ended) = (server.clone(), stop.clone());
         tokio::spawn(async move { ended.run_until_cancelled(fairness::keeper::run(keeper)).await });
         admission::load(&server);
