@@ -9,11 +9,13 @@ pub mod compat;
 mod component;
 pub mod etcdctl;
 mod http;
+mod installed;
 mod kubectl;
 mod wait;
 
 pub use cluster::{Cluster, ClusterOptions};
 pub use component::{component, componentize};
 pub use http::{get, send};
+pub use installed::installed;
 pub use kubectl::Answer;
 pub use wait::{until, until_within};

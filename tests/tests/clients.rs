@@ -1,10 +1,10 @@
-//! The machine's kubectl and the newest one of the package registry on the same cluster: the daily verbs,
-//! without a warning that the original would not give.
+//! The machine's kubectl and newer ones of the package registries on the same cluster: the daily verbs, without a
+//! warning that the original would not give.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use capstan_tests::Cluster;
+use capstan_tests::{Cluster, installed};
 
 const WEB: &str = "
 apiVersion: apps/v1
@@ -24,18 +24,11 @@ metadata: { name: NAME }
 spec: { selector: { app: NAME }, ports: [{ port: 80, targetPort: 8080 }] }
 ";
 
-/// The newest kubectl; `None`, said aloud, where there is none and nobody promised one.
-fn newest() -> Option<PathBuf> {
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/kubectl/bin/kubectl");
-    let named = std::env::var_os("CAPSTAN_KUBECTL_NEW").map(PathBuf::from);
-    let found = named.or(Some(installed)).filter(|path| path.is_file());
-    if found.is_none() {
-        let missing = "the newest kubectl is missing: `cargo xtask test` installs it and names it in CAPSTAN_KUBECTL_NEW";
-        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{missing}");
-        eprintln!("{missing}");
-    }
-    found
-}
+/// The kubectls beside the machine's: name, place in `target/tools`, and the variable that names another.
+const OTHERS: [(&str, &str, &str); 2] = [
+    ("newest", "kubectl/bin/kubectl", "CAPSTAN_KUBECTL_NEW"),
+    ("newer", "layer/kubectl/kubectl", "CAPSTAN_KUBECTL_LAYER"),
+];
 
 /// One kubectl on one cluster.
 struct Client<'a> {
@@ -84,24 +77,17 @@ impl Client<'_> {
 }
 
 #[test]
-fn the_machines_and_the_newest_kubectl_do_their_daily_work() {
+fn the_machines_and_newer_kubectls_do_their_daily_work() {
     let cluster = Cluster::start();
-    let mut clients = vec![(
-        "machine",
-        Client {
-            cluster: &cluster,
-            program: None,
-        },
-    )];
-    clients.extend(newest().map(|path| {
-        (
-            "newest",
-            Client {
-                cluster: &cluster,
-                program: Some(path),
-            },
-        )
-    }));
+    let client = |program| Client {
+        cluster: &cluster,
+        program,
+    };
+    let mut clients = vec![("machine", client(None))];
+    for (name, place, variable) in OTHERS {
+        let found = installed(&format!("the {name} kubectl"), place, variable);
+        clients.extend(found.map(|path| (name, client(Some(path)))));
+    }
     for (name, client) in &clients {
         daily_work(client, name);
     }

@@ -47,11 +47,12 @@ impl Query {
             .filter(|value| !value.is_empty())
     }
 
-    /// As Go's form decoding: present and neither `0` nor `false` is true.
+    /// As the original decodes: present and neither `0` nor `false` (in any case) is true.
     pub(crate) fn flag(&self, name: &str) -> bool {
         self.0
             .iter()
-            .any(|(key, value)| key == name && value != "0" && value != "false")
+            .find(|(key, _)| key == name)
+            .is_some_and(|(_, value)| value != "0" && !value.eq_ignore_ascii_case("false"))
     }
 
     pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {

@@ -235,9 +235,7 @@ impl Handler {
             return Err((StatusCode::NOT_FOUND, message));
         }
         let wanted = wanted(query, Timestamp::now()).map_err(|message| (StatusCode::BAD_REQUEST, message))?;
-        let previous = query
-            .get("previous")
-            .is_some_and(|value| value == "true" || value == "1");
+        let previous = flag(query, "previous");
         let (path, run) = self.log_file(&pod, container, previous).await?;
         if let Some(run) = &run {
             self.node.sidecars.settle(&run.id).await;
@@ -408,13 +406,16 @@ fn query(text: &str) -> HashMap<String, String> {
     form_urlencoded::parse(text.as_bytes()).into_owned().collect()
 }
 
+/// As the original decodes a flag: there, and neither `0` nor `false` in any case; clients write `True`.
+fn flag(query: &HashMap<String, String>, name: &str) -> bool {
+    query
+        .get(name)
+        .is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
+}
+
 /// Understands a log request's query, with the field's name in every complaint.
 fn wanted(query: &HashMap<String, String>, now: Timestamp) -> Result<Wanted, String> {
-    let flag = |name: &str| {
-        query
-            .get(name)
-            .is_some_and(|value| matches!(value.as_str(), "true" | "1" | ""))
-    };
+    let flag = |name: &str| flag(query, name);
     let number = |name: &str| match query.get(name) {
         None => Ok(None),
         Some(value) => value

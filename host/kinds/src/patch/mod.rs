@@ -60,13 +60,35 @@ pub fn json(document: &mut Value, patch: &Value) -> Result<(), PatchError> {
     }
     let patch: json_patch::Patch = serde_json::from_value(patch.clone())
         .map_err(|error| PatchError::Malformed(format!("error decoding patch: {error}")))?;
-    json_patch::patch(document, &patch).map_err(|error| {
-        let path = error.path.as_str();
-        PatchError::Unfit(match error.kind {
-            json_patch::PatchErrorKind::TestFailed => format!("testing value {path} failed: test failed"),
-            kind => format!("operation {} does not apply at {path:?}: {kind}", error.operation),
-        })
-    })
+    let mut patched = document.clone();
+    for (index, operation) in patch.iter().enumerate() {
+        if finds_nothing(&patched, operation) {
+            continue;
+        }
+        json_patch::patch(&mut patched, std::slice::from_ref(operation)).map_err(|error| {
+            let path = error.path.as_str();
+            PatchError::Unfit(match error.kind {
+                json_patch::PatchErrorKind::TestFailed => format!("testing value {path} failed: test failed"),
+                kind => format!("operation {index} does not apply at {path:?}: {kind}"),
+            })
+        })?;
+    }
+    *document = patched;
+    Ok(())
+}
+
+/// A test for null where the object has no such member holds; operators ask so for the first finalizer.
+fn finds_nothing(document: &Value, operation: &json_patch::PatchOperation) -> bool {
+    let json_patch::PatchOperation::Test(test) = operation else {
+        return false;
+    };
+    let path = test.path.as_str();
+    let Some((parent, _)) = path.rsplit_once('/') else {
+        return false;
+    };
+    test.value.is_null()
+        && document.pointer(path).is_none()
+        && document.pointer(parent).is_some_and(Value::is_object)
 }
 
 /// Applies a merge patch (RFC 7386): objects merge, null removes, all else replaces.
@@ -121,6 +143,12 @@ mod tests {
             Err(422),
         );
         check(json!([{"op": "remove", "path": "/none"}]), Err(422));
+        check(
+            json!([{"op": "test", "path": "/c", "value": null}, {"op": "add", "path": "/c", "value": 1}]),
+            Ok(json!({"a": {"b": 1}, "list": [1, 2], "c": 1})),
+        );
+        check(json!([{"op": "test", "path": "/a", "value": null}]), Err(422));
+        check(json!([{"op": "test", "path": "/none/c", "value": null}]), Err(422));
         check(json!([{"op": "explode", "path": "/a"}]), Err(400));
         check(json!({"a": 1}), Err(400));
     }
