@@ -148,7 +148,10 @@ mod tests {
             Ok(json!({"a": {"b": 1}, "list": [1, 2], "c": 1})),
         );
         check(json!([{"op": "test", "path": "/a", "value": null}]), Err(422));
-        check(json!([{"op": "test", "path": "/none/c", "value": null}]), Err(422));
+        check(
+            json!([{"op": "test", "path": "/none/c", "value": null}]),
+            Err(422),
+        );
         check(json!([{"op": "explode", "path": "/a"}]), Err(400));
         check(json!({"a": 1}), Err(400));
     }
