@@ -31,10 +31,20 @@ struct Aggregated {
 }
 
 /// See the module.
-#[derive(Default)]
-pub(crate) struct Discovery(Mutex<Option<Arc<Aggregated>>>);
+pub(crate) struct Discovery {
+    held: Mutex<Option<Arc<Aggregated>>>,
+    /// Where clients reach this server.
+    address: String,
+}
 
 impl Discovery {
+    pub(crate) fn new(address: String) -> Self {
+        Self {
+            held: Mutex::default(),
+            address,
+        }
+    }
+
     pub(crate) fn answer(&self, table: &Table, path: &str, headers: &HeaderMap) -> Answer {
         let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
         if let ["api"] | ["apis"] = segments.as_slice()
@@ -45,7 +55,10 @@ impl Discovery {
         let (_, all) = table.all();
         let document = match segments.as_slice() {
             [] => json!({ "paths": paths(&all) }),
-            ["api"] => json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] }),
+            ["api"] => json!({
+                "kind": "APIVersions", "versions": ["v1"],
+                "serverAddressByClientCIDRs": [{ "clientCIDR": "0.0.0.0/0", "serverAddress": self.address }],
+            }),
             ["apis"] => {
                 let groups: Vec<Value> = groups(&all).into_iter().map(|name| group(&all, name)).collect();
                 json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
@@ -65,7 +78,7 @@ impl Discovery {
 
     fn aggregated(&self, table: &Table, groups: bool, headers: &HeaderMap) -> Response<Body> {
         let (generation, all) = table.all();
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let current = match held.as_ref().filter(|held| held.generation == generation) {
             Some(current) => current.clone(),
             None => {

@@ -1,5 +1,5 @@
-//! The router: from an HTTP request to the handler of what it asks for, through authentication,
-//! authorization, limits and metrics.
+//! The router: from an HTTP request to the handler of what it asks for. What stands around every request
+//! (audit, fairness, authorization, time) is `front`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -81,6 +81,12 @@ impl Server {
             object: "rbac".into(),
             message: "the table of kinds does not have it".into(),
         })?;
+        let listens = config.listen.local_addr().map_err(|source| Error::Listen {
+            address: "the given socket".into(),
+            source,
+        })?;
+        let ip = config.advertise.unwrap_or(listens.ip());
+        let address = std::net::SocketAddr::new(ip, listens.port()).to_string();
         let seats_total = config.limits.max_requests_inflight + config.limits.max_mutating_requests_inflight;
         let fairness = match config.limits.fairness && seats_total > 0 {
             true => Fairness::new(seats_total),
@@ -106,7 +112,7 @@ impl Server {
             audit: Auditor::start(config.audit).map_err(Error::OpenAuditLog)?,
             fairness,
             limits: config.limits,
-            discovery: Discovery::default(),
+            discovery: Discovery::new(address),
             openapi: OpenApi::default(),
             namespaces: built_in("", "namespaces")?,
             priority_classes: built_in("scheduling.k8s.io", "priorityclasses")?,
@@ -144,10 +150,14 @@ impl Server {
             .collect()
     }
 
+    /// Whether the user may.
+    pub(crate) fn decide(&self, user: &UserInfo, asked: &Attributes) -> Decision {
+        self.rbac.decide(&self.registry, user, asked)
+    }
+
     /// Refuses what RBAC does not allow.
     pub(crate) fn authorize(&self, user: &UserInfo, attributes: &Attributes) -> Result<(), Refusal> {
-        let Decision { allowed, .. } = self.rbac.decide(&self.registry, user, attributes);
-        if allowed {
+        if self.decide(user, attributes).allowed {
             Ok(())
         } else {
             Err(access::refusal(user, attributes).into())
@@ -161,9 +171,9 @@ impl Server {
         request: Request<Body>,
     ) -> Response<Body> {
         match access::authenticate(self, certificate, request.headers()).await {
-            Ok((user, original)) => {
+            Ok(user) => {
                 self.metrics.authenticated.fetch_add(1, Ordering::Relaxed);
-                front::answer(self, user, original, request).await
+                front::answer(self, user, request).await
             }
             Err(refusal) => front::refuse(self, &request, &refusal),
         }
@@ -175,10 +185,10 @@ impl Server {
         user: Arc<UserInfo>,
         request: Request<Body>,
     ) -> Response<Body> {
-        front::answer(self, user, None, request).await
+        front::answer(self, user, request).await
     }
 
-    /// Authorizes a request and hands it to what answers it, within its time.
+    /// Hands a request that is allowed to what answers it, within its time.
     pub(crate) async fn route(
         self: &Arc<Self>,
         user: Arc<UserInfo>,
@@ -191,7 +201,7 @@ impl Server {
         let answered = async {
             match route {
                 Route::Resource(target) => self.resource(user, target, query, request, trail).await,
-                Route::Path(path) => self.path(&user, &path, &query, request, trail.as_deref()).await,
+                Route::Path(path) => self.path(&path, &query, request).await,
             }
         };
         let Some(time) = time else { return answered.await };
@@ -200,34 +210,7 @@ impl Server {
         })
     }
 
-    /// Refuses what is not allowed, and tells the trail of either.
-    fn permit(&self, user: &UserInfo, attributes: &Attributes, trail: Option<&Trail>) -> Result<(), Refusal> {
-        let Some(trail) = trail else {
-            return self.authorize(user, attributes);
-        };
-        let Decision { allowed, reason } = self.rbac.decide(&self.registry, user, attributes);
-        let decision = if allowed { "allow" } else { "forbid" };
-        trail.annotate("authorization.k8s.io/decision", decision);
-        trail.annotate("authorization.k8s.io/reason", &reason);
-        match allowed {
-            true => Ok(()),
-            false => Err(access::refusal(user, attributes).into()),
-        }
-    }
-
-    async fn path(
-        self: &Arc<Self>,
-        user: &UserInfo,
-        path: &str,
-        query: &Query,
-        request: Request<Body>,
-        trail: Option<&Trail>,
-    ) -> Answer {
-        let mut attributes = front::path_attributes(request.method(), path);
-        if attributes.verb == "head" {
-            attributes.verb = "get".into();
-        }
-        self.permit(user, &attributes, trail)?;
+    async fn path(self: &Arc<Self>, path: &str, query: &Query, request: Request<Body>) -> Answer {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Err(Status::not_found_path().into());
         }
@@ -261,7 +244,6 @@ impl Server {
         request: Request<Body>,
         trail: Option<Arc<Trail>>,
     ) -> Answer {
-        self.permit(&user, &attributes(&target), trail.as_deref())?;
         let Some(resource) = self
             .registry
             .table
@@ -359,7 +341,22 @@ fn deprecation(resource: &Resource) -> Option<&'static str> {
     }
 }
 
-pub(crate) fn attributes(target: &Target) -> Attributes {
+/// What the request asks leave for.
+pub(crate) fn attributes(route: &Route, method: &Method, _query: &Query) -> Attributes {
+    let target = match route {
+        Route::Resource(target) => target,
+        Route::Path(path) => {
+            let verb = match *method {
+                Method::HEAD => "get".to_owned(),
+                _ => method.as_str().to_ascii_lowercase(),
+            };
+            return Attributes {
+                verb,
+                path: path.clone(),
+                ..Attributes::default()
+            };
+        }
+    };
     Attributes {
         verb: target.verb.to_owned(),
         group: target.group.clone(),

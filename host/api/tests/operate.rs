@@ -625,3 +625,43 @@ async fn the_api_is_described_in_every_form_that_clients_ask_for() {
     assert!(code == 200 && text.contains("teeth"), "{code}");
     rig.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_fairness_the_limits_are_plain() {
+    let rig = Rig::start_with(|config| {
+        config.limits.fairness = false;
+        config.limits.max_mutating_requests_inflight = 1;
+    })
+    .await;
+    let binding = json!({
+        "metadata": {"name": "writer"}, "subjects": [{"kind": "User", "name": "writer"}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+    });
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+    assert_eq!(ask(&rig, admin(), ("POST", bindings), &[], binding).await.0, 201);
+    let endless = Request::post(MAPS)
+        .header("content-type", "application/json")
+        .body(Body::stream(futures::stream::pending()))
+        .unwrap();
+    let mut service = rig.api.service(admin());
+    let held = tokio::spawn(async move { service.call(endless).await });
+    let writer = || UserInfo::new("writer", &[]);
+    let map = || json!({"metadata": {"generateName": "w-"}});
+    let headers = until("the place is taken", async || {
+        let (code, headers, _) = ask(&rig, writer(), ("POST", MAPS), &[], map()).await;
+        (code == 429).then_some(headers)
+    })
+    .await;
+    assert_eq!(headers["retry-after"], "1");
+    assert!(!headers.contains_key("x-kubernetes-pf-flowschema-uid"));
+    // Readers and administrators go on.
+    assert_eq!(ask(&rig, writer(), ("GET", MAPS), &[], Value::Null).await.0, 200);
+    assert_eq!(ask(&rig, admin(), ("POST", MAPS), &[], map()).await.0, 201);
+    held.abort();
+    until("the place is free", async || {
+        let (code, ..) = ask(&rig, writer(), ("POST", MAPS), &[], map()).await;
+        (code == 201).then_some(())
+    })
+    .await;
+    rig.stop().await;
+}
