@@ -185,12 +185,7 @@ struct Incoming {
 }
 
 /// Waits for the request's seat and has it answered, or sends it away.
-async fn seated(
-    server: &Arc<Server>,
-    user: Arc<UserInfo>,
-    asked: &Asked,
-    call: Incoming,
-) -> (Uids, Answer) {
+async fn seated(server: &Arc<Server>, user: Arc<UserInfo>, asked: &Asked, call: Incoming) -> (Uids, Answer) {
     let (uids, ticket) = match seat(server, &user, asked, &call.query).await {
         Entered::Runs(uids, ticket) => (uids, ticket),
         Entered::Refused(uids) => {
