@@ -313,6 +313,9 @@ impl Server {
         if !call.target.subresource.is_empty() {
             return subresource::answer(self, call).await;
         }
+        if !call.resource.is_stored() {
+            call.form()?;
+        }
         match (call.target.verb, call.resource.is_stored()) {
             ("get", true) => read::get(&self.registry, call).await,
             ("list", true) => read::list(&self.registry, call).await,

@@ -449,6 +449,16 @@ async fn secrets_are_sealed_in_the_store() {
     assert_eq!(value(&second, "plain").await, "aHVzaC1odXNo");
     let (_, list) = get(&second, secrets).await;
     assert_eq!(list.matches("aHVzaC1odXNo").count(), 2);
+    // Without the key nothing is shown, and a server does not start on what it cannot read.
+    let blind = tokio::spawn({
+        let store = rig.store.clone();
+        async move { rig::starts(store, config("{identity: {}}")).await }
+    });
+    let refusal = blind.await.unwrap().unwrap_err().to_string();
+    assert!(
+        refusal.contains("/registry/secrets/default/plain cannot be decrypted"),
+        "{refusal}"
+    );
     second.api.shutdown().await;
     first.api.shutdown().await;
     rig.stop().await;
