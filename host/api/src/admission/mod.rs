@@ -20,8 +20,8 @@ use capstan_points::Seats;
 use capstan_points::admission::{Operation, Policy, Review};
 use serde_json::Value;
 
-use self::hooks::{Attempt, Hooks, Rounds};
 pub(crate) use self::connect::connect;
+use self::hooks::{Attempt, Hooks, Rounds};
 pub(crate) use self::hooks::{Other, load, run};
 use crate::access;
 use crate::call::Call;

@@ -5,8 +5,8 @@
 //! and is cut off when the ring has turned past it, so a slow watcher costs nothing but its place.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
 use std::future::Future;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;

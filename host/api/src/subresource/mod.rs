@@ -20,8 +20,8 @@ use crate::server::Server;
 use crate::{read, write};
 
 pub(crate) use binding::bind;
-pub(crate) use scale::VIEW as SCALE_VIEW;
 pub(crate) use proxy::{dial, proxy};
+pub(crate) use scale::VIEW as SCALE_VIEW;
 
 /// A request to a subresource; its verb is served, by the table.
 pub(crate) async fn answer(server: &Arc<Server>, call: &mut Call) -> Answer {

@@ -32,7 +32,11 @@ pub(super) struct Connector {
 impl Connector {
     /// `roots` are in PEM; none for the system's own.
     pub(super) fn new(roots: &[u8], target: Target, registry: Weak<Registry>) -> Result<Self, String> {
-        let roots = if roots.is_empty() { system_roots() } else { read(roots)? };
+        let roots = if roots.is_empty() {
+            system_roots()
+        } else {
+            read(roots)?
+        };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -137,7 +137,9 @@ impl Caller {
             .await
             .map_err(|error| Failure::unreached(url, &failure::told(&error)))?;
         let code = response.status().as_u16();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await;
         let body = body.map_err(|error| Failure::unreached(url, &error.to_string()))?;
         Ok((code, body.to_bytes()))
     }

@@ -21,7 +21,12 @@ pub(super) enum Target {
 }
 
 /// A ready endpoint of a service's port, chosen at random; its cluster IP where none is listed.
-pub(super) fn endpoint(registry: &Registry, namespace: &str, name: &str, port: u16) -> Result<String, String> {
+pub(super) fn endpoint(
+    registry: &Registry,
+    namespace: &str,
+    name: &str,
+    port: u16,
+) -> Result<String, String> {
     let missing = || format!("service \"{name}\" not found");
     let services = find("", "v1", "services").ok_or_else(missing)?;
     let service = registry.cached(&services, namespace, name).ok_or_else(missing)?;
@@ -32,14 +37,20 @@ pub(super) fn endpoint(registry: &Registry, namespace: &str, name: &str, port: u
         return Ok(format!("{host}:{port}"));
     }
     let ports = spec["ports"].as_array().into_iter().flatten();
-    let Some(asked) = ports.into_iter().find(|one| one["port"].as_u64() == Some(port.into())) else {
+    let Some(asked) = ports
+        .into_iter()
+        .find(|one| one["port"].as_u64() == Some(port.into()))
+    else {
         return Err(format!("no service port {port} found for service \"{name}\""));
     };
     let found = endpoints(registry, namespace, name, asked);
     if !found.is_empty() {
         return Ok(found[fastrand::usize(..found.len())].to_string());
     }
-    match spec["clusterIP"].as_str().and_then(|ip| ip.parse::<IpAddr>().ok()) {
+    match spec["clusterIP"]
+        .as_str()
+        .and_then(|ip| ip.parse::<IpAddr>().ok())
+    {
         // Without a selector nobody lists endpoints; the cluster IP may lead somewhere all the same.
         Some(address) if spec["selector"].is_null() => Ok(SocketAddr::new(address, port).to_string()),
         _ => Err(format!("no endpoints available for service \"{name}\"")),

@@ -146,7 +146,15 @@ pub(crate) async fn delete_collection(server: &Server, call: &mut Call) -> Answe
         call.target.namespace = entry.index.namespace.to_string();
         match delete_object(server, call, &entry.index.name, &options).await {
             Ok(deleted) => {
-                items.push(read(&server.registry, &call.resource, &deleted.stored, deleted.revision).await?);
+                items.push(
+                    read(
+                        &server.registry,
+                        &call.resource,
+                        &deleted.stored,
+                        deleted.revision,
+                    )
+                    .await?,
+                );
             }
             Err(status) if status.code == 404 => {}
             Err(refusal) => return Err(refusal),

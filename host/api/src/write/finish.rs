@@ -1,7 +1,7 @@
 //! The last steps of every write: checks of size and form, and the answer.
 
-use capstan_kinds::status::Status;
 use capstan_kinds::resource::Resource;
+use capstan_kinds::status::Status;
 use capstan_store::Revision;
 use http::Response;
 use serde_json::Value;

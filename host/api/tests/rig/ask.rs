@@ -31,7 +31,14 @@ impl Rig {
 
     /// Server-side apply.
     pub async fn apply(&self, path: &str, config: Value) -> Reply {
-        self.send(UserInfo::admin("test"), "PATCH", path, "application/apply-patch+yaml", config).await
+        self.send(
+            UserInfo::admin("test"),
+            "PATCH",
+            path,
+            "application/apply-patch+yaml",
+            config,
+        )
+        .await
     }
 
     pub async fn ask_as(&self, user: UserInfo, method: &str, path: &str, body: Value) -> Reply {
@@ -44,7 +51,11 @@ impl Rig {
     }
 
     async fn send(&self, user: UserInfo, method: &str, path: &str, media: &str, body: Value) -> Reply {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
         let request = http::Request::builder()
             .method(method)
             .uri(path)

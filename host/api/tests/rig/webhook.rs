@@ -43,7 +43,9 @@ impl Hook {
                 counted.fetch_add(1, Ordering::Relaxed);
                 let (acceptor, answer, notes) = (acceptor.clone(), answer.clone(), notes.clone());
                 tokio::spawn(async move {
-                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let Ok(stream) = acceptor.accept(stream).await else {
+                        return;
+                    };
                     let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
                         let (answer, notes) = (answer.clone(), notes.clone());
                         async move {
@@ -103,7 +105,10 @@ fn certificates() -> (rustls::ServerConfig, String) {
     let issuer = Issuer::new(params, ca_key);
     let key = KeyPair::generate().unwrap();
     let names = vec!["127.0.0.1".to_owned(), "hook.default.svc".to_owned()];
-    let own = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+    let own = CertificateParams::new(names)
+        .unwrap()
+        .signed_by(&key, &issuer)
+        .unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -7,7 +7,7 @@ use capstan_kinds::admission::{Input, Request};
 use capstan_kinds::cel::{Access, Answer, Question, Subject as Who};
 use capstan_kinds::resource::Resource;
 use capstan_kinds::status::Status;
-use capstan_kinds::default;
+use capstan_kinds::{default, validate};
 use capstan_points::admission::Operation;
 use serde_json::{Map, Value, json};
 
@@ -93,7 +93,11 @@ impl<'s> Attempt<'s> {
             let written = object.as_deref().or(old.as_deref());
             let own = written.and_then(|written| written["metadata"]["labels"].as_object());
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            labels.extend(own.into_iter().flatten().map(|(key, value)| (key.clone(), text(value))));
+            labels.extend(
+                own.into_iter()
+                    .flatten()
+                    .map(|(key, value)| (key.clone(), text(value))),
+            );
         } else if !request.namespace.is_empty() {
             labels = server.namespace_labels(&request.namespace);
         }
@@ -140,8 +144,13 @@ impl<'s> Attempt<'s> {
     }
 
     /// Takes a changed object of the version of `resource`, with its defaults. Says whether it is another one.
-    pub(super) async fn take(&mut self, resource: &Arc<Resource>, mut object: Value) -> Result<bool, Refusal> {
+    pub(super) async fn take(
+        &mut self,
+        resource: &Arc<Resource>,
+        mut object: Value,
+    ) -> Result<bool, Refusal> {
         if self.request.kind.is_none() {
+            fits(resource, &object)?;
             default::apply(resource, &mut object);
         }
         if !Arc::ptr_eq(resource, &self.request.resource) && self.request.kind.is_none() {
@@ -189,16 +198,16 @@ impl<'s> Attempt<'s> {
                 Cow::Owned(UserInfo::service_account(namespace, name, "").authenticated())
             }
         };
-        let attributes = Attributes {
+        let mut attributes = Attributes {
             verb: question.verb.clone(),
             group: question.group.clone(),
             resource: question.resource.clone(),
             subresource: question.subresource.clone(),
             namespace: question.namespace.clone(),
             name: question.name.clone(),
-            path: question.path.clone(),
             ..Attributes::default()
         };
+        attributes.path = question.path.clone();
         Answer {
             allowed: self.server.authorize(&user, &attributes).is_ok(),
             ..Answer::default()
@@ -209,10 +218,15 @@ impl<'s> Attempt<'s> {
     pub(super) fn forbidden(&self, why: &str) -> Status {
         let text = |field: &str| {
             let object = self.object.as_deref()?;
-            object["metadata"][field].as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+            object["metadata"][field]
+                .as_str()
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned)
         };
         let name = match self.request.name.as_str() {
-            "" => text("name").or_else(|| text("generateName")).unwrap_or_else(|| "Unknown".to_owned()),
+            "" => text("name")
+                .or_else(|| text("generateName"))
+                .unwrap_or_else(|| "Unknown".to_owned()),
             name => name.to_owned(),
         };
         Status::forbidden(&self.request.resource, &name, why)
@@ -223,18 +237,16 @@ fn request(server: &Server, call: &Call, subject: &Subject, object: Option<&Valu
     let resource = call.resource.clone();
     let document = object.or(subject.old.as_deref());
     let own = document.and_then(|document| document["metadata"]["name"].as_str());
-    let name = own.filter(|name| !name.is_empty()).unwrap_or(call.name()).to_owned();
+    let name = own
+        .filter(|name| !name.is_empty())
+        .unwrap_or(call.name())
+        .to_owned();
     let namespace = match resource.is("", "Namespace") {
         true => name.clone(),
         false => call.namespace().to_owned(),
     };
-    let (_, all) = server.registry.table.all();
-    let prefix = resource.storage_prefix();
-    let same = |one: &&Arc<Resource>| {
-        one.is_stored() && one.storage_prefix() == prefix && !Arc::ptr_eq(one, &resource)
-    };
     Request {
-        equivalent: all.iter().filter(same).cloned().collect(),
+        equivalent: server.registry.table.equivalent(&resource),
         kind: None,
         subresource: subject.subresource.to_owned(),
         operation: match subject.operation {
@@ -252,6 +264,20 @@ fn request(server: &Server, call: &Call, subject: &Subject, object: Option<&Valu
     }
 }
 
+/// What hooks make must still be what it was, with values of the right types.
+fn fits(resource: &Resource, object: &Value) -> Result<(), Refusal> {
+    let text = |field: &str| object[field].as_str().unwrap_or_default();
+    let (version, kind) = (text("apiVersion"), text("kind"));
+    if version != resource.api_version() || kind != resource.kind || !object["metadata"].is_object() {
+        return Err(Status::internal(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {}",
+            resource.kind
+        ))
+        .into());
+    }
+    validate::types(resource, object).map_err(|why| Status::internal(why).into())
+}
+
 fn user(user: &UserInfo) -> Value {
     let mut document = Map::new();
     for (field, text) in [("username", &user.name), ("uid", &user.uid)] {
@@ -263,7 +289,11 @@ fn user(user: &UserInfo) -> Value {
         document.insert("groups".to_owned(), json!(user.groups));
     }
     if !user.extra.is_empty() {
-        let extra: Map<String, Value> = user.extra.iter().map(|(key, all)| (key.clone(), json!(all))).collect();
+        let extra: Map<String, Value> = user
+            .extra
+            .iter()
+            .map(|(key, all)| (key.clone(), json!(all)))
+            .collect();
         document.insert("extra".to_owned(), Value::Object(extra));
     }
     Value::Object(document)

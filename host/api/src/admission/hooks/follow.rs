@@ -55,7 +55,10 @@ pub(crate) async fn run(server: Arc<Server>) {
         for policy in policies {
             status::bring_up_to_date(&server, &policy).await;
         }
-        let changes: Vec<_> = cursors.iter_mut().map(|cursor| Box::pin(cursor.changed())).collect();
+        let changes: Vec<_> = cursors
+            .iter_mut()
+            .map(|cursor| Box::pin(cursor.changed()))
+            .collect();
         if changes.is_empty() {
             return;
         }
@@ -127,7 +130,9 @@ fn pass(
 /// Those that have a binding.
 fn bound<P>(policies: Vec<Arc<P>>, bindings: &[Arc<Binding>], name: impl Fn(&P) -> &str) -> Vec<Bound<P>> {
     let with = |policy: Arc<P>| {
-        let own = bindings.iter().filter(|binding| *binding.policy == *name(&policy));
+        let own = bindings
+            .iter()
+            .filter(|binding| *binding.policy == *name(&policy));
         Bound {
             bindings: own.cloned().collect(),
             policy,

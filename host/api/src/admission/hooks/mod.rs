@@ -10,8 +10,8 @@ mod attempt;
 mod follow;
 mod mutating;
 mod params;
-mod rounds;
 mod review;
+mod rounds;
 mod status;
 mod validating;
 mod webhooks;
@@ -69,11 +69,7 @@ pub(super) async fn mutate(
 }
 
 /// Whether policies and then webhooks let the request pass.
-pub(super) async fn validate(
-    hooks: &Hooks,
-    call: &mut Call,
-    attempt: &Attempt<'_>,
-) -> Result<(), Refusal> {
+pub(super) async fn validate(hooks: &Hooks, call: &mut Call, attempt: &Attempt<'_>) -> Result<(), Refusal> {
     validating::validate(&hooks.policies, call, attempt).await?;
     webhooks::validate(&hooks.validating, call, attempt).await
 }

@@ -62,7 +62,10 @@ fn turns<'a>(
             .find(&attempt.request, &attempt.labels, object, old);
         let Some(resource) = found else { continue };
         if let Err(why) = params::is_known(attempt, policy.param_kind.as_ref()) {
-            let message = format!("policy {:?} denied request: failed to configure policy: {why}", policy.name);
+            let message = format!(
+                "policy {:?} denied request: failed to configure policy: {why}",
+                policy.name
+            );
             problems.extend(policy.fails.then_some(Problem {
                 message,
                 evaluated: false,
@@ -166,7 +169,9 @@ fn problem(policy: &MutatingPolicy, binding: &Binding, why: &str, evaluated: boo
 }
 
 fn refused(attempt: &Attempt<'_>, problems: Vec<Problem>) -> Result<(), Refusal> {
-    let Some(first) = problems.first() else { return Ok(()) };
+    let Some(first) = problems.first() else {
+        return Ok(());
+    };
     let mut status = attempt.forbidden("");
     status.message = first.message.clone();
     if first.evaluated {

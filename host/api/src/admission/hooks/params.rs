@@ -27,7 +27,8 @@ pub(super) fn collect(
         let namespace = match (&*wanted.namespace, attempt.request.namespace.as_str()) {
             ("", "") => {
                 return Err(
-                    "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources".into(),
+                    "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources"
+                        .into(),
                 );
             }
             ("", own) => own,

@@ -77,7 +77,11 @@ pub(super) fn read(webhook: &Webhook, uid: &str, mutating: bool, review: &Value)
     let allowed = response["allowed"] == true;
     Ok(Answer {
         refusal: (!allowed).then(|| refusal(webhook, &response["status"])),
-        patch: if allowed && mutating { decode(patch)? } else { Vec::new() },
+        patch: if allowed && mutating {
+            decode(patch)?
+        } else {
+            Vec::new()
+        },
         warnings,
         annotations: annotations.map(named).collect(),
     })

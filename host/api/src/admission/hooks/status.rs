@@ -23,7 +23,11 @@ pub(super) async fn bring_up_to_date(server: &Server, entry: &Entry) {
         true => json!({}),
         false => json!({ "expressionWarnings": warnings }),
     };
-    let Some(resource) = find("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies") else {
+    let Some(resource) = find(
+        "admissionregistration.k8s.io",
+        "v1",
+        "validatingadmissionpolicies",
+    ) else {
         return;
     };
     let key = keys::of(&resource, "", &entry.index.name);
@@ -52,7 +56,10 @@ fn warnings(server: &Server, policy: &Value) -> Vec<Value> {
             }
         }
     }
-    let custom: Vec<_> = all.iter().filter_map(|one| Some((one, one.custom.clone()?))).collect();
+    let custom: Vec<_> = all
+        .iter()
+        .filter_map(|one| Some((one, one.custom.clone()?)))
+        .collect();
     type_warnings(policy, |group, version, plural| {
         let same = |own: &capstan_kinds::resource::Resource| {
             own.group == group && own.version == version && own.plural == plural

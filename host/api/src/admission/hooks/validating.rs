@@ -94,7 +94,12 @@ fn evaluate(
     policy.judge(&attempt.input(seen, params.as_deref()))
 }
 
-fn misconfigured(policy: &ValidatingPolicy, binding: Option<&Binding>, why: &str, refused: &mut Vec<Refused>) {
+fn misconfigured(
+    policy: &ValidatingPolicy,
+    binding: Option<&Binding>,
+    why: &str,
+    refused: &mut Vec<Refused>,
+) {
     if !policy.fails {
         return;
     }
@@ -177,7 +182,11 @@ fn status(attempt: &Attempt<'_>, refused: Refused) -> Status {
         "RequestEntityTooLarge" => 413,
         _ => 422,
     };
-    status.reason = if reason.is_empty() { "Invalid".to_owned() } else { reason };
+    status.reason = if reason.is_empty() {
+        "Invalid".to_owned()
+    } else {
+        reason
+    };
     status.with_causes(vec![StatusCause {
         message,
         ..StatusCause::default()

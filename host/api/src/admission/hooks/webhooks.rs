@@ -52,7 +52,8 @@ pub(super) async fn mutate(
         let mutated = matches!(outcome, Ok(true));
         call.annotate(
             format!("mutation.webhook.admission.k8s.io/{place}"),
-            json!({"configuration": webhook.configuration, "webhook": webhook.name, "mutated": mutated}).to_string(),
+            json!({"configuration": webhook.configuration, "webhook": webhook.name, "mutated": mutated})
+                .to_string(),
         );
         if mutated {
             rounds.webhooks.changed();
@@ -62,7 +63,12 @@ pub(super) async fn mutate(
             rounds.webhooks.remember(asked);
         }
         if let Err(trouble) = outcome {
-            failed(webhook, call, trouble, &format!("failed-open.mutation.webhook.admission.k8s.io/{place}"))?;
+            failed(
+                webhook,
+                call,
+                trouble,
+                &format!("failed-open.mutation.webhook.admission.k8s.io/{place}"),
+            )?;
         }
     }
     rounds.webhooks.leave(attempt.object.as_ref());
@@ -84,7 +90,9 @@ pub(super) async fn validate(
     let asked = relevant_ones
         .iter()
         .enumerate()
-        .map(|(index, (webhook, seen))| async move { (index, *webhook, post(webhook, attempt, seen, false).await) });
+        .map(|(index, (webhook, seen))| async move {
+            (index, *webhook, post(webhook, attempt, seen, false).await)
+        });
     let mut asked: FuturesUnordered<_> = asked.collect();
     let mut refused = None;
     while let Some((index, webhook, answer)) = asked.next().await {
@@ -153,10 +161,12 @@ async fn post(
     let answer = client.post(&document, Some(timeout)).await;
     let answer = answer.map_err(|failure| Trouble::Calling(format!("failed to call webhook: {failure}")))?;
     review::read(webhook, &uid, mutating, &answer).map_err(|why| {
-        Trouble::Calling(match why.starts_with("received ") || why.starts_with("unsupported ") {
-            true => why,
-            false => format!("received invalid webhook response: {why}"),
-        })
+        Trouble::Calling(
+            match why.starts_with("received ") || why.starts_with("unsupported ") {
+                true => why,
+                false => format!("received invalid webhook response: {why}"),
+            },
+        )
     })
 }
 
