@@ -16,6 +16,7 @@ pub mod fields;
 pub mod name;
 pub mod patch;
 pub mod plugin;
+pub mod pod_part;
 pub mod quantity;
 pub mod resource;
 pub mod schema;

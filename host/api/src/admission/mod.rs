@@ -13,6 +13,7 @@ mod hooks;
 mod plugin;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use capstan_kinds::admission::exempt;
@@ -86,6 +87,22 @@ impl Pinned {
         server: &Server,
         call: &mut Call,
         subject: &Subject,
+        object: Value,
+    ) -> Result<Value, Refusal> {
+        let started = Instant::now();
+        let judged = self.mutated(server, call, subject, object).await;
+        let (operation, took) = (operation_name(subject.operation), started.elapsed());
+        server
+            .metrics
+            .admission("admit", operation, judged.is_err(), took);
+        judged
+    }
+
+    async fn mutated(
+        &self,
+        server: &Server,
+        call: &mut Call,
+        subject: &Subject,
         mut object: Value,
     ) -> Result<Value, Refusal> {
         builtin::mutate(server, call, subject, &mut object).await?;
@@ -111,6 +128,22 @@ impl Pinned {
 
     /// Whether the chain lets the write happen; `object` is none for a deletion.
     pub(crate) async fn validate(
+        &self,
+        server: &Server,
+        call: &mut Call,
+        subject: &Subject,
+        object: Option<Arc<Value>>,
+    ) -> Result<(), Refusal> {
+        let started = Instant::now();
+        let judged = self.validated(server, call, subject, object).await;
+        let (operation, took) = (operation_name(subject.operation), started.elapsed());
+        server
+            .metrics
+            .admission("validate", operation, judged.is_err(), took);
+        judged
+    }
+
+    async fn validated(
         &self,
         server: &Server,
         call: &mut Call,
@@ -168,6 +201,16 @@ impl Pinned {
     }
 }
 
+/// As a review and the metrics show it.
+fn operation_name(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Create => "CREATE",
+        Operation::Update => "UPDATE",
+        Operation::Delete => "DELETE",
+        Operation::Connect => "CONNECT",
+    }
+}
+
 /// Whether hooks see the write itself. What a binding, an eviction or a scale leads to they have seen by
 /// [`Pinned::pass`] already, as the original does.
 fn hooked(call: &Call, subject: &Subject) -> bool {
@@ -185,7 +228,7 @@ fn review(server: &Server, call: &Call, subject: &Subject, object: Option<Arc<Va
     let document = object.as_ref().or(subject.old.as_ref());
     let name = document
         .and_then(|document| document["metadata"]["name"].as_str())
-        .unwrap_or_default();
+        .unwrap_or(call.name());
     let namespace = if resource.is("", "Namespace") {
         name
     } else {

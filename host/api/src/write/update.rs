@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use capstan_kinds::status::{OBJECT_MODIFIED, Status};
-use capstan_kinds::{apply, default, resource::Resource, strategy, validate};
+use capstan_kinds::{apply, default, pod_part, resource::Resource, strategy, validate};
 use capstan_points::admission::Operation;
 use capstan_store::Revision;
 use serde_json::{Value, json};
@@ -229,7 +229,12 @@ async fn attempt(
     } else {
         validate::update
     };
-    let errors = validated(&resource, &new, &old);
+    let mut errors = validated(&resource, &new, &old);
+    match update.subresource {
+        "ephemeralcontainers" => errors.extend(pod_part::validate_ephemeral(&new, &old)),
+        "resize" => errors.extend(pod_part::validate_resize(&new, &old)),
+        _ => {}
+    }
     if !errors.is_empty() {
         return Err(Status::invalid(&resource, &name, errors).into());
     }
@@ -284,6 +289,10 @@ fn prepare(resource: &Resource, subresource: &str, new: &mut Value, old: &Value)
         "status" | "approval" => strategy::prepare_status_update(resource, new, old),
         // Made by the server from the old object: everything it changed is meant.
         "binding" | "finalize" | "deletion" => {}
+        "ephemeralcontainers" | "resize" => {
+            default::apply(resource, new);
+            pod_part::prepare(subresource, new, old);
+        }
         _ => {
             default::apply(resource, new);
             strategy::prepare_update(resource, new, old);

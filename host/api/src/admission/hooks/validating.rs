@@ -80,7 +80,7 @@ async fn judge(
         }
     }
     for (key, values) in audits {
-        call.annotate(format!("{}/{key}", policy.name), values.join(", "));
+        call.annotate(&format!("{}/{key}", policy.name), &values.join(", "));
     }
     Ok(())
 }
@@ -135,8 +135,8 @@ fn weigh(
                     policy.name, binding.name, decision.message
                 )),
                 _ => call.annotate(
-                    "validation.policy.admission.k8s.io/validation_failure".to_owned(),
-                    json!([{
+                    "validation.policy.admission.k8s.io/validation_failure",
+                    &json!([{
                         "message": decision.message, "policy": policy.name, "binding": binding.name,
                         "expressionIndex": index, "validationActions": binding.actions,
                     }])

@@ -51,8 +51,8 @@ pub(super) async fn mutate(
         let place = format!("round_{}_index_{index}", rounds.round);
         let mutated = matches!(outcome, Ok(true));
         call.annotate(
-            format!("mutation.webhook.admission.k8s.io/{place}"),
-            json!({"configuration": webhook.configuration, "webhook": webhook.name, "mutated": mutated})
+            &format!("mutation.webhook.admission.k8s.io/{place}"),
+            &json!({"configuration": webhook.configuration, "webhook": webhook.name, "mutated": mutated})
                 .to_string(),
         );
         if mutated {
@@ -173,7 +173,7 @@ async fn post(
 /// Passes on warnings and annotations; gives the refusal or the patch.
 fn told(call: &mut Call, answer: Answer) -> (Option<Status>, Vec<Value>) {
     for (key, value) in answer.annotations {
-        call.annotate(key, value);
+        call.annotate(&key, &value);
     }
     for warning in answer.warnings {
         call.warn(warning);
@@ -219,6 +219,6 @@ fn failed(webhook: &Webhook, call: &mut Call, trouble: Trouble, annotation: &str
         return Err(Status::internal(message).into());
     }
     tracing::warn!(webhook = %webhook.name, %why, "failed calling webhook, failing open");
-    call.annotate(annotation.to_owned(), webhook.name.to_string());
+    call.annotate(annotation, &webhook.name);
     Ok(())
 }
