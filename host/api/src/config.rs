@@ -2,11 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::access::UserInfo;
+use crate::audit::AuditOptions;
 use crate::body::Body;
+use crate::encryption::Encryption;
 use crate::services::Cidr;
 
 /// How an API server is set up.
@@ -32,6 +35,12 @@ pub struct Config {
     /// What extension servers know this server by; without it they are asked without a certificate, and
     /// believe no header.
     pub front_proxy: Option<FrontProxy>,
+    /// Who is told of requests, and of which.
+    pub audit: Option<AuditOptions>,
+    /// How objects are sealed in the store.
+    pub encryption: Option<Encryption>,
+    /// How much is answered at once, and how long.
+    pub limits: Limits,
 }
 
 /// The certificate that this server shows to extension servers, and what those need to check it; all PEM. The
@@ -46,6 +55,36 @@ pub struct FrontProxy {
     pub ca: String,
     /// The authority of the cluster's own clients.
     pub client_ca: String,
+}
+
+/// Bounds of requests, by the original's flags.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// `--enable-priority-and-fairness`: seats are shared out by flow; otherwise the next two are plain limits.
+    pub fairness: bool,
+    /// `--max-requests-inflight`; 0 is none.
+    pub max_requests_inflight: u32,
+    /// `--max-mutating-requests-inflight`; 0 is none.
+    pub max_mutating_requests_inflight: u32,
+    /// `--request-timeout`: how long a request that does not stream may take.
+    pub request_timeout: Duration,
+    /// `--min-request-timeout`: how long a watch that does not say lasts at least; up to twice as long.
+    pub min_request_timeout: Duration,
+    /// `--shutdown-delay-duration`: how long it still serves, not ready, before it stops.
+    pub shutdown_delay: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            fairness: true,
+            max_requests_inflight: 400,
+            max_mutating_requests_inflight: 200,
+            request_timeout: Duration::from_secs(60),
+            min_request_timeout: Duration::from_secs(1800),
+            shutdown_delay: Duration::ZERO,
+        }
+    }
 }
 
 impl Config {
@@ -64,6 +103,9 @@ impl Config {
             service_account_issuer: "https://kubernetes.default.svc.cluster.local".into(),
             kubelet: None,
             front_proxy: None,
+            audit: None,
+            encryption: None,
+            limits: Limits::default(),
         }
     }
 }

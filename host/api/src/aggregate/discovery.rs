@@ -114,13 +114,19 @@ mod tests {
         let mut groups = vec![json!({ "name": "apps", "versions": [{ "version": "v1" }] })];
         extend_groups(&mut groups, &remotes);
         assert_eq!(groups[0]["versions"][1]["groupVersion"], "apps/v9");
-        assert_eq!(groups[1]["preferredVersion"]["groupVersion"], "wardle.example.com/v9");
+        assert_eq!(
+            groups[1]["preferredVersion"]["groupVersion"],
+            "wardle.example.com/v9"
+        );
         let mut items = vec![json!({ "metadata": { "name": "apps" }, "versions": [] })];
         extend_aggregated(&mut items, &remotes);
         assert_eq!(items[0]["versions"][0]["freshness"], "Current");
         assert_eq!(items[1]["versions"][0]["freshness"], "Stale");
         let row = &items[1]["versions"][0]["resources"][0];
-        assert_eq!((&row["scope"], &row["subresources"][0]["subresource"]), (&json!("Namespaced"), &json!("status")));
+        assert_eq!(
+            (&row["scope"], &row["subresources"][0]["subresource"]),
+            (&json!("Namespaced"), &json!("status"))
+        );
         assert_eq!(row["responseKind"]["group"], "wardle.example.com");
     }
 }

@@ -52,7 +52,12 @@ pub(crate) async fn run(server: Arc<Server>) {
         let (_, objects, mut cursor) = cache.list_and_cursor("");
         known.retain(|name, _| objects.iter().any(|(key, _)| key == name));
         let mut looks = Vec::new();
-        for some in objects.iter().take(SERVICES_MAX).collect::<Vec<_>>().chunks(ASKED_MAX) {
+        for some in objects
+            .iter()
+            .take(SERVICES_MAX)
+            .collect::<Vec<_>>()
+            .chunks(ASKED_MAX)
+        {
             let mut asked = Vec::new();
             for (name, entry) in some.iter().copied() {
                 let look = look(&server, &kind, entry, known.get(name));
@@ -70,7 +75,14 @@ pub(crate) async fn run(server: Arc<Server>) {
         let mut remotes: Vec<Arc<Remote>> =
             known.values().map(|seen| Arc::new(seen.remote.clone())).collect();
         remotes.sort_by(|a, b| {
-            let place = |one: &Remote| (-one.priority.0, one.group.clone(), -one.priority.1, one.version.clone());
+            let place = |one: &Remote| {
+                (
+                    -one.priority.0,
+                    one.group.clone(),
+                    -one.priority.1,
+                    one.version.clone(),
+                )
+            };
             place(a).cmp(&place(b))
         });
         server.aggregator.set(remotes);
@@ -97,12 +109,18 @@ async fn look(server: &Arc<Server>, kind: &Resource, entry: &Entry, before: Opti
         say(server, kind, entry, object.clone(), local).await;
         return Look::Local;
     };
-    if crate::discovery::versions(&server.registry.table.all().1, &remote.group).contains(&remote.version.as_str()) {
+    if crate::discovery::versions(&server.registry.table.all().1, &remote.group)
+        .contains(&remote.version.as_str())
+    {
         return Look::Local;
     }
     if let Some(before) = before.filter(|before| before.spec == *spec) {
         let age = before.asked_at.elapsed();
-        let counts = if before.remote.is_available { GOOD_FOR } else { BAD_FOR };
+        let counts = if before.remote.is_available {
+            GOOD_FOR
+        } else {
+            BAD_FOR
+        };
         if age < counts {
             return Look::Same;
         }
@@ -182,8 +200,15 @@ async fn ask(server: &Server, remote: &Remote) -> Result<Value, ReachError> {
 
 /// Writes the condition where it says something new.
 async fn say(server: &Server, kind: &Resource, entry: &Entry, mut object: Value, mut condition: Value) {
-    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    let same = |one: &Value| ["status", "reason", "message"].iter().all(|field| one[*field] == condition[*field]);
+    let conditions = object["status"]["conditions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let same = |one: &Value| {
+        ["status", "reason", "message"]
+            .iter()
+            .all(|field| one[*field] == condition[*field])
+    };
     let before = conditions.iter().find(|one| one["type"] == "Available");
     if before.is_some_and(same) {
         return;
@@ -193,7 +218,10 @@ async fn say(server: &Server, kind: &Resource, entry: &Entry, mut object: Value,
         Some(before) => before["lastTransitionTime"].clone(),
         None => json!(crate::time::now()),
     };
-    let mut all: Vec<Value> = conditions.into_iter().filter(|one| one["type"] != "Available").collect();
+    let mut all: Vec<Value> = conditions
+        .into_iter()
+        .filter(|one| one["type"] != "Available")
+        .collect();
     all.push(condition);
     object["status"] = json!({ "conditions": all });
     let key = keys::of(kind, "", &entry.index.name);

@@ -65,7 +65,9 @@ impl Aggregator {
 
     pub(crate) fn find(&self, group: &str, version: &str) -> Option<Arc<Remote>> {
         let all = self.remotes.load();
-        let found = all.iter().find(|one| one.group == group && one.version == version);
+        let found = all
+            .iter()
+            .find(|one| one.group == group && one.version == version);
         found.cloned()
     }
 

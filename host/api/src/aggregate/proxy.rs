@@ -47,7 +47,11 @@ pub(crate) async fn forward(
     }
     let upgrades = is_upgrade(request.headers());
     let client = hyper::upgrade::on(&mut request);
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |path| path.as_str())
+        .to_owned();
     let Ok(uri) = path.parse() else {
         return Ok(unavailable("the request's path cannot be sent on"));
     };
@@ -128,7 +132,12 @@ mod tests {
     #[test]
     fn only_we_say_who_the_user_is() {
         let mut headers = HeaderMap::new();
-        for name in ["authorization", "x-remote-user", "x-remote-extra-a", "impersonate-user"] {
+        for name in [
+            "authorization",
+            "x-remote-user",
+            "x-remote-extra-a",
+            "impersonate-user",
+        ] {
             headers.insert(name, HeaderValue::from_static("forged"));
         }
         let mut user = UserInfo::new("u", &["g", "h"]);
@@ -141,7 +150,12 @@ mod tests {
         said.sort();
         assert_eq!(
             said,
-            ["x-remote-extra-example.com%2fk=v", "x-remote-group=g", "x-remote-group=h", "x-remote-user=u"]
+            [
+                "x-remote-extra-example.com%2fk=v",
+                "x-remote-group=g",
+                "x-remote-group=h",
+                "x-remote-user=u"
+            ]
         );
     }
 }

@@ -30,7 +30,9 @@ pub(crate) enum ReachError {
         name: String,
         port: u16,
     },
-    #[error("endpointslices for service/{name} in \"{namespace}\" have no addresses with port name \"{port}\"")]
+    #[error(
+        "endpointslices for service/{name} in \"{namespace}\" have no addresses with port name \"{port}\""
+    )]
     NoEndpoint {
         namespace: String,
         name: String,
@@ -130,7 +132,11 @@ async fn address(server: &Server, remote: &Remote) -> Result<SocketAddr, ReachEr
     let ports = service["spec"]["ports"].as_array().into_iter().flatten();
     let Some(found) = ports.into_iter().find(|one| one["port"] == *port) else {
         let port = *port;
-        return Err(ReachError::NoPort { namespace, name, port });
+        return Err(ReachError::NoPort {
+            namespace,
+            name,
+            port,
+        });
     };
     let port_name = found["name"].as_str().unwrap_or_default().to_owned();
     let chosen = place::ready(server, &namespace, &name, &port_name);

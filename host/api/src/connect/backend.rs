@@ -111,7 +111,12 @@ pub(crate) fn strip_hop(headers: &mut HeaderMap, upgrades: bool) {
 pub(crate) static TRUSTING: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Arc::new(Anybody(provider.clone()));
-    Arc::new(config(provider).dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    Arc::new(
+        config(provider)
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth(),
+    )
 });
 
 /// A client's configuration with the provider's versions, which it always has.

@@ -40,7 +40,10 @@ pub(super) async fn answer(server: &Arc<Server>, call: &mut Call, rest: Rest) ->
         return Err(Status::bad_request("challenge/response failure: no Sec-WebSocket-Key").into());
     };
     let accepted = derive_accept_key(key.as_bytes());
-    let asked = call.headers.get(PROTOCOL_HEADER).and_then(|value| value.to_str().ok());
+    let asked = call
+        .headers
+        .get(PROTOCOL_HEADER)
+        .and_then(|value| value.to_str().ok());
     let mut asked = asked.unwrap_or_default().split(',').map(str::trim);
     let agreed = asked.find_map(|asked| PROTOCOLS.iter().find(|one| **one == asked));
     let Some(agreed) = agreed.copied() else {

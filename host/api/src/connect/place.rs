@@ -61,12 +61,7 @@ pub(crate) fn service(server: &Server, namespace: &str, name: &str) -> Option<Va
 }
 
 /// A ready endpoint of the service that a call names.
-pub(super) fn endpoint(
-    server: &Server,
-    call: &Call,
-    name: &str,
-    port: &str,
-) -> Result<SocketAddr, Refusal> {
+pub(super) fn endpoint(server: &Server, call: &Call, name: &str, port: &str) -> Result<SocketAddr, Refusal> {
     let Some(service) = service(server, call.namespace(), name) else {
         return Err(Status::not_found(&call.resource, name).into());
     };
@@ -82,9 +77,8 @@ pub(super) fn endpoint(
         }
         Err(_) => port,
     };
-    ready(server, call.namespace(), name, port_name).ok_or_else(|| {
-        Status::unavailable(format!("no endpoints available for service \"{name}\"")).into()
-    })
+    ready(server, call.namespace(), name, port_name)
+        .ok_or_else(|| Status::unavailable(format!("no endpoints available for service \"{name}\"")).into())
 }
 
 /// A ready endpoint of a service's port, chosen at random.

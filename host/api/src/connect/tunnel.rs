@@ -64,7 +64,10 @@ pub(crate) fn join(server: &Server, client: OnUpgrade, mut answer: Response<Body
             },
         };
         match client.await {
-            Ok(client) => drop(stop.run_until_cancelled(splice(TokioIo::new(client), backend)).await),
+            Ok(client) => drop(
+                stop.run_until_cancelled(splice(TokioIo::new(client), backend))
+                    .await,
+            ),
             Err(error) => tracing::debug!(%error, "a client's upgrade failed"),
         }
     });

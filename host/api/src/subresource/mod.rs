@@ -20,6 +20,7 @@ use crate::{read, write};
 
 pub(crate) use binding::bind;
 pub(crate) use log::read as log;
+pub(crate) use scale::VIEW as SCALE_VIEW;
 
 /// A request to a subresource; its verb is served, by the table.
 pub(crate) async fn answer(server: &Arc<Server>, call: &mut Call) -> Answer {
