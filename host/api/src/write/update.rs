@@ -202,14 +202,14 @@ async fn attempt(
         .services
         .assign(server, &resource, &mut new, Some(&old))
         .await?;
-    let validated = if update.subresource.is_empty() {
-        validate::update_main
-    } else {
-        validate::update
-    };
-    let errors = validated(&resource, &new, &old);
+    let errors = validate::update_through(&resource, update.subresource, &new, &old);
     if !errors.is_empty() {
         return Err(Status::invalid(&resource, &name, errors).into());
+    }
+    if update.subresource.is_empty() {
+        for warning in validate::warnings(&resource, &new, Some(&old)) {
+            call.warn(warning);
+        }
     }
     let new = Arc::new(new);
     chain.validate(server, call, &subject, Some(new.clone())).await?;
