@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use capstan_kinds::resource::Resource;
-use capstan_kinds::status::Status;
+use capstan_kinds::validate::FieldError;
 use http::{HeaderMap, Method};
 
 use crate::UserInfo;
+use crate::audit::Trail;
 use crate::negotiate::{Form, Offer};
 use crate::present::Presenter;
 use crate::protobuf;
+use crate::read;
 use crate::refusal::Refusal;
 use crate::request::{Query, Target};
 
@@ -25,6 +27,8 @@ pub(crate) struct Call {
     pub body: Bytes,
     /// Shown to the client whatever the outcome.
     pub warnings: Vec<String>,
+    /// What the audit is told, where it is.
+    pub trail: Option<Arc<Trail>>,
 }
 
 /// What becomes of fields that the schema does not have.
@@ -66,14 +70,21 @@ impl Call {
         ))
     }
 
+    /// The kind of the request's options, as refusals of them name it.
+    fn options_kind(&self) -> &'static str {
+        match self.target.verb {
+            "create" => "CreateOptions",
+            "update" => "UpdateOptions",
+            "patch" => "PatchOptions",
+            _ => "DeleteOptions",
+        }
+    }
+
     pub(crate) fn dry_run(&self) -> Result<bool, Refusal> {
-        match self.query.get("dryRun") {
-            None => Ok(false),
-            Some("All") => Ok(true),
-            Some(other) => Err(Status::bad_request(format!(
-                "dryRun: Unsupported value: \"{other}\": supported values: \"All\""
-            ))
-            .into()),
+        let values = read::dry_run_values(&self.query);
+        match read::dry_run_error(&values) {
+            None => Ok(!values.is_empty()),
+            Some(error) => Err(read::invalid_options(self.options_kind(), vec![error])),
         }
     }
 
@@ -82,10 +93,19 @@ impl Call {
             None | Some("Warn") => Ok(FieldValidation::Warn),
             Some("Ignore") => Ok(FieldValidation::Ignore),
             Some("Strict") => Ok(FieldValidation::Strict),
-            Some(other) => Err(Status::bad_request(format!(
-                "fieldValidation: Unsupported value: \"{other}\": supported values: \"Ignore\", \"Strict\", \"Warn\""
-            ))
-            .into()),
+            Some(other) => {
+                let known = ["", "Ignore", "Strict", "Warn"];
+                let error = FieldError::not_supported("fieldValidation", other, &known);
+                Err(read::invalid_options(self.options_kind(), vec![error]))
+            }
+        }
+    }
+
+    /// Adds an annotation to the request's audit event; the first value of a key stays.
+    #[allow(dead_code, reason = "for admission policies")]
+    pub(crate) fn annotate(&self, key: &str, value: &str) {
+        if let Some(trail) = &self.trail {
+            trail.annotate(key, value);
         }
     }
 

@@ -2,11 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::access::UserInfo;
+use crate::audit::AuditOptions;
 use crate::body::Body;
+use crate::encryption::Encryption;
 use crate::services::Cidr;
 
 /// How an API server is set up.
@@ -29,6 +32,42 @@ pub struct Config {
     pub service_account_issuer: String,
     /// The way to the kubelets; without it, logs and proxied requests answer 503.
     pub kubelet: Option<Arc<dyn NodeProxy>>,
+    /// Who is told of requests, and of which.
+    pub audit: Option<AuditOptions>,
+    /// How objects are sealed in the store.
+    pub encryption: Option<Encryption>,
+    /// How much is answered at once, and how long.
+    pub limits: Limits,
+}
+
+/// Bounds of requests, by the original's flags.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// `--enable-priority-and-fairness`: seats are shared out by flow; otherwise the next two are plain limits.
+    pub fairness: bool,
+    /// `--max-requests-inflight`; 0 is none.
+    pub max_requests_inflight: u32,
+    /// `--max-mutating-requests-inflight`; 0 is none.
+    pub max_mutating_requests_inflight: u32,
+    /// `--request-timeout`: how long a request that does not stream may take.
+    pub request_timeout: Duration,
+    /// `--min-request-timeout`: how long a watch that does not say lasts at least; up to twice as long.
+    pub min_request_timeout: Duration,
+    /// `--shutdown-delay-duration`: how long it still serves, not ready, before it stops.
+    pub shutdown_delay: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            fairness: true,
+            max_requests_inflight: 400,
+            max_mutating_requests_inflight: 200,
+            request_timeout: Duration::from_secs(60),
+            min_request_timeout: Duration::from_secs(1800),
+            shutdown_delay: Duration::ZERO,
+        }
+    }
 }
 
 impl Config {
@@ -46,6 +85,9 @@ impl Config {
             service_account_key: None,
             service_account_issuer: "https://kubernetes.default.svc.cluster.local".into(),
             kubelet: None,
+            audit: None,
+            encryption: None,
+            limits: Limits::default(),
         }
     }
 }

@@ -5,6 +5,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use capstan_kinds::resource::Resource;
 use capstan_kinds::status::Status;
@@ -174,8 +176,7 @@ fn resources(all: &[Arc<Resource>], group: &str, version: &str) -> Result<Value,
             row["categories"] = json!(resource.categories);
         }
         if resource.is_stored() {
-            let name = format!("{}/{}", resource.storage_prefix(), resource.kind);
-            row["storageVersionHash"] = json!(&hash(name.as_bytes())[..12]);
+            row["storageVersionHash"] = json!(storage_version_hash(all, resource));
         }
         list.push(row);
         for sub in &resource.subresources {
@@ -202,6 +203,21 @@ fn resources(all: &[Arc<Resource>], group: &str, version: &str) -> Result<Value,
     Ok(json!({
         "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list,
     }))
+}
+
+/// As the original makes it of the version that is stored; the first that is served, for a built-in kind.
+fn storage_version_hash(all: &[Arc<Resource>], resource: &Resource) -> String {
+    let custom = resource
+        .custom
+        .as_ref()
+        .and_then(|custom| custom.storage.as_ref());
+    let same = |one: &&Arc<Resource>| one.is_stored() && one.storage_prefix() == resource.storage_prefix();
+    let stored = match custom {
+        Some(stored) => stored,
+        None => all.iter().find(same).map_or(resource, |one| one),
+    };
+    let name = format!("{}/{}/{}", stored.group, stored.version, stored.kind);
+    STANDARD.encode(&Sha256::digest(name.as_bytes())[..8])
 }
 
 fn aggregate(all: &[Arc<Resource>], named_groups: bool) -> Value {
@@ -235,7 +251,8 @@ fn aggregate(all: &[Arc<Resource>], named_groups: bool) -> Value {
 fn aggregated_resource(resource: &Resource) -> Value {
     let kind =
         |group: &str, version: &str, kind: &str| json!({ "group": group, "version": version, "kind": kind });
-    let own = kind(&resource.group, &resource.version, &resource.kind);
+    // Those of the group and version that it stands in are left to the reader.
+    let own = kind("", "", &resource.kind);
     let mut row = json!({
         "resource": resource.plural, "singularResource": resource.singular, "responseKind": own,
         "scope": if resource.namespaced { "Namespaced" } else { "Cluster" }, "verbs": resource.verbs,

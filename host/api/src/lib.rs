@@ -10,12 +10,17 @@
 mod access;
 mod admission;
 mod answer;
+mod audit;
 mod body;
 mod bootstrap;
 mod call;
 mod config;
 mod custom;
 mod discovery;
+mod encryption;
+mod fairness;
+mod front;
+mod health;
 mod http;
 mod metrics;
 mod negotiate;
@@ -36,9 +41,12 @@ mod write;
 
 pub use self::http::{ApiServer, Local};
 pub use access::UserInfo;
+pub use audit::{AuditOptions, AuditPolicy, LogOptions, WebhookOptions, WebhookServer};
 pub use body::{Body, BoxError};
 pub use capstan_store::Store;
-pub use config::{Config, NodeProxy, StaticToken};
+pub use config::{Config, Limits, NodeProxy, StaticToken};
+pub use encryption::Encryption;
+pub use front::go_duration;
 pub use services::Cidr;
 
 /// Why the API server could not start.
@@ -55,6 +63,9 @@ pub enum Error {
     /// The store could not be read.
     #[error("cannot read the store: {0}")]
     ReadStore(#[source] capstan_store::Error),
+    /// The audit log's file cannot be written.
+    #[error("cannot open the audit log: {0}")]
+    OpenAuditLog(#[source] std::io::Error),
     /// The service account key is no ECDSA P-256 key in PKCS#8.
     #[error("the service account key is unusable: {0}")]
     ServiceAccountKey(String),

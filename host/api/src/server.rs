@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use capstan_kinds::resource::{Resource, find};
 use capstan_kinds::status::Status;
@@ -16,27 +16,31 @@ use tokio_util::sync::CancellationToken;
 use crate::access::{self, Attributes, Decision, Rbac, Tokens, UserInfo};
 use crate::admission::Chain;
 use crate::answer::{self, Answer};
+use crate::audit::{Auditor, Trail};
 use crate::body::Body;
 use crate::call::Call;
-use crate::config::{Config, NodeProxy};
+use crate::config::{Config, Limits, NodeProxy};
 use crate::discovery::Discovery;
+use crate::fairness::Fairness;
 use crate::metrics::Metrics;
-use crate::negotiate::Wishes;
 use crate::openapi::OpenApi;
 use crate::refusal::Refusal;
 use crate::registry::{Entry, Registry, Shared};
 use crate::request::{Query, Route, Target};
 use crate::services::{Cidr, Services};
-use crate::{Error, Result, probes, read, subresource, write};
+use crate::{Error, Result, front, health, negotiate, probes, read, subresource, write};
 
 /// Bytes of a request's body at most, as in the original.
 const BODY_BYTES_MAX: usize = 3 << 20;
-/// Time that a request may take, unless it streams.
-const REQUEST_MAX: Duration = Duration::from_secs(60);
 
-const STARTING: u8 = 0;
-const READY: u8 = 1;
-const STOPPING: u8 = 2;
+/// Where a server is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    Starting,
+    Ready,
+    Stopping,
+}
 
 /// The API server without its sockets.
 pub(crate) struct Server {
@@ -48,7 +52,10 @@ pub(crate) struct Server {
     pub(crate) rbac: Rbac,
     pub(crate) tokens: Tokens,
     pub(crate) kubelet: Option<Arc<dyn NodeProxy>>,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) audit: Option<Arc<Auditor>>,
+    pub(crate) fairness: Option<Fairness>,
+    pub(crate) limits: Limits,
     pub(crate) discovery: Discovery,
     pub(crate) openapi: OpenApi,
     pub(crate) namespaces: Arc<Resource>,
@@ -74,7 +81,12 @@ impl Server {
             object: "rbac".into(),
             message: "the table of kinds does not have it".into(),
         })?;
-        let registry = Registry::start(store, stop.clone())
+        let seats_total = config.limits.max_requests_inflight + config.limits.max_mutating_requests_inflight;
+        let fairness = match config.limits.fairness && seats_total > 0 {
+            true => Fairness::new(seats_total),
+            false => None,
+        };
+        let registry = Registry::start(store, config.encryption, stop.clone())
             .await
             .map_err(Error::ReadStore)?;
         Ok(Arc::new(Self {
@@ -90,26 +102,33 @@ impl Server {
                 config.tokens,
             )?,
             kubelet: config.kubelet,
-            metrics: Metrics::default(),
+            metrics: Arc::default(),
+            audit: Auditor::start(config.audit).map_err(Error::OpenAuditLog)?,
+            fairness,
+            limits: config.limits,
             discovery: Discovery::default(),
             openapi: OpenApi::default(),
             namespaces: built_in("", "namespaces")?,
             priority_classes: built_in("scheduling.k8s.io", "priorityclasses")?,
             stop,
-            phase: AtomicU8::new(STARTING),
+            phase: AtomicU8::new(Phase::Starting as u8),
         }))
     }
 
     pub(crate) fn set_ready(&self) {
-        self.phase.store(READY, Ordering::Release);
+        self.phase.store(Phase::Ready as u8, Ordering::Release);
     }
 
     pub(crate) fn set_stopping(&self) {
-        self.phase.store(STOPPING, Ordering::Release);
+        self.phase.store(Phase::Stopping as u8, Ordering::Release);
     }
 
-    pub(crate) fn is_ready(&self) -> bool {
-        self.phase.load(Ordering::Acquire) == READY
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            phase if phase == Phase::Starting as u8 => Phase::Starting,
+            phase if phase == Phase::Ready as u8 => Phase::Ready,
+            _ => Phase::Stopping,
+        }
     }
 
     /// A namespace as the cache has it.
@@ -142,11 +161,11 @@ impl Server {
         request: Request<Body>,
     ) -> Response<Body> {
         match access::authenticate(self, certificate, request.headers()).await {
-            Ok(user) => self.answer(user, request).await,
-            Err(refusal) => {
-                let wishes = Wishes::of(request.headers(), &Query::parse(request.uri()));
-                answer::finish(answer::status(&refusal), wishes)
+            Ok((user, original)) => {
+                self.metrics.authenticated.fetch_add(1, Ordering::Relaxed);
+                front::answer(self, user, original, request).await
             }
+            Err(refusal) => front::refuse(self, &request, &refusal),
         }
     }
 
@@ -156,23 +175,44 @@ impl Server {
         user: Arc<UserInfo>,
         request: Request<Body>,
     ) -> Response<Body> {
-        let started = Instant::now();
-        let query = Query::parse(request.uri());
-        let wishes = Wishes::of(request.headers(), &query);
-        let route = Route::parse(request.method(), request.uri().path(), &query);
-        let (verb, resource) = match &route {
-            Route::Resource(target) => (target.verb, target.resource.clone()),
-            Route::Path(_) => ("path", String::new()),
+        front::answer(self, user, None, request).await
+    }
+
+    /// Authorizes a request and hands it to what answers it, within its time.
+    pub(crate) async fn route(
+        self: &Arc<Self>,
+        user: Arc<UserInfo>,
+        route: Route,
+        query: Query,
+        request: Request<Body>,
+        trail: Option<Arc<Trail>>,
+        time: Option<Duration>,
+    ) -> Answer {
+        let answered = async {
+            match route {
+                Route::Resource(target) => self.resource(user, target, query, request, trail).await,
+                Route::Path(path) => self.path(&user, &path, &query, request, trail.as_deref()).await,
+            }
         };
-        let outcome = match route {
-            Route::Resource(target) => self.resource(user, target, query, request).await,
-            Route::Path(path) => self.path(&user, &path, &query, request).await,
+        let Some(time) = time else { return answered.await };
+        tokio::time::timeout(time, answered).await.unwrap_or_else(|_| {
+            Err(Status::timeout("request did not complete within the allotted timeout", 0).into())
+        })
+    }
+
+    /// Refuses what is not allowed, and tells the trail of either.
+    fn permit(&self, user: &UserInfo, attributes: &Attributes, trail: Option<&Trail>) -> Result<(), Refusal> {
+        let Some(trail) = trail else {
+            return self.authorize(user, attributes);
         };
-        let response = outcome.unwrap_or_else(|refusal| answer::status(&refusal));
-        let response = answer::finish(response, wishes);
-        self.metrics
-            .observe(verb, &resource, response.status().as_u16(), started.elapsed());
-        response
+        let Decision { allowed, reason } = self.rbac.decide(&self.registry, user, attributes);
+        let decision = if allowed { "allow" } else { "forbid" };
+        trail.annotate("authorization.k8s.io/decision", decision);
+        trail.annotate("authorization.k8s.io/reason", &reason);
+        match allowed {
+            true => Ok(()),
+            false => Err(access::refusal(user, attributes).into()),
+        }
     }
 
     async fn path(
@@ -181,29 +221,29 @@ impl Server {
         path: &str,
         query: &Query,
         request: Request<Body>,
+        trail: Option<&Trail>,
     ) -> Answer {
-        let verb = request.method().as_str().to_ascii_lowercase();
-        let verb = if verb == "head" { "get".to_owned() } else { verb };
-        let attributes = Attributes {
-            verb,
-            path: path.to_owned(),
-            ..Attributes::default()
-        };
-        self.authorize(user, &attributes)?;
+        let mut attributes = front::path_attributes(request.method(), path);
+        if attributes.verb == "head" {
+            attributes.verb = "get".into();
+        }
+        self.permit(user, &attributes, trail)?;
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Err(Status::not_found_path().into());
         }
-        match path.trim_end_matches('/') {
-            "/healthz"
-            | "/livez"
-            | "/readyz"
-            | "/version"
-            | "/metrics"
-            | "/openid/v1/jwks"
-            | "/.well-known/openid-configuration" => {
-                probes::answer(self, path.trim_end_matches('/'), query).await
+        let path = path.trim_end_matches('/');
+        match path {
+            "/version" | "/metrics" | "/openid/v1/jwks" | "/.well-known/openid-configuration" => {
+                probes::answer(self, path).await
             }
             "/openapi/v2" => self.openapi.v2(&self.registry, request.headers()),
+            path if ["/healthz", "/livez", "/readyz"].iter().any(|root| {
+                path.strip_prefix(root)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }) =>
+            {
+                health::answer(self, path, query).await
+            }
             path if path.starts_with("/openapi/v3") => {
                 self.openapi.v3(&self.registry, path, query, request.headers())
             }
@@ -219,8 +259,9 @@ impl Server {
         target: Target,
         query: Query,
         request: Request<Body>,
+        trail: Option<Arc<Trail>>,
     ) -> Answer {
-        self.authorize(&user, &attributes(&target))?;
+        self.permit(&user, &attributes(&target), trail.as_deref())?;
         let Some(resource) = self
             .registry
             .table
@@ -250,6 +291,7 @@ impl Server {
             resource,
             body: bytes::Bytes::new(),
             warnings: Vec::new(),
+            trail,
         };
         if call.target.subresource == "proxy" {
             return subresource::proxy(self, &call, body).await;
@@ -259,11 +301,11 @@ impl Server {
             Ok(None) => return Err(Status::too_large(BODY_BYTES_MAX).into()),
             Err(error) => return Err(Status::bad_request(format!("the body broke off: {error}")).into()),
         };
-        let handled = tokio::time::timeout(REQUEST_MAX, self.handle(&mut call)).await;
-        let outcome = handled.unwrap_or_else(|_| {
-            let seconds = REQUEST_MAX.as_secs();
-            Err(Status::timeout(format!("request did not complete within {seconds}s"), 1).into())
-        });
+        if let Some(trail) = &call.trail {
+            let media = negotiate::content_type(&call.headers);
+            trail.request(&call.resource, call.target.verb, media, &call.body);
+        }
+        let outcome = self.handle(&mut call).await;
         let mut response = outcome.unwrap_or_else(|refusal| answer::status(&refusal));
         answer::warn(&mut response, &call.warnings);
         Ok(response)
@@ -292,7 +334,7 @@ impl Server {
         match (call.target.verb, call.resource.is_stored()) {
             ("get", true) => read::get(&self.registry, call).await,
             ("list", true) => read::list(&self.registry, call).await,
-            ("watch", true) => read::watch(&self.registry, call, self.stop.clone()).await,
+            ("watch", true) => read::watch(self, call).await,
             ("create", true) => write::create(self, call).await,
             ("update", true) => write::update(self, call, "").await,
             ("patch", true) => write::patch(self, call, "").await,
@@ -317,7 +359,7 @@ fn deprecation(resource: &Resource) -> Option<&'static str> {
     }
 }
 
-fn attributes(target: &Target) -> Attributes {
+pub(crate) fn attributes(target: &Target) -> Attributes {
     Attributes {
         verb: target.verb.to_owned(),
         group: target.group.clone(),

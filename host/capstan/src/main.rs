@@ -1,5 +1,6 @@
 //! The binary: command line and composition root. Every part of the cluster is joined here and only here.
 
+mod apiserver;
 mod arguments;
 mod bundle;
 mod image;
@@ -15,6 +16,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::arguments::{Arguments, Command};
+
+/// What one thread of the store or the API server allocates, another frees, which is what it is quick at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let ended = match Arguments::parse().command {

@@ -95,20 +95,15 @@ pub(crate) fn test(arguments: &[String]) -> anyhow::Result<()> {
 }
 
 pub(crate) fn bench(arguments: &[String]) -> anyhow::Result<()> {
-    if let Some((first, rest)) = arguments.split_first()
-        && first == "store"
-    {
-        return bench_store(rest);
-    }
-    if let Some((first, rest)) = arguments.split_first()
-        && first == "chaos"
-    {
-        return bench_chaos(rest);
-    }
-    if let Some((first, rest)) = arguments.split_first()
-        && first == "crash"
-    {
-        return bench_crash(rest);
+    if let Some((first, rest)) = arguments.split_first() {
+        match first.as_str() {
+            "store" => return bench_store(rest),
+            "chaos" => return bench_chaos(rest),
+            "crash" => return bench_crash(rest),
+            "api" => return bench_api(rest),
+            "malformed" => return bench_malformed(rest),
+            _ => {}
+        }
     }
     build()?;
     let kubectl = tools::kubectl()?;
@@ -125,6 +120,25 @@ pub(crate) fn bench(arguments: &[String]) -> anyhow::Result<()> {
         "--",
     ]);
     bench.args(arguments).env("CAPSTAN_KUBECTL", kubectl);
+    succeed(&mut bench)
+}
+
+/// The API server of a cluster under load.
+fn bench_api(arguments: &[String]) -> anyhow::Result<()> {
+    build()?;
+    say("building the bench");
+    let mut bench = cargo();
+    bench.args(["run", "--release", "--quiet", "--package", "capstan-tests"]);
+    bench.args(["--bin", "bench_api", "--"]).args(arguments);
+    succeed(&mut bench)
+}
+
+/// Malformed requests to an API server.
+fn bench_malformed(arguments: &[String]) -> anyhow::Result<()> {
+    say("building the bench");
+    let mut bench = cargo();
+    bench.args(["run", "--release", "--quiet", "--package", "capstan-api"]);
+    bench.args(["--example", "malformed", "--"]).args(arguments);
     succeed(&mut bench)
 }
 

@@ -11,12 +11,12 @@ use crate::refusal::Refusal;
 use crate::server::Server;
 
 /// The user of a request: of its bearer token, else of its certificate, else nobody; then whom they
-/// impersonate, where they may.
+/// impersonate, where they may, and then the one behind as well.
 pub(crate) async fn authenticate(
     server: &Server,
     certificate: Option<Arc<UserInfo>>,
     headers: &HeaderMap,
-) -> Result<Arc<UserInfo>, Refusal> {
+) -> Result<(Arc<UserInfo>, Option<Arc<UserInfo>>), Refusal> {
     let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = header
         .and_then(|value| value.strip_prefix("Bearer "))
@@ -29,7 +29,9 @@ pub(crate) async fn authenticate(
         },
         (None, None) => Arc::new(UserInfo::anonymous()),
     };
-    impersonated(server, user, headers)
+    let acting = impersonated(server, user.clone(), headers)?;
+    let original = (!Arc::ptr_eq(&acting, &user)).then_some(user);
+    Ok((acting, original))
 }
 
 fn impersonated(server: &Server, user: Arc<UserInfo>, headers: &HeaderMap) -> Result<Arc<UserInfo>, Refusal> {

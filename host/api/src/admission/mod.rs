@@ -8,6 +8,7 @@ mod builtin;
 mod plugin;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use capstan_points::Seats;
 use capstan_points::admission::{Operation, Policy, Review};
@@ -61,6 +62,22 @@ impl Pinned {
         server: &Server,
         call: &mut Call,
         subject: &Subject,
+        object: Value,
+    ) -> Result<Value, Refusal> {
+        let started = Instant::now();
+        let judged = self.mutated(server, call, subject, object).await;
+        let (operation, took) = (operation_name(subject.operation), started.elapsed());
+        server
+            .metrics
+            .admission("admit", operation, judged.is_err(), took);
+        judged
+    }
+
+    async fn mutated(
+        &self,
+        server: &Server,
+        call: &mut Call,
+        subject: &Subject,
         mut object: Value,
     ) -> Result<Value, Refusal> {
         builtin::mutate(server, call, subject, &mut object).await?;
@@ -73,6 +90,22 @@ impl Pinned {
 
     /// Whether the chain lets the write happen; `object` is none for a deletion.
     pub(crate) async fn validate(
+        &self,
+        server: &Server,
+        call: &mut Call,
+        subject: &Subject,
+        object: Option<Arc<Value>>,
+    ) -> Result<(), Refusal> {
+        let started = Instant::now();
+        let judged = self.validated(server, call, subject, object).await;
+        let (operation, took) = (operation_name(subject.operation), started.elapsed());
+        server
+            .metrics
+            .admission("validate", operation, judged.is_err(), took);
+        judged
+    }
+
+    async fn validated(
         &self,
         server: &Server,
         call: &mut Call,
@@ -92,6 +125,16 @@ impl Pinned {
 
     fn judges(&self, call: &Call) -> bool {
         !self.0.is_empty() && call.resource.group != "plugins.capstan.dev"
+    }
+}
+
+/// As a review and the metrics show it.
+fn operation_name(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Create => "CREATE",
+        Operation::Update => "UPDATE",
+        Operation::Delete => "DELETE",
+        Operation::Connect => "CONNECT",
     }
 }
 

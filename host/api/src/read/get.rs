@@ -6,11 +6,11 @@ use crate::answer::{self, Answer};
 use crate::call::Call;
 use crate::registry::Registry;
 
-use super::list::revision_parameter;
+use super::options::revision;
 
 pub(crate) async fn get(registry: &Registry, call: &Call) -> Answer {
     let presenter = call.presenter()?;
-    match revision_parameter(&call.query)? {
+    match revision(call.query.get("resourceVersion").unwrap_or_default())? {
         Some(0) => {}
         Some(revision) => {
             registry.reach(revision).await?;

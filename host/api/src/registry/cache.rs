@@ -49,6 +49,8 @@ impl Change {
 #[derive(Debug, Default)]
 struct State {
     objects: BTreeMap<Arc<str>, Arc<Entry>>,
+    /// Of the objects, not of the ring.
+    bytes: usize,
     ring: VecDeque<Arc<Change>>,
     ring_bytes: usize,
     /// Sequence number of the ring's first change.
@@ -83,6 +85,7 @@ impl KindCache {
     /// Filled with what the store has at `revision`.
     pub(crate) fn new(objects: BTreeMap<Arc<str>, Arc<Entry>>, revision: Revision) -> Self {
         let state = State {
+            bytes: bytes_of(&objects),
             objects,
             floor: revision,
             revision,
@@ -100,6 +103,12 @@ impl KindCache {
 
     pub(crate) fn get(&self, key: &str) -> Option<Arc<Entry>> {
         self.read().objects.get(key).cloned()
+    }
+
+    /// How many objects there are, and their bytes.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        let state = self.read();
+        (state.objects.len(), state.bytes)
     }
 
     /// Revision of the last change, or of the first fill.
@@ -183,6 +192,8 @@ impl KindCache {
             if before.is_none() && after.is_none() {
                 continue;
             }
+            state.bytes += after.as_ref().map_or(0, |entry| entry.bytes.len());
+            state.bytes -= before.as_ref().map_or(0, |entry| entry.bytes.len());
             let change = Change {
                 revision,
                 before,
@@ -211,6 +222,7 @@ impl KindCache {
         let mut guard = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let first = guard.first + guard.ring.len() as u64 + 1;
         *guard = State {
+            bytes: bytes_of(&objects),
             objects,
             first,
             floor: revision,
@@ -220,6 +232,10 @@ impl KindCache {
         drop(guard);
         self.tail.send_replace(first);
     }
+}
+
+fn bytes_of(objects: &BTreeMap<Arc<str>, Arc<Entry>>) -> usize {
+    objects.values().map(|entry| entry.bytes.len()).sum()
 }
 
 impl Cursor {

@@ -64,7 +64,9 @@ impl Registry {
             let page = self.store.range(request).await?;
             revision = if revision == 0 { page.revision } else { revision };
             let last = page.kvs.last().map(|kv| kv.key.clone());
-            page.kvs.into_iter().for_each(&mut visit);
+            for kv in page.kvs {
+                visit(self.opened(kv)?.0);
+            }
             match last {
                 Some(last) if page.more => {
                     from = last.to_vec();
@@ -150,7 +152,7 @@ impl Registry {
         while let Some(message) = watch.messages.recv().await {
             match message {
                 WatchMessage::Events { revision, events } => {
-                    for kind in self.absorb(events) {
+                    for kind in self.absorb(events).map_err(|error| error.to_string())? {
                         let reread = self.reread(&kind, revision).await;
                         reread.map_err(|error| error.to_string())?;
                     }
@@ -167,7 +169,7 @@ impl Registry {
     }
 
     /// Applies the events of one or more whole revisions. Gives the kinds whose objects must be read again.
-    fn absorb(&self, events: Vec<Event>) -> Vec<String> {
+    fn absorb(&self, events: Vec<Event>) -> Result<Vec<String>> {
         let mut by_kind: Vec<(Revision, String, Changes)> = Vec::new();
         let mut stale = Vec::new();
         for event in events {
@@ -178,6 +180,7 @@ impl Registry {
             let after = match &event {
                 Event::Put { kv, .. } => {
                     let resource = self.table.stored(kind);
+                    let (kv, _) = self.opened(kv.clone())?;
                     let Some(entry) = Entry::read(resource.as_deref(), &kv.value, kv.mod_revision) else {
                         tracing::warn!(key = %String::from_utf8_lossy(&kv.key), "unreadable object skipped");
                         continue;
@@ -202,7 +205,7 @@ impl Registry {
         for (revision, kind, changes) in by_kind {
             self.cache_of(&kind).apply(revision, changes);
         }
-        stale
+        Ok(stale)
     }
 
     fn advance(&self, revision: Revision) {

@@ -15,7 +15,7 @@ use crate::admission::Subject;
 use crate::answer::{self, Answer};
 use crate::call::Call;
 use crate::negotiate::content_type;
-use crate::read::Filter;
+use crate::read::{Filter, ListOptions};
 use crate::refusal::{self, Refusal};
 use crate::registry::{WriteError, keys};
 use crate::server::Server;
@@ -136,6 +136,7 @@ pub(crate) async fn delete_object(
 /// DELETE of everything that the selectors match, one by one.
 pub(crate) async fn delete_collection(server: &Server, call: &mut Call) -> Answer {
     let options = DeleteOptions::read(content_type(&call.headers), &call.body, &call.query)?;
+    ListOptions::read(&call.query, false)?;
     let filter = Filter::of(&call.resource, &call.query)?;
     let revision = server.registry.newest().await?;
     let below = keys::below(&call.resource, call.namespace());

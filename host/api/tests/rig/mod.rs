@@ -50,21 +50,35 @@ impl NodeProxy for EchoKubelet {
 
 impl Rig {
     pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// With a configuration that the test has its say in.
+    pub async fn start_with(configure: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = Options {
             space_reserve_bytes: 0,
             ..Options::new(folder.path().join("store"))
         };
         let store = Arc::new(LocalStore::open(options).await.unwrap());
-        Self::on(folder, store).await
+        Self::on(folder, store, configure).await
     }
 
     /// One more API server on the same store.
     pub async fn beside(&self) -> Self {
-        Self::on(tempfile::tempdir().unwrap(), self.store.clone()).await
+        self.beside_with(|_| {}).await
     }
 
-    async fn on(folder: tempfile::TempDir, store: Arc<LocalStore>) -> Self {
+    /// One more, otherwise configured.
+    pub async fn beside_with(&self, configure: impl FnOnce(&mut Config)) -> Self {
+        Self::on(tempfile::tempdir().unwrap(), self.store.clone(), configure).await
+    }
+
+    async fn on(
+        folder: tempfile::TempDir,
+        store: Arc<LocalStore>,
+        configure: impl FnOnce(&mut Config),
+    ) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (tls, ca, client, key) = certificates();
@@ -87,6 +101,7 @@ impl Rig {
             token: "reader-token".into(),
             user: UserInfo::new("reader", &["readers"]),
         }];
+        configure(&mut config);
         let shared: Arc<dyn Store> = store.clone();
         let api = ApiServer::start(shared, seating.seats(), config).await.unwrap();
         api.serve();

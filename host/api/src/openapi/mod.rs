@@ -2,11 +2,13 @@
 //!
 //! Enough of each operation is told for clients: which kind it is about, what it does, which media types a
 //! patch may have, and the query parameters by which kubectl knows that the server validates fields itself.
-//! Documents are made when first asked for and kept until the rows that they are made of change. v2 is served
-//! as JSON alone.
+//! Documents are made when first asked for and kept until the rows that they are made of change; in JSON, and
+//! in gnostic's protobuf for who wants that.
+
+mod gnostic;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use capstan_kinds::custom;
@@ -63,12 +65,75 @@ const META_ROOTS: [&str; 2] = [
     "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta",
 ];
 
-type Document = (Bytes, String);
+/// The forms of a document, the first where anything will do; each with the names by which it is asked for.
+const FORMS_V2: [(&str, &[&str]); 2] = [
+    (JSON, &[JSON]),
+    (
+        "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+        &[
+            "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+            "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+        ],
+    ),
+];
+const FORMS_V3: [(&str, &[&str]); 2] = [
+    (JSON, &[JSON]),
+    (
+        "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
+        &[
+            "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
+            "application/com.github.proto-openapi.spec.v3@v1.0+protobuf",
+        ],
+    ),
+];
+/// How long a document may be kept whose address holds its hash, in seconds.
+const KEPT_SECONDS: i64 = 365 * 86_400;
+
+/// A document in its forms.
+struct Document {
+    edition: Edition,
+    json: Bytes,
+    /// Made when it is first asked for.
+    protobuf: OnceLock<Bytes>,
+    hash: String,
+}
+
+impl Document {
+    /// In one of the edition's forms.
+    fn form(&self, position: usize) -> Bytes {
+        if position == 0 {
+            return self.json.clone();
+        }
+        let make = || {
+            let document: Value = serde_json::from_slice(&self.json).unwrap_or_default();
+            match self.edition {
+                Edition::V2 => gnostic::v2(&document),
+                Edition::V3 => gnostic::v3(&document),
+            }
+            .into()
+        };
+        self.protobuf.get_or_init(make).clone()
+    }
+}
+
+/// Which of the forms the client asks for, in its order.
+fn accepted(headers: &HeaderMap, forms: &[(&'static str, &[&str])]) -> Option<usize> {
+    let choices = negotiate::choices(headers);
+    if choices.is_empty() {
+        return Some(0);
+    }
+    choices.iter().find_map(|(_, choice)| {
+        let media = negotiate::split(choice).0;
+        forms
+            .iter()
+            .position(|(_, names)| matches!(media, "*/*" | "application/*") || names.contains(&media))
+    })
+}
 
 /// A document and the rows that it was made of.
 struct Held {
     rows: Vec<Arc<Resource>>,
-    document: Document,
+    document: Arc<Document>,
 }
 
 /// See the module. By path, such as `apis/apps/v1`; v2 under the empty path.
@@ -77,23 +142,17 @@ pub(crate) struct OpenApi(Mutex<HashMap<String, Held>>);
 
 impl OpenApi {
     pub(crate) fn v2(&self, registry: &Registry, headers: &HeaderMap) -> Answer {
-        let accepted = headers
-            .get(http::header::ACCEPT)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or("*/*");
-        let json_will_do = accepted
-            .split(',')
-            .any(|choice| matches!(negotiate::split(choice.trim()).0, JSON | "*/*" | "application/*"));
-        if !json_will_do {
-            return Err(Status::not_acceptable(&[JSON]).into());
-        }
+        let Some(form) = accepted(headers, &FORMS_V2) else {
+            return Ok(answer::with_type(406, JSON, crate::Body::empty()));
+        };
         let (_, all) = registry.table.all();
-        let (bytes, tag) = self.document("", all, |rows| {
+        let document = self.document("", all, Edition::V2, |rows| {
             let mut document = document(registry, rows, Edition::V2);
             document["swagger"] = json!("2.0");
             document
         });
-        Ok(with_tag(JSON, bytes, &format!("\"{tag}\""), headers))
+        let tag = format!("\"{}\"", document.hash);
+        Ok(with_tag(FORMS_V2[form].0, document.form(form), &tag, headers))
     }
 
     pub(crate) fn v3(&self, registry: &Registry, path: &str, query: &Query, headers: &HeaderMap) -> Answer {
@@ -104,27 +163,36 @@ impl OpenApi {
             self.forget(&served);
             let mut paths = Map::new();
             for (path, _, _) in &served {
-                let (_, tag) = self.group_version(registry, &all, path, &served)?;
-                let url = format!("/openapi/v3/{path}?hash={tag}");
+                let document = self.group_version(registry, &all, path, &served)?;
+                let url = format!("/openapi/v3/{path}?hash={}", document.hash);
                 paths.insert(path.clone(), json!({ "serverRelativeURL": url }));
             }
-            return Ok(answer::json(200, &json!({ "paths": paths })));
+            let bytes = to_bytes(&json!({ "paths": paths }));
+            let tag = format!("\"{}\"", hash(&bytes));
+            return Ok(with_tag(JSON, bytes, &tag, headers));
         }
-        let (bytes, tag) = self.group_version(registry, &all, path, &served)?;
+        let document = self.group_version(registry, &all, path, &served)?;
+        let Some(form) = accepted(headers, &FORMS_V3) else {
+            return Ok(answer::with_type(406, JSON, crate::Body::empty()));
+        };
         if let Some(asked) = query.get("hash")
-            && asked != tag
+            && asked != document.hash
         {
             let mut response = answer::with_type(301, JSON, crate::Body::empty());
-            let location = HeaderValue::from_str(&format!("/openapi/v3/{path}?hash={tag}"));
+            let location = HeaderValue::from_str(&format!("/openapi/v3/{path}?hash={}", document.hash));
             if let Ok(location) = location {
                 response.headers_mut().insert("location", location);
             }
             return Ok(response);
         }
-        let mut response = with_tag(JSON, bytes, &format!("\"{tag}\""), headers);
+        let tag = format!("\"{}\"", document.hash);
+        let mut response = with_tag(FORMS_V3[form].0, document.form(form), &tag, headers);
         if query.get("hash").is_some() {
-            let forever = HeaderValue::from_static("public, immutable");
-            response.headers_mut().insert("cache-control", forever);
+            let headers = response.headers_mut();
+            headers.insert("cache-control", HeaderValue::from_static("public, immutable"));
+            if let Ok(end) = HeaderValue::from_str(&crate::time::http_date(KEPT_SECONDS)) {
+                headers.insert("expires", end);
+            }
         }
         Ok(response)
     }
@@ -135,13 +203,13 @@ impl OpenApi {
         all: &[Arc<Resource>],
         path: &str,
         served: &[(String, String, String)],
-    ) -> Result<Document, crate::refusal::Refusal> {
+    ) -> Result<Arc<Document>, crate::refusal::Refusal> {
         let Some((_, group, version)) = served.iter().find(|(one, _, _)| one == path) else {
             return Err(Status::not_found_path().into());
         };
         let own = |one: &&Arc<Resource>| one.group == *group && one.version == *version;
         let rows = all.iter().filter(own).cloned().collect();
-        Ok(self.document(path, rows, |rows| {
+        Ok(self.document(path, rows, Edition::V3, |rows| {
             let mut document = document(registry, rows, Edition::V3);
             document["openapi"] = json!("3.0.0");
             document
@@ -153,8 +221,9 @@ impl OpenApi {
         &self,
         path: &str,
         rows: Vec<Arc<Resource>>,
+        edition: Edition,
         make: impl FnOnce(&[Arc<Resource>]) -> Value,
-    ) -> Document {
+    ) -> Arc<Document> {
         let same = |held: &&Held| {
             held.rows.len() == rows.len() && held.rows.iter().zip(&rows).all(|(a, b)| Arc::ptr_eq(a, b))
         };
@@ -163,8 +232,13 @@ impl OpenApi {
             return held.document.clone();
         }
         drop(held);
-        let bytes = to_bytes(&make(&rows));
-        let document = (bytes.clone(), hash(&bytes));
+        let json = to_bytes(&make(&rows));
+        let document = Arc::new(Document {
+            edition,
+            hash: hash(&json),
+            json,
+            protobuf: OnceLock::new(),
+        });
         let new = Held {
             rows,
             document: document.clone(),
