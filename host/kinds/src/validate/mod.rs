@@ -89,12 +89,8 @@ pub fn update_through(resource: &Resource, subresource: &str, new: &Value, old: 
         return found.into_list();
     }
     match subresource {
-        "" | "scale" => {
-            // What was stored once is not judged again: rules may have become stricter.
-            if wanted_differs(new, old) {
-                kind(resource, &after, Some(&before));
-            }
-        }
+        // What was stored once is not judged again: rules may have become stricter.
+        "" | "scale" if wanted_differs(new, old) => kind(resource, &after, Some(&before)),
         "ephemeralcontainers" => {
             pod::both(&after);
             pod::change::ephemeral(&after, &before);

@@ -87,11 +87,10 @@ fn no_metadata(object: &At, namespaced: bool) {
         .map("metadata")
         .into_iter()
         .flatten()
-        .any(|(field, value)| {
-            !matches!(field.as_str(), "managedFields" | "creationTimestamp")
-                && !(namespaced && field == "namespace")
-                && !value.is_null()
-                && value.as_str() != Some("")
+        .any(|(field, value)| match field.as_str() {
+            "managedFields" | "creationTimestamp" => false,
+            "namespace" if namespaced => false,
+            _ => !value.is_null() && value.as_str() != Some(""),
         });
     if given {
         let why = if namespaced {

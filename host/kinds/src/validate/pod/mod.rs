@@ -91,8 +91,8 @@ fn annotations(at: &At, spec: &At) {
         at.invalid_as(&format!("[{MIRROR}]"), value, why);
     }
     if let Some(cost) = text(DELETION_COST) {
-        let plain = !cost.starts_with('+') && !(cost.starts_with('0') && cost.len() > 1);
-        if !plain || cost.parse::<i32>().is_err() {
+        let odd = cost.starts_with('+') || (cost.starts_with('0') && cost.len() > 1);
+        if odd || cost.parse::<i32>().is_err() {
             at.invalid_as(&format!("[{DELETION_COST}]"), cost, "must be a 32bit integer");
         }
     }
