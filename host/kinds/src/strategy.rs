@@ -184,6 +184,7 @@ pub fn prepare_status_update(resource: &Resource, new: &mut Value, old: &Value) 
         None => document.remove("status"),
     };
     complete_status(resource, document);
+    keep_quality(resource, document, before);
     let (Some(metadata), Some(Value::Object(mut sent))) = (metadata_of(document), sent) else {
         return;
     };
@@ -205,6 +206,17 @@ pub fn prepare_status_update(resource: &Resource, new: &mut Value, old: &Value) 
             Some(value) => metadata.insert(field.to_string(), value),
             None => metadata.remove(field),
         };
+    }
+}
+
+/// A kubelet that leaves a pod's class out of its report does not take it away.
+fn keep_quality(resource: &Resource, document: &mut Map<String, Value>, before: &Map<String, Value>) {
+    let class = before.get("status").and_then(|status| status.get("qosClass"));
+    if let Some(class) = class.filter(|_| resource.is("", "Pod"))
+        && let Some(status) = document.get_mut("status").and_then(Value::as_object_mut)
+        && !status.contains_key("qosClass")
+    {
+        status.insert("qosClass".to_string(), class.clone());
     }
 }
 
