@@ -8,6 +8,7 @@ use capstan_kinds::status::Status;
 use http::{HeaderMap, Method};
 
 use crate::UserInfo;
+use crate::admission::Charge;
 use crate::negotiate::{Form, Offer};
 use crate::present::Presenter;
 use crate::protobuf;
@@ -25,6 +26,8 @@ pub(crate) struct Call {
     pub body: Bytes,
     /// Shown to the client whatever the outcome.
     pub warnings: Vec<String>,
+    /// What the write has taken from quotas so far.
+    pub charges: Vec<Charge>,
 }
 
 /// What becomes of fields that the schema does not have.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use capstan_kinds::resource::{Resource, find};
+use capstan_kinds::selector::FieldSelector;
 use capstan_kinds::status::Status;
 use capstan_points::Seats;
 use capstan_points::admission::Policy;
@@ -13,8 +14,8 @@ use capstan_store::Store;
 use http::{Method, Request, Response};
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{self, Attributes, Decision, Rbac, Tokens, UserInfo};
-use crate::admission::Chain;
+use crate::access::{self, Attributes, Rbac, Tokens, UserInfo};
+use crate::admission::{Chain, Places, Switches};
 use crate::answer::{self, Answer};
 use crate::body::Body;
 use crate::call::Call;
@@ -23,7 +24,6 @@ use crate::discovery::Discovery;
 use crate::metrics::Metrics;
 use crate::negotiate::Wishes;
 use crate::openapi::OpenApi;
-use crate::refusal::Refusal;
 use crate::registry::{Entry, Registry, Shared};
 use crate::request::{Query, Route, Target};
 use crate::services::{Cidr, Services};
@@ -42,6 +42,8 @@ const STOPPING: u8 = 2;
 pub(crate) struct Server {
     pub(crate) registry: Shared,
     pub(crate) admission: Chain,
+    pub(crate) switches: Switches,
+    pub(crate) quota_places: Places,
     pub(crate) services: Services,
     pub(crate) service_cidr: Cidr,
     pub(crate) advertise: Option<std::net::IpAddr>,
@@ -80,6 +82,8 @@ impl Server {
         Ok(Arc::new(Self {
             registry,
             admission: Chain::new(seats),
+            switches: Switches::new(config.disable_admission_plugins),
+            quota_places: Places::default(),
             services: Services::new(config.service_cidr),
             service_cidr: config.service_cidr,
             advertise: config.advertise,
@@ -125,16 +129,6 @@ impl Server {
             .collect()
     }
 
-    /// Refuses what RBAC does not allow.
-    pub(crate) fn authorize(&self, user: &UserInfo, attributes: &Attributes) -> Result<(), Refusal> {
-        let Decision { allowed, .. } = self.rbac.decide(&self.registry, user, attributes);
-        if allowed {
-            Ok(())
-        } else {
-            Err(access::refusal(user, attributes).into())
-        }
-    }
-
     /// Answers a request that came over TLS.
     pub(crate) async fn answer_from_wire(
         self: &Arc<Self>,
@@ -164,9 +158,14 @@ impl Server {
             Route::Resource(target) => (target.verb, target.resource.clone()),
             Route::Path(_) => ("path", String::new()),
         };
-        let outcome = match route {
-            Route::Resource(target) => self.resource(user, target, query, request).await,
-            Route::Path(path) => self.path(&user, &path, &query, request).await,
+        let mut request = request;
+        let asked = attributes(&route, request.method(), &query);
+        let impersonated = access::impersonated(self, user, request.headers_mut(), &asked);
+        let allowed = impersonated.and_then(|user| self.authorize(&user, &asked).map(|()| user));
+        let outcome = match (allowed, route) {
+            (Err(refusal), _) => Err(refusal),
+            (Ok(user), Route::Resource(target)) => self.resource(user, target, query, request).await,
+            (Ok(_), Route::Path(path)) => self.path(&path, &query, request).await,
         };
         let response = outcome.unwrap_or_else(|refusal| answer::status(&refusal));
         let response = answer::finish(response, wishes);
@@ -177,19 +176,10 @@ impl Server {
 
     async fn path(
         self: &Arc<Self>,
-        user: &UserInfo,
         path: &str,
         query: &Query,
         request: Request<Body>,
     ) -> Answer {
-        let verb = request.method().as_str().to_ascii_lowercase();
-        let verb = if verb == "head" { "get".to_owned() } else { verb };
-        let attributes = Attributes {
-            verb,
-            path: path.to_owned(),
-            ..Attributes::default()
-        };
-        self.authorize(user, &attributes)?;
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Err(Status::not_found_path().into());
         }
@@ -220,7 +210,6 @@ impl Server {
         query: Query,
         request: Request<Body>,
     ) -> Answer {
-        self.authorize(&user, &attributes(&target))?;
         let Some(resource) = self
             .registry
             .table
@@ -250,6 +239,7 @@ impl Server {
             resource,
             body: bytes::Bytes::new(),
             warnings: Vec::new(),
+            charges: Vec::new(),
         };
         if call.target.subresource == "proxy" {
             return subresource::proxy(self, &call, body).await;
@@ -317,15 +307,39 @@ fn deprecation(resource: &Resource) -> Option<&'static str> {
     }
 }
 
-fn attributes(target: &Target) -> Attributes {
+/// What the request asks leave for.
+fn attributes(route: &Route, method: &Method, query: &Query) -> Attributes {
+    let target = match route {
+        Route::Resource(target) => target,
+        Route::Path(path) => {
+            let verb = match *method {
+                Method::HEAD => "get".to_owned(),
+                _ => method.as_str().to_ascii_lowercase(),
+            };
+            return Attributes {
+                verb,
+                path: path.clone(),
+                ..Attributes::default()
+            };
+        }
+    };
+    let narrows = matches!(target.verb, "list" | "watch" | "deletecollection");
+    let selector = query.get("fieldSelector").filter(|_| narrows).unwrap_or_default();
+    // A selector that cannot be read narrows nothing here, and is refused where it is used.
+    let field_selector = FieldSelector::parse(selector).unwrap_or_default();
+    let name = match field_selector.required("metadata.name") {
+        Some(name) if target.name.is_empty() => name.to_owned(),
+        _ => target.name.clone(),
+    };
     Attributes {
         verb: target.verb.to_owned(),
         group: target.group.clone(),
         resource: target.resource.clone(),
         subresource: target.subresource.clone(),
         namespace: target.namespace.clone(),
-        name: target.name.clone(),
+        name,
         path: String::new(),
+        field_selector,
     }
 }
 

@@ -4,6 +4,7 @@
 //! The tables here are the only place that knows what is special about a kind; custom kinds bring theirs
 //! (`custom`).
 
+pub mod aggregation;
 pub mod apply;
 pub mod columns;
 pub mod convert;
@@ -14,7 +15,9 @@ pub mod fields;
 pub mod name;
 pub mod patch;
 pub mod plugin;
+pub mod pod_resources;
 pub mod quantity;
+pub mod quota;
 pub mod resource;
 pub mod schema;
 pub mod selector;

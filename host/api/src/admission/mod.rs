@@ -1,4 +1,5 @@
-//! The admission chain: built-in entries first, then the plugins' seats, mutating before validating.
+//! The admission chain: built-in entries first, then the plugins' seats, mutating before validating, and the
+//! quota after everything.
 //!
 //! Seats are pinned once for a request: a swap while it runs changes nothing for it. A policy that cannot
 //! answer is not a refusal: its seat's failure policy says whether the request fails (500) or goes on with
@@ -6,6 +7,7 @@
 
 mod builtin;
 mod plugin;
+mod quota;
 
 use std::sync::Arc;
 
@@ -18,6 +20,17 @@ use crate::call::Call;
 use crate::refusal::Refusal;
 use crate::server::Server;
 use crate::time;
+
+pub(crate) use builtin::Switches;
+pub(crate) use quota::{Charge, Places, refund};
+
+/// A TokenRequest is judged by one entry alone.
+pub(crate) fn token_request(server: &Server, call: &Call, request: &Value) -> Result<(), Refusal> {
+    match server.switches.on("NodeRestriction") {
+        true => builtin::token_request(server, call, request),
+        false => Ok(()),
+    }
+}
 
 /// What is judged, besides the object.
 #[derive(Debug, Clone)]
@@ -79,15 +92,20 @@ impl Pinned {
         subject: &Subject,
         object: Option<Arc<Value>>,
     ) -> Result<(), Refusal> {
-        builtin::validate(call, subject)?;
+        builtin::validate(server, call, subject, object.as_deref())?;
         if let Some(object) = &object {
             access::escalation::check(server, call, object, subject.old.as_deref())?;
         }
-        if !self.judges(call) || !self.0.iter().any(|seat| seat.policy.validates()) {
-            return Ok(());
+        if self.judges(call) && self.0.iter().any(|seat| seat.policy.validates()) {
+            let review = Arc::new(review(server, call, subject, object.clone()));
+            plugin::validate(&self.0, call, review).await?;
         }
-        let review = Arc::new(review(server, call, subject, object));
-        plugin::validate(&self.0, call, review).await
+        match object {
+            Some(object) if server.switches.on("ResourceQuota") => {
+                quota::charge(server, call, subject, &object).await
+            }
+            _ => Ok(()),
+        }
     }
 
     fn judges(&self, call: &Call) -> bool {

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use super::managed::{self, Guard, Track};
 use super::{create, decode, finish};
-use crate::admission::Subject;
+use crate::access;
+use crate::admission::{self, Subject};
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::refusal::{self, Refusal};
@@ -226,6 +227,9 @@ async fn attempt(
         server.registry.put(key, stored.clone(), revision, expires).await
     };
     drop(holds);
+    if outcome.is_err() {
+        admission::refund(server, call).await;
+    }
     match outcome {
         Ok(revision) => Ok(Written { stored, revision }),
         Err(WriteError::Conflict) => Err(Outcome::Raced),
@@ -243,6 +247,7 @@ fn prepare(resource: &Resource, subresource: &str, new: &mut Value, old: &Value)
             strategy::prepare_update(resource, new, old);
         }
     }
+    access::requests::settle(resource, subresource, new, old);
     if let Some(metadata) = new["metadata"].as_object_mut() {
         for field in ["name", "namespace", "uid", "creationTimestamp"] {
             match old["metadata"].get(field) {

@@ -49,22 +49,28 @@ impl NodeProxy for EchoKubelet {
 }
 
 impl Rig {
+    /// Without the admission that counts on controllers, of which none run here.
     pub async fn start() -> Self {
+        Self::start_without(&["ServiceAccount", "StorageObjectInUseProtection"]).await
+    }
+
+    /// With all admission but the named.
+    pub async fn start_without(admission: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = Options {
             space_reserve_bytes: 0,
             ..Options::new(folder.path().join("store"))
         };
         let store = Arc::new(LocalStore::open(options).await.unwrap());
-        Self::on(folder, store).await
+        Self::on(folder, store, admission).await
     }
 
     /// One more API server on the same store.
     pub async fn beside(&self) -> Self {
-        Self::on(tempfile::tempdir().unwrap(), self.store.clone()).await
+        Self::on(tempfile::tempdir().unwrap(), self.store.clone(), &[]).await
     }
 
-    async fn on(folder: tempfile::TempDir, store: Arc<LocalStore>) -> Self {
+    async fn on(folder: tempfile::TempDir, store: Arc<LocalStore>, without: &[&str]) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (tls, ca, client, key) = certificates();
@@ -83,6 +89,7 @@ impl Rig {
         let seating: Seating<dyn Policy> = Seating::default();
         let mut config = Config::new(listener, Arc::new(tls));
         config.kubelet = Some(Arc::new(EchoKubelet));
+        config.disable_admission_plugins = without.iter().map(|name| (*name).to_owned()).collect();
         config.tokens = vec![StaticToken {
             token: "reader-token".into(),
             user: UserInfo::new("reader", &["readers"]),
