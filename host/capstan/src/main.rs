@@ -1,5 +1,6 @@
 //! The binary: command line and composition root. Every part of the cluster is joined here and only here.
 
+mod allocator;
 mod arguments;
 mod bundle;
 mod image;
@@ -17,6 +18,7 @@ use clap::Parser;
 use crate::arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
+    allocator::settle();
     let ended = match Arguments::parse().command {
         Command::Up(options) => up::run(options),
         Command::Store(command) => store::run(command),

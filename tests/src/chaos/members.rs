@@ -300,6 +300,19 @@ impl Members {
         said.matches(word).count()
     }
 
+    /// Up to which entry a member has purged its log, by its own words; the original's keeps what it likes.
+    pub fn purged(&self, place: usize) -> u64 {
+        let said = std::fs::read_to_string(self.log(place)).unwrap_or_default();
+        let last = said.lines().rfind(|line| line.contains("compacted Raft logs"));
+        let digits = last.and_then(|line| line.rsplit(|c: char| !c.is_ascii_digit()).next());
+        digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+    }
+
+    /// Whether the members are the original's.
+    pub fn are_original(&self) -> bool {
+        self.program.original
+    }
+
     /// Holds a member where it is.
     ///
     /// # Errors

@@ -222,6 +222,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         if let Some(spool) = &self.spool {
             spool.purged(log_id.index);
         }
+        tracing::info!(upto = log_id.index, "compacted Raft logs");
         Ok(())
     }
 }

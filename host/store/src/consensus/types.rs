@@ -109,9 +109,12 @@ pub(super) fn committed(term: u64) -> CommittedLeaderId {
     CommittedLeaderId { term }
 }
 
+/// Bytes that most of what is kept fits in, so that it is encoded without growing.
+const ENCODED_BYTES: usize = 512;
+
 /// Encodes what openraft wants kept.
 pub(super) fn encode<T: Serialize>(value: &T) -> std::io::Result<Vec<u8>> {
-    postcard::to_stdvec(value).map_err(std::io::Error::other)
+    postcard::to_extend(value, Vec::with_capacity(ENCODED_BYTES)).map_err(std::io::Error::other)
 }
 
 /// Decodes what was kept.

@@ -10,6 +10,8 @@ use crate::mvcc::State;
 use crate::{Alarm, Error, LeaseId, Op, Result, Revision, Txn, TxnResponse};
 
 const FORMAT: u8 = 1;
+/// Bytes that most commands fit in, so that they are encoded without growing.
+const ENCODED_BYTES: usize = 512;
 
 /// A change of the state. Deterministic: whatever depends on time or chance was decided by the proposer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +106,7 @@ impl Command {
     }
 
     pub(crate) fn encode(&self) -> Result<Bytes> {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(ENCODED_BYTES);
         out.put_u8(FORMAT);
         let encoded = postcard::to_extend(self, out);
         encoded

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use capstan_etcd::proto::etcdserverpb as pb;
 
 use super::membership::{swap, wiped};
@@ -16,6 +17,9 @@ use crate::chaos::traffic;
 
 /// How often a member is killed while it gets a snapshot.
 const SNAPSHOT_CUTS: u32 = 3;
+
+/// After a member missed so much, the others have purged it within this time.
+const PURGED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a fault is done with.
 struct Inflict<'r> {
@@ -276,14 +280,32 @@ impl Inflict<'_> {
     /// Has a member miss so much that it needs a snapshot, and kills it `cuts` times as it starts again.
     async fn miss(&mut self, cuts: u32) -> anyhow::Result<String> {
         let place = self.follower;
+        let had = statuses(self.field, &[place]).await.remove(0);
+        let had = had.with_context(|| format!("member{place} tells no status"))?.raft_index;
         self.members.kill(place)?;
         traffic::burst(self.field, self.rest(place), self.missed).await;
+        self.purged(place, had).await?;
         for _ in 0..cuts {
             self.members.run(place)?;
             tokio::time::sleep(Duration::from_millis(self.random.u64(50..1_500))).await;
             self.members.kill(place)?;
         }
         Ok(format!("member{place}, which missed {} writes", self.missed))
+    }
+
+    /// Waits until no member but that at `place` has entry `index` still, while clients go on: logs are purged
+    /// at the checkpoint after the next.
+    async fn purged(&self, place: usize, index: u64) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let has = |place: &usize| self.members.purged(*place) <= index;
+        while !self.members.are_original() && self.rest(place).iter().any(has) {
+            anyhow::ensure!(
+                started.elapsed() < PURGED_WITHIN,
+                "entry {index} is still in a log after {PURGED_WITHIN:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
     }
 
     async fn storm(&mut self) -> anyhow::Result<String> {
