@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use capstan_api::UserInfo;
 use capstan_client::{Change, Informer};
-use capstan_controllers::{Controllers, Options};
+use capstan_controllers::{Authority, Controllers, Options};
 use capstan_points::Seating;
 use capstan_points::remedy::Remedy;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -34,6 +34,7 @@ impl Cluster {
         let remedies: Seating<dyn Remedy> = Seating::default();
         let options = Options {
             root_ca_pem: "the ca".into(),
+            authority: Some(authority()),
             ..Default::default()
         };
         let controllers = Controllers::start(client.clone(), options, remedies.seats());
@@ -136,6 +137,15 @@ impl Cluster {
         })
         .await;
     }
+}
+
+/// A certificate authority for the test.
+fn authority() -> Authority {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.distinguished_name.push(rcgen::DnType::CommonName, "test-ca");
+    Authority::new(params.self_signed(&key).unwrap().pem(), key.serialize_der())
 }
 
 /// Says that every pod runs and is ready, and lets deleted ones go.
