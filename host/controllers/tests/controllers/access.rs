@@ -117,6 +117,9 @@ async fn requests_are_approved_and_signed() {
     let pem = signed(&cluster, "node").await;
     let (_, pem) = x509_parser::pem::parse_x509_pem(&pem).unwrap();
     let certificate = pem.parse_x509().unwrap();
+    let (_, ca) = x509_parser::pem::parse_x509_pem(cluster.ca_pem.as_bytes()).unwrap();
+    let ca = ca.parse_x509().unwrap();
+    certificate.verify_signature(Some(ca.public_key())).unwrap();
     let text = |name: &x509_parser::x509::X509Name<'_>| name.to_string();
     assert!(text(certificate.subject()).contains("system:node:n1"), "{}", certificate.subject());
     assert!(text(certificate.issuer()).contains("test-ca"));
