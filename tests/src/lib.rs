@@ -5,6 +5,7 @@
 
 pub mod chaos;
 mod cluster;
+pub mod compat;
 mod component;
 pub mod etcdctl;
 mod http;

@@ -249,3 +249,53 @@ fn owners_take_their_dependents_along_or_leave_them() {
         "foreground means that dependents go first"
     );
 }
+
+#[test]
+fn a_difference_is_shown() {
+    let cluster = Cluster::start();
+    cluster.apply(WEB).clean();
+    let answer = cluster.run(&["diff", "-f", "-"], &WEB.replace("hello-http:1", "hello-http:2"));
+    assert!(!answer.ok && answer.err.is_empty(), "{}", answer.err);
+    let is_shown = |sign: char, image: &str| {
+        let mut lines = answer.out.lines();
+        lines.any(|line| line.starts_with(sign) && line.contains(image))
+    };
+    assert!(
+        is_shown('-', "hello-http:1") && is_shown('+', "hello-http:2"),
+        "{}",
+        answer.out
+    );
+    cluster.run(&["diff", "-f", "-"], WEB).clean();
+}
+
+#[test]
+fn a_proxy_listens_where_it_is_told() {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::process::Stdio;
+
+    let cluster = Cluster::start();
+    let socket = cluster.scratch().join("proxy");
+    let at_socket = format!("--unix-socket={}", socket.display());
+    for place in ["--port=0", &at_socket] {
+        let mut command = cluster.kubectl_command(&["proxy", place]);
+        let mut proxy = command.stdout(Stdio::piped()).spawn().expect("kubectl starts");
+        let mut line = String::new();
+        let mut output = BufReader::new(proxy.stdout.take().expect("it is piped"));
+        output.read_line(&mut line).expect("it says where it listens");
+        let address = line.trim().rsplit(' ').next().expect("an address").to_owned();
+        let mut answer = String::new();
+        let request = b"GET /api/ HTTP/1.0\r\nHost: localhost\r\n\r\n";
+        if place == "--port=0" {
+            let mut stream = std::net::TcpStream::connect(&address).expect("it listens");
+            stream.write_all(request).expect("it reads");
+            stream.read_to_string(&mut answer).expect("it answers");
+        } else {
+            let mut stream = std::os::unix::net::UnixStream::connect(&socket).expect("it listens");
+            stream.write_all(request).expect("it reads");
+            stream.read_to_string(&mut answer).expect("it answers");
+        }
+        let _ = proxy.kill();
+        let _ = proxy.wait();
+        assert!(answer.contains("\"APIVersions\""), "{place}: {answer}");
+    }
+}

@@ -1,6 +1,5 @@
 //! The binary: command line and composition root. Every part of the cluster is joined here and only here.
 
-mod allocator;
 mod arguments;
 mod bundle;
 mod image;
@@ -17,8 +16,11 @@ use clap::Parser;
 
 use crate::arguments::{Arguments, Command};
 
+/// What one thread of the store or the API server allocates, another frees, which is what it is quick at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
-    allocator::settle();
     let ended = match Arguments::parse().command {
         Command::Up(options) => up::run(options),
         Command::Store(command) => store::run(command),

@@ -11,16 +11,14 @@ use crate::Error;
 impl Consensus {
     /// Ends with why Raft has stopped, at the latest when this member is stopped. Holds no part of the store open.
     pub(crate) fn failed(&self) -> impl Future<Output = Error> + Send + use<> {
-        let mut metrics = self.core.raft.metrics();
+        let (metrics, mut server) = (self.core.raft.metrics(), self.core.raft.server_metrics());
         let progress = self.core.progress.clone();
         async move {
-            let stopped = loop {
-                if let Err(fatal) = &metrics.borrow_watched().running_state {
-                    break fatal.to_string();
-                }
-                if WatchReceiver::changed(&mut metrics).await.is_err() {
-                    break "the store is shut down".to_owned();
-                }
+            // These end with Raft, and change seldom: the others do at each step of each write.
+            while WatchReceiver::changed(&mut server).await.is_ok() {}
+            let stopped = match &metrics.borrow_watched().running_state {
+                Err(fatal) => fatal.to_string(),
+                Ok(()) => "the store is shut down".to_owned(),
             };
             progress.failure().cloned().unwrap_or(Error::Unavailable(stopped))
         }

@@ -71,6 +71,6 @@ fn purgeable(core: &Core, taken: &mut Vec<u64>) -> Option<u64> {
 }
 
 async fn raft_stopped(core: &Core) {
-    let mut metrics = core.raft.metrics();
-    let _ = metrics.wait_until(|now| now.running_state.is_err()).await;
+    let mut server = core.raft.server_metrics();
+    while WatchReceiver::changed(&mut server).await.is_ok() {}
 }

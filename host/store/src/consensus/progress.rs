@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::sync::{Notify, watch};
 
 use super::types::{LogId, StoredMembership};
-use crate::lock::{Mutex, RwLock};
+use crate::lock::Mutex;
 use crate::replica::{Command, Outcome};
 use crate::{Error, Member};
 
@@ -35,7 +35,7 @@ pub(super) struct Progress {
     term: AtomicU64,
     /// The index again, as of the last whole run of entries.
     reached: watch::Sender<u64>,
-    membership: RwLock<StoredMembership>,
+    membership: watch::Sender<StoredMembership>,
     observer: Option<Arc<dyn Applied>>,
 }
 
@@ -49,7 +49,7 @@ impl Progress {
             index: AtomicU64::new(0),
             term: AtomicU64::new(0),
             reached: watch::Sender::new(0),
-            membership: RwLock::default(),
+            membership: watch::Sender::new(StoredMembership::default()),
             observer,
         }
     }
@@ -88,7 +88,7 @@ impl Progress {
             self.term.store(log_id.leader_id.term, Ordering::Release);
             self.index.store(log_id.index, Ordering::Release);
         }
-        *self.membership.write() = membership;
+        self.membership.send_replace(membership);
         if let Some(observer) = &self.observer {
             observer.replaced();
         }
@@ -124,13 +124,18 @@ impl Progress {
         self.reached.subscribe()
     }
 
+    /// Told when a change of the members was applied.
+    pub(super) fn watch_members(&self) -> watch::Receiver<StoredMembership> {
+        self.membership.subscribe()
+    }
+
     pub(super) fn set_membership(&self, membership: StoredMembership) {
-        *self.membership.write() = membership;
+        self.membership.send_replace(membership);
     }
 
     /// The last applied change's index, and the members as of then.
     pub(super) fn roster(&self) -> (u64, Vec<Member>) {
-        let membership = self.membership.read();
+        let membership = self.membership.borrow();
         let index = membership.log_id().as_ref().map_or(0, |log_id| log_id.index);
         let nodes = membership.membership().nodes();
         (index, nodes.map(|(id, node)| node.member(*id)).collect())

@@ -44,10 +44,10 @@ fn is_gone(own_id: u64, known: &Roster, found: &Roster) -> bool {
 
 /// Ends when a change was applied here that removed this member.
 async fn applied(core: &Arc<Core>) {
-    let mut reached = core.progress.watch();
+    let mut changes = core.progress.watch_members();
     let mut known = core.roster();
     loop {
-        if reached.changed().await.is_err() {
+        if changes.changed().await.is_err() {
             return std::future::pending().await;
         }
         let now = core.roster();

@@ -41,7 +41,7 @@ async fn publish(core: &Arc<Core>) {
             .iter()
             .any(|member| member.id == *id && member.name == *name && member.client_urls == *client_urls)
     };
-    let mut applied = core.progress.watch();
+    let mut changes = core.progress.watch_members();
     while !is_published() {
         // Nobody can publish what is not a member here yet.
         if !core
@@ -50,7 +50,7 @@ async fn publish(core: &Arc<Core>) {
             .iter()
             .any(|member| member.id == core.own_id)
         {
-            if applied.changed().await.is_err() {
+            if changes.changed().await.is_err() {
                 return;
             }
             continue;

@@ -281,7 +281,9 @@ impl Inflict<'_> {
     async fn miss(&mut self, cuts: u32) -> anyhow::Result<String> {
         let place = self.follower;
         let had = statuses(self.field, &[place]).await.remove(0);
-        let had = had.with_context(|| format!("member{place} tells no status"))?.raft_index;
+        let had = had
+            .with_context(|| format!("member{place} tells no status"))?
+            .raft_index;
         self.members.kill(place)?;
         traffic::burst(self.field, self.rest(place), self.missed).await;
         self.purged(place, had).await?;
