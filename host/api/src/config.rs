@@ -30,6 +30,8 @@ pub struct Config {
     pub service_account_key: Option<Vec<u8>>,
     /// `iss` of service account tokens, for instance `https://kubernetes.default.svc.cluster.local`.
     pub service_account_issuer: String,
+    /// Built-in admission that is switched off, by the original's names (`--disable-admission-plugins`).
+    pub disable_admission_plugins: Vec<String>,
     /// The way to the kubelets; without it, logs and proxied requests answer 503.
     pub kubelet: Option<Arc<dyn NodeProxy>>,
     /// What extension servers know this server by; without it they are asked without a certificate, and
@@ -101,6 +103,7 @@ impl Config {
             tokens: Vec::new(),
             service_account_key: None,
             service_account_issuer: "https://kubernetes.default.svc.cluster.local".into(),
+            disable_admission_plugins: Vec::new(),
             kubelet: None,
             front_proxy: None,
             audit: None,
