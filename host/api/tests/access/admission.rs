@@ -109,7 +109,7 @@ async fn classes_give_their_defaults() {
     let grow = json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}});
     assert_eq!(
         refused(&rig, admin(), "PATCH", &format!("{claims}/c"), grow).await,
-        "403 persistentvolumeclaims \"c\" is forbidden: Only bound persistent volume claims can be expanded"
+        "422 PersistentVolumeClaim \"c\" is invalid: spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
     );
     create(
         &rig,
