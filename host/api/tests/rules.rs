@@ -153,3 +153,49 @@ async fn what_is_unwise_is_warned_of() {
     );
     rig.stop().await;
 }
+
+#[tokio::test]
+async fn a_service_changes_its_type_and_what_goes_with_it() {
+    let rig = Rig::start().await;
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "default"},
+        "spec": {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "ports": [{"port": 80}]}});
+    rig.ok(&["create", "-f", "-"], &service.to_string()).await;
+    let all = "jsonpath={.spec.clusterIP} {.spec.ipFamilies} {.spec.ports[0].nodePort} {.spec.healthCheckNodePort} \
+        {.spec.externalTrafficPolicy} {.spec.allocateLoadBalancerNodePorts}";
+    let balanced = rig.ok(&["get", "service", "s", "-o", all], "").await;
+    assert_eq!(balanced.split_whitespace().count(), 6, "{balanced}");
+    let named = r#"{"spec":{"type":"ExternalName","externalName":"a.example"}}"#;
+    rig.ok(&["patch", "service", "s", "-p", named], "").await;
+    let left = rig.ok(&["get", "service", "s", "-o", all], "").await;
+    assert_eq!(left.trim(), "");
+    let back = r#"{"spec":{"type":"ClusterIP","externalName":""}}"#;
+    rig.ok(&["patch", "service", "s", "-p", back], "").await;
+    let inner = rig.ok(&["get", "service", "s", "-o", all], "").await;
+    assert_eq!(inner.split_whitespace().count(), 2, "{inner}");
+    let port = r#"{"spec":{"ports":[{"port":80,"nodePort":30123}]}}"#;
+    let printed = rig.fails(&["patch", "service", "s", "-p", port], "").await;
+    assert!(
+        printed.contains("spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"),
+        "{printed}"
+    );
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_gated_pod_says_so_and_selects_by_its_own_labels() {
+    let rig = Rig::start().await;
+    let near = json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+        {"topologyKey": "z", "labelSelector": {"matchLabels": {"app": "web"}}, "matchLabelKeys": ["v"]}]}});
+    let gated = pod(
+        json!({"metadata": {"labels": {"v": "1"}}, "spec": {"schedulingGates": [{"name": "a/b"}], "affinity": near}}),
+    );
+    rig.ok(&["create", "-f", "-"], &gated.to_string()).await;
+    let shown = rig.ok(&["get", "pod", "p", "--no-headers"], "").await;
+    assert!(shown.contains("SchedulingGated"), "{shown}");
+    let selector = "jsonpath={.spec.affinity.podAffinity.*[0].labelSelector.matchExpressions}";
+    assert_eq!(
+        rig.ok(&["get", "pod", "p", "-o", selector], "").await,
+        r#"[{"key":"v","operator":"In","values":["1"]}]"#
+    );
+    rig.stop().await;
+}
