@@ -57,7 +57,8 @@ impl Call {
         let offer = Offer {
             protobuf: protobuf::has(&api_version, kind),
             watch: self.target.verb == "watch",
-            views: true,
+            // A review, a binding: there is nothing to list.
+            views: self.resource.is_stored() || self.resource.plural == "componentstatuses",
         };
         Form::accepted(&self.headers, offer)
     }
@@ -102,7 +103,6 @@ impl Call {
     }
 
     /// Adds an annotation to the request's audit event; the first value of a key stays.
-    #[allow(dead_code, reason = "for admission policies")]
     pub(crate) fn annotate(&self, key: &str, value: &str) {
         if let Some(trail) = &self.trail {
             trail.annotate(key, value);

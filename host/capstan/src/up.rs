@@ -147,6 +147,13 @@ impl Cluster {
             .map_err(anyhow::Error::msg)?;
         config.service_account_key = Some(pki.service_account_key().to_vec());
         config.kubelet = Some(Arc::clone(&proxied) as _);
+        let (front_proxy, front_proxy_ca) = pki.front_proxy()?;
+        config.front_proxy = Some(capstan_api::FrontProxy {
+            certificate: front_proxy.certificate,
+            key: front_proxy.key,
+            ca: front_proxy_ca,
+            client_ca: pki.ca().to_owned(),
+        });
         api_server.apply(&mut config);
         warm.wait().await?;
         let api = ApiServer::start(store.shared(), host.admission_seats(), config).await?;

@@ -21,12 +21,14 @@ use capstan_kinds::resource::Resource;
 use capstan_store::{KeyRange, KeyValue, RangeRequest, Revision, Store};
 use tokio::sync::watch;
 
-use crate::encryption::Encryption;
+use crate::encryption::{self, CipherError, Encryption};
 
 pub(crate) use cache::{Change, Cursor, KindCache, TooOld};
 pub(crate) use entry::{Entry, canonical, splice};
 pub(crate) use table::Table;
 pub(crate) use writes::WriteError;
+
+use crate::webhook::Callers;
 
 /// Shared by all who read and write.
 pub(crate) type Shared = Arc<Registry>;
@@ -42,6 +44,8 @@ pub(crate) struct Registry {
     applied: watch::Sender<Revision>,
     events: writes::EventLeases,
     encryption: Option<Encryption>,
+    /// The way to webhooks, which may stand behind services of the cluster.
+    pub(crate) callers: Callers,
 }
 
 /// Why a read could not be answered.
@@ -61,13 +65,14 @@ impl Registry {
         encryption: Option<Encryption>,
         stop: tokio_util::sync::CancellationToken,
     ) -> capstan_store::Result<Arc<Self>> {
-        let registry = Arc::new(Self {
+        let registry = Arc::new_cyclic(|own| Self {
             store,
             table: Table::built_in(),
             caches: RwLock::default(),
             applied: watch::Sender::new(0),
             events: writes::EventLeases::default(),
             encryption,
+            callers: Callers::new(own.clone()),
         });
         let revision = registry.fill().await?;
         let feed = registry.clone();
@@ -147,16 +152,18 @@ impl Registry {
 
     /// A stored pair with its value as it was before it was sealed, and whether it should be sealed anew.
     fn opened(&self, mut kv: KeyValue) -> capstan_store::Result<(KeyValue, bool)> {
-        let Some(encryption) = &self.encryption else {
-            return Ok((kv, false));
-        };
-        let key = String::from_utf8_lossy(&kv.key).into_owned();
         let Some((kind, _)) = keys::split(&kv.key) else {
             return Ok((kv, false));
         };
-        let (value, stale) = encryption
-            .open(kind, &key, &kv.value)
-            .map_err(|error| capstan_store::Error::Corrupt(format!("{key} cannot be decrypted: {error}")))?;
+        let opened = match &self.encryption {
+            Some(encryption) => encryption.open(kind, &String::from_utf8_lossy(&kv.key), &kv.value),
+            None if kv.value.starts_with(encryption::ENCRYPTED) => Err(CipherError::Encrypted),
+            None => return Ok((kv, false)),
+        };
+        let (value, stale) = opened.map_err(|error| {
+            let key = String::from_utf8_lossy(&kv.key);
+            capstan_store::Error::Corrupt(format!("{key} cannot be decrypted: {error}"))
+        })?;
         kv.value = value;
         Ok((kv, stale))
     }

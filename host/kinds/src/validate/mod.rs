@@ -7,7 +7,7 @@
 
 mod access;
 mod address;
-mod admission;
+mod aggregation;
 mod apps;
 mod at;
 mod batch;
@@ -152,8 +152,13 @@ fn kind(resource: &Resource, at: &At, old: Option<&At>) {
         ("coordination.k8s.io", "Lease") => classes::lease(&at.at("spec")),
         ("certificates.k8s.io", "CertificateSigningRequest") => certificates::request(at, old),
         ("flowcontrol.apiserver.k8s.io", _) => flow::check(resource, at),
-        ("admissionregistration.k8s.io", _) => admission::check(resource, at),
-        ("apiregistration.k8s.io", "APIService") => admission::api_service(at),
+        ("admissionregistration.k8s.io", name) => {
+            let old = old.map(At::value);
+            crate::admission::check(name, at.value(), old)
+                .into_iter()
+                .for_each(|error| at.say(error));
+        }
+        ("apiregistration.k8s.io", "APIService") => aggregation::api_service(at),
         ("resource.k8s.io", _) => devices::check(resource, at, old),
         ("authentication.k8s.io" | "authorization.k8s.io", _) => reviews::check(resource, at),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => definition(at, old),

@@ -72,21 +72,6 @@ pub(super) fn wildcard_subdomain(text: &str) -> Vec<String> {
     }
 }
 
-/// A domain of at least three parts, as the names of webhooks.
-pub(super) fn fully_qualified(at: &At, field: &str) {
-    let text = at.text(field);
-    if text.is_empty() {
-        return at.required(field, "");
-    }
-    let problems = name::dns1123_subdomain(text);
-    if !problems.is_empty() {
-        at.invalid_as(field, text, &problems.join(","));
-    } else if text.split('.').count() < 3 {
-        let why = "should be a domain with at least three segments separated by dots";
-        at.invalid_as(field, text, why);
-    }
-}
-
 /// A domain and a path, such as `acme.io/foo`.
 pub(super) fn domain_path(at: &At, field: &str) {
     let text = at.text(field);
