@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::access::UserInfo;
+use crate::access::{OpenIdProvider, UserInfo};
 use crate::body::Body;
 use crate::services::Cidr;
 
@@ -27,6 +27,10 @@ pub struct Config {
     pub service_account_key: Option<Vec<u8>>,
     /// `iss` of service account tokens, for instance `https://kubernetes.default.svc.cluster.local`.
     pub service_account_issuer: String,
+    /// OpenID Connect providers whose tokens are taken (`--oidc-*`, `--authentication-config`).
+    pub openid_providers: Vec<OpenIdProvider>,
+    /// Whether requests without credentials are taken, as of nobody (`--anonymous-auth`).
+    pub anonymous: bool,
     /// Built-in admission that is switched off, by the original's names (`--disable-admission-plugins`).
     pub disable_admission_plugins: Vec<String>,
     /// The way to the kubelets; without it, logs and proxied requests answer 503.
@@ -47,6 +51,8 @@ impl Config {
             tokens: Vec::new(),
             service_account_key: None,
             service_account_issuer: "https://kubernetes.default.svc.cluster.local".into(),
+            openid_providers: Vec::new(),
+            anonymous: true,
             disable_admission_plugins: Vec::new(),
             kubelet: None,
         }

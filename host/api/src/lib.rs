@@ -35,7 +35,7 @@ mod time;
 mod write;
 
 pub use self::http::{ApiServer, Local};
-pub use access::UserInfo;
+pub use access::{AuthenticationConfiguration, ConfigurationError, OpenIdProvider, UserInfo};
 pub use body::{Body, BoxError};
 pub use capstan_store::Store;
 pub use config::{Config, NodeProxy, StaticToken};
@@ -58,6 +58,9 @@ pub enum Error {
     /// The service account key is no ECDSA P-256 key in PKCS#8.
     #[error("the service account key is unusable: {0}")]
     ServiceAccountKey(String),
+    /// An OpenID Connect provider cannot be used.
+    #[error("the OpenID Connect provider {0} cannot be used: {1}")]
+    OpenIdProvider(String, String),
     /// A built-in object could not be written.
     #[error("cannot create {object}: {message}")]
     Bootstrap {

@@ -56,21 +56,27 @@ impl Rig {
 
     /// With all admission but the named.
     pub async fn start_without(admission: &[&str]) -> Self {
+        let without: Vec<String> = admission.iter().map(|name| (*name).to_owned()).collect();
+        Self::start_with(move |config| config.disable_admission_plugins = without).await
+    }
+
+    /// Set up as the test wants it.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = Options {
             space_reserve_bytes: 0,
             ..Options::new(folder.path().join("store"))
         };
         let store = Arc::new(LocalStore::open(options).await.unwrap());
-        Self::on(folder, store, admission).await
+        Self::on(folder, store, change).await
     }
 
     /// One more API server on the same store.
     pub async fn beside(&self) -> Self {
-        Self::on(tempfile::tempdir().unwrap(), self.store.clone(), &[]).await
+        Self::on(tempfile::tempdir().unwrap(), self.store.clone(), |_| {}).await
     }
 
-    async fn on(folder: tempfile::TempDir, store: Arc<LocalStore>, without: &[&str]) -> Self {
+    async fn on(folder: tempfile::TempDir, store: Arc<LocalStore>, change: impl FnOnce(&mut Config)) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (tls, ca, client, key) = certificates();
@@ -89,11 +95,11 @@ impl Rig {
         let seating: Seating<dyn Policy> = Seating::default();
         let mut config = Config::new(listener, Arc::new(tls));
         config.kubelet = Some(Arc::new(EchoKubelet));
-        config.disable_admission_plugins = without.iter().map(|name| (*name).to_owned()).collect();
         config.tokens = vec![StaticToken {
             token: "reader-token".into(),
             user: UserInfo::new("reader", &["readers"]),
         }];
+        change(&mut config);
         let shared: Arc<dyn Store> = store.clone();
         let api = ApiServer::start(shared, seating.seats(), config).await.unwrap();
         api.serve();
