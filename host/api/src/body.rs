@@ -62,6 +62,34 @@ impl Body {
         }
     }
 
+    /// Its bytes in one piece, where all of them are there already.
+    pub(crate) fn ready(&self) -> Option<Bytes> {
+        match &self.0 {
+            Inner::Full(bytes) => Some(bytes.clone()),
+            Inner::Slices(slices, bytes) => {
+                let mut whole = BytesMut::with_capacity(*bytes);
+                slices.iter().for_each(|slice| whole.extend_from_slice(slice));
+                Some(whole.freeze())
+            }
+            Inner::Stream(_) => None,
+        }
+    }
+
+    /// The same body, which drops `held` when it is dropped itself or at its end.
+    pub(crate) fn hold(self, held: impl Send + 'static) -> Self {
+        let slices: Slices = match self.0 {
+            Inner::Full(bytes) if bytes.is_empty() => Box::pin(futures::stream::empty()),
+            Inner::Full(bytes) => Box::pin(futures::stream::iter([Ok(bytes)])),
+            Inner::Slices(slices, _) => Box::pin(futures::stream::iter(slices).map(Ok)),
+            Inner::Stream(slices) => slices,
+        };
+        let state = (slices, held);
+        Self::stream(futures::stream::unfold(state, |(mut slices, held)| async move {
+            let slice = slices.next().await?;
+            Some((slice, (slices, held)))
+        }))
+    }
+
     /// Its slices, where all of them are there already; itself otherwise.
     pub(crate) fn into_slices(self) -> Result<VecDeque<Bytes>, Self> {
         match self.0 {

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use capstan_kinds::resource::Resource;
-use capstan_kinds::status::Status;
+use capstan_kinds::validate::FieldError;
 use http::{HeaderMap, Method};
 
 use crate::UserInfo;
 use crate::admission::Charge;
+use crate::audit::Trail;
 use crate::negotiate::{Form, Offer};
 use crate::present::Presenter;
 use crate::protobuf;
+use crate::read;
 use crate::refusal::Refusal;
 use crate::request::{Query, Target};
 
@@ -26,6 +28,8 @@ pub(crate) struct Call {
     pub body: Bytes,
     /// Shown to the client whatever the outcome.
     pub warnings: Vec<String>,
+    /// What the audit is told, where it is.
+    pub trail: Option<Arc<Trail>>,
     /// What the write has taken from quotas so far.
     pub charges: Vec<Charge>,
 }
@@ -56,7 +60,8 @@ impl Call {
         let offer = Offer {
             protobuf: protobuf::has(&api_version, kind),
             watch: self.target.verb == "watch",
-            views: true,
+            // A review, a binding: there is nothing to list.
+            views: self.resource.is_stored() || self.resource.plural == "componentstatuses",
         };
         Form::accepted(&self.headers, offer)
     }
@@ -69,14 +74,21 @@ impl Call {
         ))
     }
 
+    /// The kind of the request's options, as refusals of them name it.
+    fn options_kind(&self) -> &'static str {
+        match self.target.verb {
+            "create" => "CreateOptions",
+            "update" => "UpdateOptions",
+            "patch" => "PatchOptions",
+            _ => "DeleteOptions",
+        }
+    }
+
     pub(crate) fn dry_run(&self) -> Result<bool, Refusal> {
-        match self.query.get("dryRun") {
-            None => Ok(false),
-            Some("All") => Ok(true),
-            Some(other) => Err(Status::bad_request(format!(
-                "dryRun: Unsupported value: \"{other}\": supported values: \"All\""
-            ))
-            .into()),
+        let values = read::dry_run_values(&self.query);
+        match read::dry_run_error(&values) {
+            None => Ok(!values.is_empty()),
+            Some(error) => Err(read::invalid_options(self.options_kind(), vec![error])),
         }
     }
 
@@ -85,10 +97,18 @@ impl Call {
             None | Some("Warn") => Ok(FieldValidation::Warn),
             Some("Ignore") => Ok(FieldValidation::Ignore),
             Some("Strict") => Ok(FieldValidation::Strict),
-            Some(other) => Err(Status::bad_request(format!(
-                "fieldValidation: Unsupported value: \"{other}\": supported values: \"Ignore\", \"Strict\", \"Warn\""
-            ))
-            .into()),
+            Some(other) => {
+                let known = ["", "Ignore", "Strict", "Warn"];
+                let error = FieldError::not_supported("fieldValidation", other, &known);
+                Err(read::invalid_options(self.options_kind(), vec![error]))
+            }
+        }
+    }
+
+    /// Adds an annotation to the request's audit event; the first value of a key stays.
+    pub(crate) fn annotate(&self, key: &str, value: &str) {
+        if let Some(trail) = &self.trail {
+            trail.annotate(key, value);
         }
     }
 

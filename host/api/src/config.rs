@@ -2,11 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::access::{OpenIdProvider, UserInfo};
+use crate::audit::AuditOptions;
 use crate::body::Body;
+use crate::encryption::Encryption;
 use crate::services::Cidr;
 
 /// How an API server is set up.
@@ -35,6 +38,59 @@ pub struct Config {
     pub disable_admission_plugins: Vec<String>,
     /// The way to the kubelets; without it, logs and proxied requests answer 503.
     pub kubelet: Option<Arc<dyn NodeProxy>>,
+    /// What extension servers know this server by; without it they are asked without a certificate, and
+    /// believe no header.
+    pub front_proxy: Option<FrontProxy>,
+    /// Who is told of requests, and of which.
+    pub audit: Option<AuditOptions>,
+    /// How objects are sealed in the store.
+    pub encryption: Option<Encryption>,
+    /// How much is answered at once, and how long.
+    pub limits: Limits,
+}
+
+/// The certificate that this server shows to extension servers, and what those need to check it; all PEM. The
+/// authorities are published in the ConfigMap `kube-system/extension-apiserver-authentication`.
+#[derive(Clone, Default)]
+pub struct FrontProxy {
+    /// The certificate, of the common name `front-proxy-client`.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+    /// The authority that signed it, and nothing else.
+    pub ca: String,
+    /// The authority of the cluster's own clients.
+    pub client_ca: String,
+}
+
+/// Bounds of requests, by the original's flags.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// `--enable-priority-and-fairness`: seats are shared out by flow; otherwise the next two are plain limits.
+    pub fairness: bool,
+    /// `--max-requests-inflight`; 0 is none.
+    pub max_requests_inflight: u32,
+    /// `--max-mutating-requests-inflight`; 0 is none.
+    pub max_mutating_requests_inflight: u32,
+    /// `--request-timeout`: how long a request that does not stream may take.
+    pub request_timeout: Duration,
+    /// `--min-request-timeout`: how long a watch that does not say lasts at least; up to twice as long.
+    pub min_request_timeout: Duration,
+    /// `--shutdown-delay-duration`: how long it still serves, not ready, before it stops.
+    pub shutdown_delay: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            fairness: true,
+            max_requests_inflight: 400,
+            max_mutating_requests_inflight: 200,
+            request_timeout: Duration::from_secs(60),
+            min_request_timeout: Duration::from_secs(1800),
+            shutdown_delay: Duration::ZERO,
+        }
+    }
 }
 
 impl Config {
@@ -55,6 +111,10 @@ impl Config {
             anonymous: true,
             disable_admission_plugins: Vec::new(),
             kubelet: None,
+            front_proxy: None,
+            audit: None,
+            encryption: None,
+            limits: Limits::default(),
         }
     }
 }
@@ -72,7 +132,8 @@ pub struct StaticToken {
 #[async_trait]
 pub trait NodeProxy: Send + Sync + 'static {
     /// A request to the kubelet's own API on a node. Its URI is the kubelet's path and query, such as
-    /// `/containerLogs/NAMESPACE/POD/CONTAINER?follow=true&tailLines=5`; the answer may stream.
+    /// `/containerLogs/NAMESPACE/POD/CONTAINER?follow=true&tailLines=5`; the answer may stream. Behind an answer
+    /// of 101 is the connection, as hyper's upgrade or as a [`crate::Tunnel`] among the answer's extensions.
     async fn request(
         &self,
         node: &str,
@@ -85,6 +146,6 @@ pub trait NodeProxy: Send + Sync + 'static {
         address: SocketAddr,
         request: http::Request<Body>,
     ) -> std::io::Result<http::Response<Body>> {
-        crate::subresource::dial(address, request).await
+        crate::connect::dial(address, request).await
     }
 }

@@ -164,7 +164,7 @@ impl Wishes {
 }
 
 /// The forms of the Accept headers, the best first, each with its `q` in thousandths.
-fn choices(headers: &HeaderMap) -> Vec<(u32, &str)> {
+pub(crate) fn choices(headers: &HeaderMap) -> Vec<(u32, &str)> {
     let all = headers.get_all(ACCEPT).into_iter();
     let mut choices: Vec<(u32, &str)> = all
         .flat_map(|header| header.to_str().unwrap_or_default().split(','))

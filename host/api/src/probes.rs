@@ -1,28 +1,29 @@
-//! Paths about the server itself: health, version, metrics, the token issuer's keys; component statuses.
+//! Paths about the server itself: version, metrics, the token issuer's keys; component statuses.
 
 use serde_json::{Value, json};
 
 use crate::answer::{self, Answer};
 use crate::call::Call;
+use crate::metrics;
 use crate::present::Presenter;
-use crate::request::Query;
 use crate::server::Server;
 use capstan_kinds::status::Status;
 
 /// The Kubernetes version whose API is served.
 const GIT_VERSION: &str = "v1.36.0+capstan";
+/// Prometheus' text form.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
 
-pub(crate) async fn answer(server: &Server, path: &str, query: &Query) -> Answer {
+pub(crate) async fn answer(server: &Server, path: &str) -> Answer {
     Ok(match path {
         "/version" => answer::json(200, &version()),
-        "/metrics" => answer::text(200, server.metrics.text(server.registry.applied())),
+        "/metrics" => answer::with_type(200, METRICS, metrics::page(server).into()),
         "/openid/v1/jwks" => answer::json(200, &server.tokens.key_set()),
-        "/.well-known/openid-configuration" => answer::json(200, &issuer(&server.tokens.issuer)),
-        _ => health(server, path, query).await,
+        _ => answer::json(200, &issuer(&server.tokens.issuer)),
     })
 }
 
-fn version() -> Value {
+pub(crate) fn version() -> Value {
     json!({
         "major": "1", "minor": "36", "gitVersion": GIT_VERSION, "gitCommit": "", "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z", "goVersion": "none", "compiler": "rustc",
@@ -45,38 +46,6 @@ fn issuer(issuer: &str) -> Value {
         "response_types_supported": ["id_token"], "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["ES256"],
     })
-}
-
-async fn health(server: &Server, path: &str, query: &Query) -> http::Response<crate::Body> {
-    let store = server.registry.store.status().await;
-    let mut checks = vec![
-        ("ping", None),
-        ("etcd", store.err().map(|error| error.to_string())),
-    ];
-    if path == "/readyz" {
-        let starting = (!server.is_ready()).then(|| "the server is starting or shutting down".to_owned());
-        checks.push(("informer-sync", starting.clone()));
-        checks.push(("shutdown", starting));
-    }
-    let excluded = query.get("exclude").unwrap_or_default();
-    checks.retain(|(name, _)| *name != excluded);
-    let failed = checks.iter().any(|(_, problem)| problem.is_some());
-    let name = path.trim_start_matches('/');
-    if !failed && !query.flag("verbose") {
-        return answer::text(200, "ok");
-    }
-    let mut text = String::new();
-    for (name, problem) in checks {
-        match problem {
-            None => text.push_str(&format!("[+]{name} ok\n")),
-            Some(problem) => text.push_str(&format!("[-]{name} failed: {problem}\n")),
-        }
-    }
-    text.push_str(&format!(
-        "{name} check {}\n",
-        if failed { "failed" } else { "passed" }
-    ));
-    answer::text(if failed { 500 } else { 200 }, text)
 }
 
 /// GET and LIST of the deprecated component statuses: the store alone can be asked from here.

@@ -1,9 +1,9 @@
-//! The router: from an HTTP request to the handler of what it asks for, through authentication,
-//! authorization, limits and metrics.
+//! The router: from an HTTP request to the handler of what it asks for. What stands around every request
+//! (audit, fairness, authorization, time) is `front`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use capstan_kinds::resource::{Resource, find};
 use capstan_kinds::selector::FieldSelector;
@@ -15,28 +15,34 @@ use http::{Method, Request, Response};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{self, Attributes, Rbac, Tokens, UserInfo};
-use crate::admission::{Chain, Places, Switches};
+use crate::admission::{self, Chain, Places, Switches};
+use crate::aggregate::{self, Aggregator};
 use crate::answer::{self, Answer};
+use crate::audit::{Auditor, Trail};
 use crate::body::Body;
 use crate::call::Call;
-use crate::config::{Config, NodeProxy};
+use crate::config::{Config, FrontProxy, Limits, NodeProxy};
+use crate::connect;
 use crate::discovery::Discovery;
+use crate::fairness::Fairness;
 use crate::metrics::Metrics;
-use crate::negotiate::Wishes;
 use crate::openapi::OpenApi;
 use crate::registry::{Entry, Registry, Shared};
 use crate::request::{Query, Route, Target};
 use crate::services::{Cidr, Services};
-use crate::{Error, Result, probes, read, subresource, write};
+use crate::{Error, Result, front, health, negotiate, probes, read, subresource, write};
 
 /// Bytes of a request's body at most, as in the original.
 const BODY_BYTES_MAX: usize = 3 << 20;
-/// Time that a request may take, unless it streams.
-const REQUEST_MAX: Duration = Duration::from_secs(60);
 
-const STARTING: u8 = 0;
-const READY: u8 = 1;
-const STOPPING: u8 = 2;
+/// Where a server is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    Starting,
+    Ready,
+    Stopping,
+}
 
 /// The API server without its sockets.
 pub(crate) struct Server {
@@ -51,8 +57,13 @@ pub(crate) struct Server {
     pub(crate) tokens: Tokens,
     pub(crate) anonymous: bool,
     pub(crate) kubelet: Option<Arc<dyn NodeProxy>>,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) audit: Option<Arc<Auditor>>,
+    pub(crate) fairness: Option<Fairness>,
+    pub(crate) limits: Limits,
     pub(crate) discovery: Discovery,
+    pub(crate) aggregator: Aggregator,
+    pub(crate) front_proxy: Option<FrontProxy>,
     pub(crate) openapi: OpenApi,
     pub(crate) namespaces: Arc<Resource>,
     pub(crate) priority_classes: Arc<Resource>,
@@ -77,7 +88,24 @@ impl Server {
             object: "rbac".into(),
             message: "the table of kinds does not have it".into(),
         })?;
-        let registry = Registry::start(store, stop.clone())
+        let listens = config.listen.local_addr().map_err(|source| Error::Listen {
+            address: "the given socket".into(),
+            source,
+        })?;
+        let ip = config.advertise.unwrap_or(listens.ip());
+        let address = std::net::SocketAddr::new(ip, listens.port()).to_string();
+        let seats_total = config.limits.max_requests_inflight + config.limits.max_mutating_requests_inflight;
+        let fairness = match config.limits.fairness && seats_total > 0 {
+            true => Fairness::new(seats_total),
+            false => None,
+        };
+        let identity = config
+            .front_proxy
+            .as_ref()
+            .map(aggregate::Identity::read)
+            .transpose();
+        let identity = identity.map_err(Error::FrontProxy)?.unwrap_or_default();
+        let registry = Registry::start(store, config.encryption, stop.clone())
             .await
             .map_err(Error::ReadStore)?;
         Ok(Arc::new(Self {
@@ -97,26 +125,35 @@ impl Server {
             )?,
             anonymous: config.anonymous,
             kubelet: config.kubelet,
-            metrics: Metrics::default(),
-            discovery: Discovery::default(),
+            metrics: Arc::default(),
+            audit: Auditor::start(config.audit).map_err(Error::OpenAuditLog)?,
+            fairness,
+            limits: config.limits,
+            discovery: Discovery::new(address),
+            aggregator: Aggregator::new(identity),
+            front_proxy: config.front_proxy,
             openapi: OpenApi::default(),
             namespaces: built_in("", "namespaces")?,
             priority_classes: built_in("scheduling.k8s.io", "priorityclasses")?,
             stop,
-            phase: AtomicU8::new(STARTING),
+            phase: AtomicU8::new(Phase::Starting as u8),
         }))
     }
 
     pub(crate) fn set_ready(&self) {
-        self.phase.store(READY, Ordering::Release);
+        self.phase.store(Phase::Ready as u8, Ordering::Release);
     }
 
     pub(crate) fn set_stopping(&self) {
-        self.phase.store(STOPPING, Ordering::Release);
+        self.phase.store(Phase::Stopping as u8, Ordering::Release);
     }
 
-    pub(crate) fn is_ready(&self) -> bool {
-        self.phase.load(Ordering::Acquire) == READY
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            phase if phase == Phase::Starting as u8 => Phase::Starting,
+            phase if phase == Phase::Ready as u8 => Phase::Ready,
+            _ => Phase::Stopping,
+        }
     }
 
     /// A namespace as the cache has it.
@@ -139,11 +176,11 @@ impl Server {
         request: Request<Body>,
     ) -> Response<Body> {
         match access::authenticate(self, certificate, request.headers()).await {
-            Ok(user) => self.answer(user, request).await,
-            Err(refusal) => {
-                let wishes = Wishes::of(request.headers(), &Query::parse(request.uri()));
-                answer::finish(answer::status(&refusal), wishes)
+            Ok(user) => {
+                self.metrics.authenticated.fetch_add(1, Ordering::Relaxed);
+                front::answer(self, user, request).await
             }
+            Err(refusal) => front::refuse(self, &request, &refusal),
         }
     }
 
@@ -153,56 +190,63 @@ impl Server {
         user: Arc<UserInfo>,
         request: Request<Body>,
     ) -> Response<Body> {
-        let started = Instant::now();
-        let query = Query::parse(request.uri());
-        let wishes = Wishes::of(request.headers(), &query);
-        let route = Route::parse(request.method(), request.uri().path(), &query);
-        let (verb, resource) = match &route {
-            Route::Resource(target) => (target.verb, target.resource.clone()),
-            Route::Path(_) => ("path", String::new()),
+        front::answer(self, user, request).await
+    }
+
+    /// Hands a request that is allowed to what answers it, within its time.
+    pub(crate) async fn route(
+        self: &Arc<Self>,
+        user: Arc<UserInfo>,
+        route: Route,
+        query: Query,
+        request: Request<Body>,
+        trail: Option<Arc<Trail>>,
+        time: Option<Duration>,
+    ) -> Answer {
+        let answered = async {
+            match route {
+                Route::Resource(target) => self.resource(user, target, query, request, trail).await,
+                Route::Path(path) => self.path(&user, &path, &query, request).await,
+            }
         };
-        let mut request = request;
-        let asked = attributes(&route, request.method(), &query);
-        let impersonated = access::impersonated(self, user, request.headers_mut(), &asked);
-        let allowed = impersonated.and_then(|user| self.authorize(&user, &asked).map(|()| user));
-        let outcome = match (allowed, route) {
-            (Err(refusal), _) => Err(refusal),
-            (Ok(user), Route::Resource(target)) => self.resource(user, target, query, request).await,
-            (Ok(_), Route::Path(path)) => self.path(&path, &query, request).await,
-        };
-        let response = outcome.unwrap_or_else(|refusal| answer::status(&refusal));
-        let response = answer::finish(response, wishes);
-        self.metrics
-            .observe(verb, &resource, response.status().as_u16(), started.elapsed());
-        response
+        let Some(time) = time else { return answered.await };
+        tokio::time::timeout(time, answered).await.unwrap_or_else(|_| {
+            Err(Status::timeout("request did not complete within the allotted timeout", 0).into())
+        })
     }
 
     async fn path(
         self: &Arc<Self>,
+        user: &UserInfo,
         path: &str,
         query: &Query,
         request: Request<Body>,
     ) -> Answer {
+        if let Some(remote) = self.aggregator.of_path(path) {
+            return aggregate::forward(self, &remote, user, request).await;
+        }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Err(Status::not_found_path().into());
         }
-        match path.trim_end_matches('/') {
-            "/healthz"
-            | "/livez"
-            | "/readyz"
-            | "/version"
-            | "/metrics"
-            | "/openid/v1/jwks"
-            | "/.well-known/openid-configuration" => {
-                probes::answer(self, path.trim_end_matches('/'), query).await
+        let path = path.trim_end_matches('/');
+        match path {
+            "/version" | "/metrics" | "/openid/v1/jwks" | "/.well-known/openid-configuration" => {
+                probes::answer(self, path).await
             }
             "/openapi/v2" => self.openapi.v2(&self.registry, request.headers()),
+            path if ["/healthz", "/livez", "/readyz"].iter().any(|root| {
+                path.strip_prefix(root)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }) =>
+            {
+                health::answer(self, path, query).await
+            }
             path if path.starts_with("/openapi/v3") => {
                 self.openapi.v3(&self.registry, path, query, request.headers())
             }
             path => self
                 .discovery
-                .answer(&self.registry.table, path, request.headers()),
+                .answer(&self.registry.table, &self.aggregator, path, request.headers()),
         }
     }
 
@@ -212,7 +256,11 @@ impl Server {
         target: Target,
         query: Query,
         request: Request<Body>,
+        trail: Option<Arc<Trail>>,
     ) -> Answer {
+        if let Some(remote) = self.aggregator.find(&target.group, &target.version) {
+            return aggregate::forward(self, &remote, &user, request).await;
+        }
         let Some(resource) = self
             .registry
             .table
@@ -232,6 +280,8 @@ impl Server {
         if misplaced || !served.iter().any(|verb| verb == target.verb) {
             return Err(Status::method_not_allowed(&resource, target.verb).into());
         }
+        let mut request = request;
+        let upgrade = hyper::upgrade::on(&mut request);
         let (parts, body) = request.into_parts();
         let mut call = Call {
             method: parts.method,
@@ -242,21 +292,28 @@ impl Server {
             resource,
             body: bytes::Bytes::new(),
             warnings: Vec::new(),
+            trail,
             charges: Vec::new(),
         };
-        if call.target.subresource == "proxy" {
-            return subresource::proxy(self, &call, body).await;
+        admission::connect(self, &mut call).await?;
+        if connect::connects(&call.target.subresource, &call.headers) {
+            let rest = connect::Rest {
+                uri: parts.uri,
+                body,
+                upgrade,
+            };
+            return connect::answer(self, &mut call, rest).await;
         }
         call.body = match body.collect(BODY_BYTES_MAX).await {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Err(Status::too_large(BODY_BYTES_MAX).into()),
             Err(error) => return Err(Status::bad_request(format!("the body broke off: {error}")).into()),
         };
-        let handled = tokio::time::timeout(REQUEST_MAX, self.handle(&mut call)).await;
-        let outcome = handled.unwrap_or_else(|_| {
-            let seconds = REQUEST_MAX.as_secs();
-            Err(Status::timeout(format!("request did not complete within {seconds}s"), 1).into())
-        });
+        if let Some(trail) = &call.trail {
+            let media = negotiate::content_type(&call.headers);
+            trail.request(&call.resource, call.target.verb, media, &call.body);
+        }
+        let outcome = self.handle(&mut call).await;
         let mut response = outcome.unwrap_or_else(|refusal| answer::status(&refusal));
         answer::warn(&mut response, &call.warnings);
         Ok(response)
@@ -271,21 +328,16 @@ impl Server {
         if let Some(text) = own.or(deprecation(&resource)) {
             call.warn(text);
         }
-        if let Some(custom) = resource.custom.as_ref().filter(|custom| custom.needs_webhook) {
-            let stored = custom.storage.as_ref().map_or("", |storage| &storage.version);
-            let message = format!(
-                "conversion webhooks are not supported yet: {} is served in its storage version {stored} only",
-                custom.definition
-            );
-            return Err(Status::failure(501, "NotImplemented", message).into());
-        }
         if !call.target.subresource.is_empty() {
             return subresource::answer(self, call).await;
+        }
+        if !call.resource.is_stored() {
+            call.form()?;
         }
         match (call.target.verb, call.resource.is_stored()) {
             ("get", true) => read::get(&self.registry, call).await,
             ("list", true) => read::list(&self.registry, call).await,
-            ("watch", true) => read::watch(&self.registry, call, self.stop.clone()).await,
+            ("watch", true) => read::watch(self, call).await,
             ("create", true) => write::create(self, call).await,
             ("update", true) => write::update(self, call, "").await,
             ("patch", true) => write::patch(self, call, "").await,
@@ -311,7 +363,7 @@ fn deprecation(resource: &Resource) -> Option<&'static str> {
 }
 
 /// What the request asks leave for.
-fn attributes(route: &Route, method: &Method, query: &Query) -> Attributes {
+pub(crate) fn attributes(route: &Route, method: &Method, query: &Query) -> Attributes {
     let target = match route {
         Route::Resource(target) => target,
         Route::Path(path) => {
@@ -335,14 +387,22 @@ fn attributes(route: &Route, method: &Method, query: &Query) -> Attributes {
         _ => target.name.clone(),
     };
     Attributes {
+        name,
+        field_selector,
+        ..target_attributes(target)
+    }
+}
+
+/// What a request to a resource asks leave for.
+pub(crate) fn target_attributes(target: &Target) -> Attributes {
+    Attributes {
         verb: target.verb.to_owned(),
         group: target.group.clone(),
         resource: target.resource.clone(),
         subresource: target.subresource.clone(),
         namespace: target.namespace.clone(),
-        name,
-        path: String::new(),
-        field_selector,
+        name: target.name.clone(),
+        ..Attributes::default()
     }
 }
 

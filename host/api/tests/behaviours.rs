@@ -154,7 +154,7 @@ async fn lists_keep_their_promises() {
         ("?resourceVersion=x", 400, "resourceVersion"),
         (
             "?resourceVersionMatch=Exact",
-            400,
+            422,
             "forbidden unless resourceVersion",
         ),
         (
@@ -244,7 +244,7 @@ async fn watches_tell_everything_once() {
         Value::Null,
     )
     .await;
-    assert_eq!(code, 400, "{status}");
+    assert_eq!(code, 422, "{status}");
     rig.stop().await;
 }
 

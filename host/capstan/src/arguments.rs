@@ -73,6 +73,9 @@ pub(crate) struct Up {
     )]
     pub(crate) listen_client_urls: Vec<String>,
 
+    #[command(flatten)]
+    pub(crate) api_server: crate::apiserver::ApiServerFlags,
+
     /// What is logged to standard error, as `level` or `part=level,...`
     #[arg(long, env = "CAPSTAN_LOG", default_value = "warn,openraft=error")]
     pub(crate) log: String,

@@ -1,5 +1,6 @@
 //! The binary: command line and composition root. Every part of the cluster is joined here and only here.
 
+mod apiserver;
 mod arguments;
 mod bundle;
 mod image;

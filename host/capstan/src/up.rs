@@ -18,6 +18,7 @@ use capstan_plugin::Host;
 use capstan_scheduler::Scheduler;
 use k8s_openapi::api::core::v1::Node;
 
+use crate::apiserver::ApiServerOptions;
 use crate::arguments::Up;
 use crate::bundle;
 use crate::kubelets::{Kubelets, Proxied};
@@ -34,6 +35,7 @@ const BLOCKING_THREADS_MAX: usize = 64;
 /// Runs the cluster until it is asked to stop.
 pub(crate) fn run(options: Up) -> anyhow::Result<()> {
     start_logging(&options.log).context("--log")?;
+    let api_server = options.api_server.read()?;
     let mut screen = Screen::new();
     let (data, listener) = take_hold(&options)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -44,7 +46,7 @@ pub(crate) fn run(options: Up) -> anyhow::Result<()> {
     runtime.block_on(async {
         let stop = stop_signal()?;
         let cluster = tokio::select! {
-            cluster = Cluster::start(&options, data, listener, &mut screen) => cluster?,
+            cluster = Cluster::start(&options, api_server, data, listener, &mut screen) => cluster?,
             () = stop => return Ok(()),
         };
         screen.ready(&cluster.data.path().join("kubeconfig"), &cluster.server);
@@ -113,6 +115,7 @@ struct Cluster {
 impl Cluster {
     async fn start(
         options: &Up,
+        api_server: ApiServerOptions,
         data: DataDir,
         listener: TcpListener,
         screen: &mut Screen,
@@ -144,6 +147,14 @@ impl Cluster {
             .map_err(anyhow::Error::msg)?;
         config.service_account_key = Some(pki.service_account_key().to_vec());
         config.kubelet = Some(Arc::clone(&proxied) as _);
+        let (front_proxy, front_proxy_ca) = pki.front_proxy()?;
+        config.front_proxy = Some(capstan_api::FrontProxy {
+            certificate: front_proxy.certificate,
+            key: front_proxy.key,
+            ca: front_proxy_ca,
+            client_ca: pki.ca().to_owned(),
+        });
+        api_server.apply(&mut config);
         warm.wait().await?;
         let api = ApiServer::start(store.shared(), host.admission_seats(), config).await?;
         let client = |user: &str| capstan_client::over(api.service(UserInfo::admin(user)));

@@ -16,9 +16,9 @@ pub fn rules<'a>(role: &Value, roles: impl IntoIterator<Item = &'a Value>) -> Op
         let Ok(selector) = LabelSelector::from_value(selector) else {
             continue;
         };
-        let selected = others
-            .iter()
-            .filter(|one| one["metadata"]["name"] != role["metadata"]["name"] && selector.matches_object(one));
+        let selected = others.iter().filter(|one| {
+            one["metadata"]["name"] != role["metadata"]["name"] && selector.matches_object(one)
+        });
         for rule in selected.flat_map(|one| one["rules"].as_array().into_iter().flatten()) {
             if !rules.contains(rule) {
                 rules.push(rule.clone());
@@ -37,7 +37,12 @@ mod tests {
     #[test]
     fn a_role_has_the_rules_of_those_that_it_selects() {
         let role = |name: &str, label: &str, verb: &str| json!({"metadata": {"name": name, "labels": {label: "true"}}, "rules": [{"verbs": [verb]}]});
-        let all = [role("b", "to", "get"), role("a", "to", "list"), role("c", "other", "watch"), role("d", "to", "get")];
+        let all = [
+            role("b", "to", "get"),
+            role("a", "to", "list"),
+            role("c", "other", "watch"),
+            role("d", "to", "get"),
+        ];
         let sum = json!({"metadata": {"name": "sum", "labels": {"to": "true"}},
             "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"to": "true"}}]}});
         let expected = vec![json!({"verbs": ["list"]}), json!({"verbs": ["get"]})];

@@ -4,8 +4,10 @@
 //! The tables here are the only place that knows what is special about a kind; custom kinds bring theirs
 //! (`custom`).
 
+pub mod admission;
 pub mod aggregation;
 pub mod apply;
+pub mod cel;
 pub mod columns;
 pub mod convert;
 pub mod custom;
@@ -15,6 +17,7 @@ pub mod fields;
 pub mod name;
 pub mod patch;
 pub mod plugin;
+pub mod pod_part;
 pub mod pod_resources;
 pub mod quantity;
 pub mod quota;

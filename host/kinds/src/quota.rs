@@ -13,7 +13,12 @@ use crate::strategy::qos_class;
 /// Kinds that are never counted.
 const UNCOUNTED: [(&str, &str); 2] = [("", "events"), ("events.k8s.io", "events")];
 /// Kinds of the core group that are counted by their plain name, too.
-const OLDER_NAMES: [&str; 4] = ["configmaps", "replicationcontrollers", "resourcequotas", "secrets"];
+const OLDER_NAMES: [&str; 4] = [
+    "configmaps",
+    "replicationcontrollers",
+    "resourcequotas",
+    "secrets",
+];
 const POD_NAMES: [&str; 10] = [
     "cpu",
     "memory",
@@ -131,7 +136,8 @@ impl<'a> Counted<'a> {
     /// Whether the quota is about the object, by its scopes.
     pub fn in_scope(self, quota: &Value, object: &Value) -> bool {
         let spec = &quota["spec"];
-        let plain = each(&spec["scopes"]).all(|scope| self.matches(text(scope), "Exists", &Value::Null, object));
+        let plain =
+            each(&spec["scopes"]).all(|scope| self.matches(text(scope), "Exists", &Value::Null, object));
         plain
             && each(&spec["scopeSelector"]["matchExpressions"]).all(|one| {
                 let (scope, operator) = (text(&one["scopeName"]), text(&one["operator"]));
@@ -217,11 +223,14 @@ fn selects(operator: &str, values: &Value, names: &[&str]) -> bool {
 }
 
 fn is_terminating(pod: &Value) -> bool {
-    pod["spec"]["activeDeadlineSeconds"].as_i64().is_some_and(|seconds| seconds >= 0)
+    pod["spec"]["activeDeadlineSeconds"]
+        .as_i64()
+        .is_some_and(|seconds| seconds >= 0)
 }
 
 fn crosses_namespaces(affinity: &Value) -> bool {
-    let crosses = |term: &Value| each(&term["namespaces"]).next().is_some() || term["namespaceSelector"].is_object();
+    let crosses =
+        |term: &Value| each(&term["namespaces"]).next().is_some() || term["namespaceSelector"].is_object();
     ["podAffinity", "podAntiAffinity"].into_iter().any(|kind| {
         let rules = &affinity[kind];
         each(&rules["requiredDuringSchedulingIgnoredDuringExecution"]).any(crosses)
@@ -246,7 +255,9 @@ fn is_live(pod: &Value, now_seconds: i64) -> bool {
         return false;
     }
     let metadata = &pod["metadata"];
-    let deleted = text(&metadata["deletionTimestamp"]).parse::<jiff::Timestamp>().ok();
+    let deleted = text(&metadata["deletionTimestamp"])
+        .parse::<jiff::Timestamp>()
+        .ok();
     match (deleted, metadata["deletionGracePeriodSeconds"].as_i64()) {
         (Some(deleted), Some(grace)) => now_seconds <= deleted.as_second().saturating_add(grace),
         _ => true,
@@ -299,12 +310,17 @@ fn service(service: &Value, used: &mut Amounts) {
     };
     used.insert("services".to_owned(), whole(1));
     used.insert("services.loadbalancers".to_owned(), whole(i64::from(balanced)));
-    used.insert("services.nodeports".to_owned(), whole(i64::try_from(node_ports).unwrap_or(i64::MAX)));
+    used.insert(
+        "services.nodeports".to_owned(),
+        whole(i64::try_from(node_ports).unwrap_or(i64::MAX)),
+    );
 }
 
 fn claim(claim: &Value, used: &mut Amounts) {
     let older = &claim["metadata"]["annotations"]["volume.beta.kubernetes.io/storage-class"];
-    let class = older.as_str().unwrap_or_else(|| text(&claim["spec"]["storageClassName"]));
+    let class = older
+        .as_str()
+        .unwrap_or_else(|| text(&claim["spec"]["storageClassName"]));
     let mut count = |name: &str, amount: Quantity| {
         used.insert(name.to_owned(), amount);
         if !class.is_empty() {
@@ -332,7 +348,10 @@ mod tests {
 
     fn shown(counted: Counted<'_>, object: &Value) -> String {
         let used = counted.usage(object, 0);
-        let parts: Vec<String> = used.iter().map(|(name, amount)| format!("{name}={amount}")).collect();
+        let parts: Vec<String> = used
+            .iter()
+            .map(|(name, amount)| format!("{name}={amount}"))
+            .collect();
         parts.join(" ")
     }
 
@@ -352,7 +371,8 @@ mod tests {
             shown(Counted::Services, &service),
             "count/services=1 services=1 services.loadbalancers=0 services.nodeports=2"
         );
-        let claim = json!({"spec": {"storageClassName": "gold", "resources": {"requests": {"storage": "1Gi"}}}});
+        let claim =
+            json!({"spec": {"storageClassName": "gold", "resources": {"requests": {"storage": "1Gi"}}}});
         assert_eq!(
             shown(Counted::Claims, &claim),
             "count/persistentvolumeclaims=1 gold.storageclass.storage.k8s.io/persistentvolumeclaims=1 \
@@ -360,7 +380,10 @@ mod tests {
         );
         let kind = Counted::of("apps", "deployments").unwrap();
         assert_eq!(shown(kind, &json!({})), "count/deployments.apps=1");
-        assert_eq!(shown(Counted::of("", "secrets").unwrap(), &json!({})), "count/secrets=1 secrets=1");
+        assert_eq!(
+            shown(Counted::of("", "secrets").unwrap(), &json!({})),
+            "count/secrets=1 secrets=1"
+        );
         assert!(Counted::of("", "events").is_none());
         let wanted = ["cpu".to_owned(), "limits.memory".to_owned(), "pods".to_owned()];
         let bare = json!({"spec": {"containers": [{"name": "b"}, {"name": "a"}]}});

@@ -3,6 +3,7 @@
 //! Each step says what it does before it does it. Nothing is assumed on the machine but git, a C compiler and
 //! a stable Rust toolchain; what else a step needs, it installs or names. Called by people and by `.ci/run`.
 
+mod clients;
 mod components;
 mod guest_toolchain;
 mod run;
@@ -40,9 +41,10 @@ enum Task {
     /// `bench`: the cluster, to target/bench.json. `bench store [--quick]`: the store against Debian's etcd, to
     /// target/bench-store.json. `bench chaos`: members of the store under faults and load, and a check of all
     /// that their clients saw. `bench crash`: kills of the store, and losses of power in a model of it.
+    /// `bench api`: the API server under load. `bench malformed`: a million malformed requests to it.
     #[command(verbatim_doc_comment)]
     Bench {
-        /// [store|chaos|crash] and the bench's own options
+        /// [store|chaos|crash|api|malformed] and the bench's own options
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

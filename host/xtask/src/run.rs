@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
-use crate::{components, tools};
+use crate::{clients, components, tools};
 
 /// The workspace's root.
 pub(crate) fn root() -> PathBuf {
@@ -69,6 +69,7 @@ pub(crate) fn test(arguments: &[String]) -> anyhow::Result<()> {
     components::build()?;
     let kubectl = tools::kubectl()?;
     let newest = tools::newest_kubectl();
+    clients::all();
     if let Err(error) = tools::etcd() {
         // As below.
         say(&format!("going on without etcd and etcdctl: {error:#}"));
@@ -95,20 +96,15 @@ pub(crate) fn test(arguments: &[String]) -> anyhow::Result<()> {
 }
 
 pub(crate) fn bench(arguments: &[String]) -> anyhow::Result<()> {
-    if let Some((first, rest)) = arguments.split_first()
-        && first == "store"
-    {
-        return bench_store(rest);
-    }
-    if let Some((first, rest)) = arguments.split_first()
-        && first == "chaos"
-    {
-        return bench_chaos(rest);
-    }
-    if let Some((first, rest)) = arguments.split_first()
-        && first == "crash"
-    {
-        return bench_crash(rest);
+    if let Some((first, rest)) = arguments.split_first() {
+        match first.as_str() {
+            "store" => return bench_store(rest),
+            "chaos" => return bench_chaos(rest),
+            "crash" => return bench_crash(rest),
+            "api" => return bench_api(rest),
+            "malformed" => return bench_malformed(rest),
+            _ => {}
+        }
     }
     build()?;
     let kubectl = tools::kubectl()?;
@@ -125,6 +121,25 @@ pub(crate) fn bench(arguments: &[String]) -> anyhow::Result<()> {
         "--",
     ]);
     bench.args(arguments).env("CAPSTAN_KUBECTL", kubectl);
+    succeed(&mut bench)
+}
+
+/// The API server of a cluster under load.
+fn bench_api(arguments: &[String]) -> anyhow::Result<()> {
+    build()?;
+    say("building the bench");
+    let mut bench = cargo();
+    bench.args(["run", "--release", "--quiet", "--package", "capstan-tests"]);
+    bench.args(["--bin", "bench_api", "--"]).args(arguments);
+    succeed(&mut bench)
+}
+
+/// Malformed requests to an API server.
+fn bench_malformed(arguments: &[String]) -> anyhow::Result<()> {
+    say("building the bench");
+    let mut bench = cargo();
+    bench.args(["run", "--release", "--quiet", "--package", "capstan-api"]);
+    bench.args(["--example", "malformed", "--"]).args(arguments);
     succeed(&mut bench)
 }
 

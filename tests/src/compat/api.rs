@@ -91,6 +91,17 @@ impl Answer {
     }
 }
 
+/// How a large answer came.
+#[derive(Debug, Clone, Copy)]
+pub struct Read {
+    /// Bytes of its body.
+    pub bytes: usize,
+    /// Until the first of them.
+    pub first: Duration,
+    /// Until the last.
+    pub whole: Duration,
+}
+
 /// A string in a document; empty where there is none.
 pub(super) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
@@ -114,6 +125,20 @@ impl Api {
             client: Client::try_from(config)?,
             headers: Vec::new(),
             kubeconfig: path.to_path_buf(),
+        })
+    }
+
+    /// A client of any server by TLS, whoever that is.
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub fn anywhere(address: &str) -> anyhow::Result<Self> {
+        let mut config = Config::new(address.parse()?);
+        config.accept_invalid_certs = true;
+        Ok(Self {
+            client: Client::try_from(config)?,
+            headers: Vec::new(),
+            kubeconfig: std::path::PathBuf::new(),
         })
     }
 
@@ -275,6 +300,29 @@ impl Api {
                 json!(events)
             ),
         }
+    }
+
+    /// Reads a large answer and keeps nothing of it.
+    ///
+    /// # Errors
+    /// When it is no success, or does not come whole.
+    pub async fn read(&self, path: &str) -> anyhow::Result<Read> {
+        let request = self.request(&Method::GET, path, "", Vec::new())?;
+        let started = Instant::now();
+        let answer = self.client.send(request).await?;
+        ensure!(answer.status().is_success(), "GET {path}: {}", answer.status());
+        let mut stream = http_body_util::BodyExt::into_data_stream(answer.into_body());
+        let (mut bytes, mut first) = (0, None);
+        while let Some(part) = stream.next().await {
+            first.get_or_insert_with(|| started.elapsed());
+            bytes += part?.len();
+        }
+        let whole = started.elapsed();
+        Ok(Read {
+            bytes,
+            first: first.unwrap_or(whole),
+            whole,
+        })
     }
 
     /// Reads `path` until `holds` says so of the answer.

@@ -122,7 +122,8 @@ pub(super) async fn schemas(ground: &Ground) -> anyhow::Result<()> {
         made.body["spec"]
     );
     ensure!(
-        made.header("warning").contains(r#"unknown field \"spec.unknown\""#),
+        made.header("warning")
+            .contains(r#"unknown field \"spec.unknown\""#),
         "{}",
         made.header("warning")
     );

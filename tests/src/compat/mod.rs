@@ -19,7 +19,7 @@ use std::pin::Pin;
 
 use serde_json::json;
 
-pub use api::Api;
+pub use api::{Answer, Api, Read};
 pub use page::{Page, page};
 
 /// Where a check works: an administrator's client, and a namespace of its own.

@@ -109,7 +109,11 @@ impl Tokens {
         if let Some(claims) = self.verify(token) {
             let why = |why: String| format!("[{INVALID}, {why}]");
             let claims = claims.and_then(|claims| self.on_time(claims)).map_err(why)?;
-            let good: Vec<String> = wanted.iter().filter(|one| claims.aud.contains(one)).cloned().collect();
+            let good: Vec<String> = wanted
+                .iter()
+                .filter(|one| claims.aud.contains(one))
+                .cloned()
+                .collect();
             if good.is_empty() {
                 return Err(why(format!(
                     "token audiences {:?} is invalid for the target audiences {wanted:?}",
@@ -200,7 +204,9 @@ fn account(server: &Server, claims: &Claims) -> Result<UserInfo, String> {
     let invalidated = || "service account token has been invalidated".to_owned();
     let about = &claims.kubernetes;
     let subject = claims.sub.strip_prefix("system:serviceaccount:");
-    let (namespace, name) = subject.and_then(|one| one.split_once(':')).ok_or_else(invalidated)?;
+    let (namespace, name) = subject
+        .and_then(|one| one.split_once(':'))
+        .ok_or_else(invalidated)?;
     let uid = about["serviceaccount"]["uid"].as_str().unwrap_or_default();
     let alive = |plural: &str, namespace: &str, object: &Value| {
         let kind = find("", "v1", plural)?;

@@ -22,7 +22,10 @@ const GROUP_LENGTH_MAX: usize = 256;
 pub(super) fn user(server: &Server, token: &str) -> Option<UserInfo> {
     let (id, secret) = token.split_once('.')?;
     let plain = |text: &str, length: usize| {
-        text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase())
+        text.len() == length
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase())
     };
     if !plain(id, ID_LENGTH) || !plain(secret, SECRET_LENGTH) {
         return None;
@@ -105,14 +108,28 @@ mod tests {
         let plain = "system:bootstrap:abcdef system:bootstrappers system:authenticated";
         assert_eq!(show(&secret(&[]), good).as_deref(), Some(plain));
         assert_eq!(show(&secret(&[]), "0123456789abcdeX"), None);
-        assert_eq!(show(&secret(&[("expiration", "2025-12-31T00:00:00Z")]), good), None);
+        assert_eq!(
+            show(&secret(&[("expiration", "2025-12-31T00:00:00Z")]), good),
+            None
+        );
         assert!(show(&secret(&[("expiration", "2026-12-31T00:00:00Z")]), good).is_some());
-        assert_eq!(show(&secret(&[("usage-bootstrap-authentication", "false")]), good), None);
-        assert_eq!(show(&secret(&[("auth-extra-groups", "system:masters")]), good), None);
-        let more = show(&secret(&[("auth-extra-groups", "system:bootstrappers:w-1")]), good);
+        assert_eq!(
+            show(&secret(&[("usage-bootstrap-authentication", "false")]), good),
+            None
+        );
+        assert_eq!(
+            show(&secret(&[("auth-extra-groups", "system:masters")]), good),
+            None
+        );
+        let more = show(
+            &secret(&[("auth-extra-groups", "system:bootstrappers:w-1")]),
+            good,
+        );
         assert_eq!(
             more.as_deref(),
-            Some("system:bootstrap:abcdef system:bootstrappers system:bootstrappers:w-1 system:authenticated")
+            Some(
+                "system:bootstrap:abcdef system:bootstrappers system:bootstrappers:w-1 system:authenticated"
+            )
         );
     }
 }

@@ -64,7 +64,10 @@ pub(crate) fn check(server: &Server, call: &Call, new: &Value, old: Option<&Valu
         let selectors = role["aggregationRule"]["clusterRoleSelectors"].as_array();
         selectors.is_some_and(|list| !list.is_empty())
     };
-    if verb == "escalate" && (aggregates(new) || old.is_some_and(aggregates)) && self::missing(&everything(), &held).is_some() {
+    if verb == "escalate"
+        && (aggregates(new) || old.is_some_and(aggregates))
+        && self::missing(&everything(), &held).is_some()
+    {
         let why = "must have cluster-admin privileges to use the aggregationRule";
         return Err(Status::forbidden(&call.resource, name, why).into());
     }
@@ -112,7 +115,10 @@ fn missing(granted: &[Rule], held: &[Rule]) -> Option<String> {
             lost.push(rule.clone());
             continue;
         }
-        for one in permissions.iter().filter(|one| !held.iter().any(|rule| rule.allows(one))) {
+        for one in permissions
+            .iter()
+            .filter(|one| !held.iter().any(|rule| rule.allows(one)))
+        {
             note(&mut lost, one);
         }
     }
@@ -140,7 +146,10 @@ fn note(lost: &mut Vec<Rule>, one: &Attributes) {
         verbs: vec![one.verb.clone()],
         api_groups: vec![one.group.clone()],
         resources: vec![resource],
-        resource_names: Some(one.name.clone()).filter(|name| !name.is_empty()).into_iter().collect(),
+        resource_names: Some(one.name.clone())
+            .filter(|name| !name.is_empty())
+            .into_iter()
+            .collect(),
         ..Rule::default()
     };
     let same = lost.iter_mut().find(|known| {

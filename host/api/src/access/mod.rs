@@ -21,8 +21,8 @@ mod rules;
 mod user;
 
 pub(crate) use authenticate::authenticate;
-pub(crate) use bearer::{Claims, Tokens};
 pub(crate) use authorize::MASTERS;
+pub(crate) use bearer::{Claims, Tokens};
 pub(crate) use impersonate::impersonated;
 pub(crate) use rbac::Rbac;
 pub(crate) use rules::{Attributes, Rule};

@@ -27,7 +27,11 @@ pub(crate) fn decide(registry: &Registry, user: &UserInfo, asked: &Attributes) -
         let reason = format!("unknown node for user {:?}", user.name);
         return Some(Decision::refused(reason));
     }
-    let one = Question { registry, node, asked };
+    let one = Question {
+        registry,
+        node,
+        asked,
+    };
     Some(match (asked.group.as_str(), asked.resource.as_str()) {
         _ if !asked.path.is_empty() => one.by_rules(),
         ("", "secrets" | "configmaps") => one.reads_related(),
@@ -257,7 +261,9 @@ impl Question<'_> {
         let (_, all) = self.registry.cache(&volumes).list("");
         all.iter().any(|(_, entry)| {
             let volume = entry.decode();
-            let own = volume["spec"]["claimRef"]["namespace"].as_str().unwrap_or_default();
+            let own = volume["spec"]["claimRef"]["namespace"]
+                .as_str()
+                .unwrap_or_default();
             names_secret(&volume["spec"], own, namespace, name) && self.has_volume(&entry.index.name)
         })
     }
@@ -300,7 +306,11 @@ fn refers(pod: &Value, kind: &str, name: &str) -> bool {
         }
         "secrets" => {
             each(&spec["imagePullSecrets"]).any(|one| one["name"] == name)
-                || mentions(spec, &["secret", "secretKeyRef", "secretRef", "nodePublishSecretRef"], name)
+                || mentions(
+                    spec,
+                    &["secret", "secretKeyRef", "secretRef", "nodePublishSecretRef"],
+                    name,
+                )
         }
         "configmaps" => mentions(spec, &["configMap", "configMapKeyRef", "configMapRef"], name),
         _ => false,

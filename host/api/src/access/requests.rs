@@ -30,7 +30,10 @@ pub(crate) fn stamp(resource: &Resource, user: &UserInfo, object: &mut Value) {
         spec.insert("groups".into(), json!(user.groups));
     }
     if !user.extra.is_empty() {
-        let extra = user.extra.iter().map(|(key, values)| (key.clone(), json!(values)));
+        let extra = user
+            .extra
+            .iter()
+            .map(|(key, values)| (key.clone(), json!(values)));
         spec.insert("extra".into(), Value::Object(extra.collect()));
     }
 }
@@ -57,7 +60,9 @@ pub(crate) fn settle(resource: &Resource, subresource: &str, new: &mut Value, ol
     let mut conditions = match conditions {
         Value::Array(list) => list,
         _ => {
-            new["status"].as_object_mut().map(|status| status.remove("conditions"));
+            new["status"]
+                .as_object_mut()
+                .map(|status| status.remove("conditions"));
             return;
         }
     };

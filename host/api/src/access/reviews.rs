@@ -77,7 +77,11 @@ fn local(call: &Call, document: &mut Value, errors: &mut Vec<FieldError>) -> Res
     if spec["resourceAttributes"].is_object() && asked.as_str().unwrap_or_default() != namespace {
         let asked = asked.as_str().unwrap_or_default();
         let field = "spec.resourceAttributes.namespace";
-        errors.push(FieldError::invalid_text(field, asked, "must match metadata.namespace"));
+        errors.push(FieldError::invalid_text(
+            field,
+            asked,
+            "must match metadata.namespace",
+        ));
     }
     if spec["nonResourceAttributes"].is_object() {
         let (field, why) = ("spec.nonResourceAttributes", "disallowed on this kind of request");
@@ -87,7 +91,9 @@ fn local(call: &Call, document: &mut Value, errors: &mut Vec<FieldError>) -> Res
 }
 
 fn metadata_errors(document: &Value, except: &str, errors: &mut Vec<FieldError>) {
-    let may = |name: &str| matches!(name, "managedFields" | "creationTimestamp") || name == "namespace" && !except.is_empty();
+    let may = |name: &str| {
+        matches!(name, "managedFields" | "creationTimestamp") || name == "namespace" && !except.is_empty()
+    };
     let fields = document["metadata"].as_object().into_iter().flatten();
     let empty = |value: &Value| match value {
         Value::Null => true,
@@ -118,7 +124,11 @@ fn attributes_errors(spec: &Value, of_somebody: bool, errors: &mut Vec<FieldErro
         errors.push(FieldError::invalid_text("spec.user", "", why));
     }
     for kind in ["fieldSelector", "labelSelector"] {
-        selector_errors(&resource[kind], &format!("spec.resourceAttributes.{kind}"), errors);
+        selector_errors(
+            &resource[kind],
+            &format!("spec.resourceAttributes.{kind}"),
+            errors,
+        );
     }
 }
 
@@ -130,7 +140,11 @@ fn selector_errors(selector: &Value, field: &str, errors: &mut Vec<FieldError>) 
     let requirements = selector["requirements"].as_array().map_or(&[][..], Vec::as_slice);
     if !raw.is_empty() && !requirements.is_empty() {
         let why = "may not specified at the same time as requirements";
-        errors.push(FieldError::invalid_text(format!("{field}.rawSelector"), &raw, why));
+        errors.push(FieldError::invalid_text(
+            format!("{field}.rawSelector"),
+            &raw,
+            why,
+        ));
     }
     if raw.is_empty() && requirements.is_empty() {
         let why = format!("when {field} is specified, requirements or rawSelector is required");
@@ -190,7 +204,8 @@ fn field_selector(selector: &Value) -> FieldSelector {
             _ => continue,
         };
         if let [value] = strings(&requirement["values"]).as_slice() {
-            read.requirements.push((text(requirement, "key"), operator, value.clone()));
+            read.requirements
+                .push((text(requirement, "key"), operator, value.clone()));
         }
     }
     read
@@ -221,7 +236,9 @@ fn subject(spec: &Value) -> UserInfo {
         name: text(spec, "user"),
         uid: text(spec, "uid"),
         groups: strings(&spec["groups"]),
-        extra: extra.map(|(key, values)| (key.to_lowercase(), strings(values))).collect(),
+        extra: extra
+            .map(|(key, values)| (key.to_lowercase(), strings(values)))
+            .collect(),
     }
 }
 

@@ -82,11 +82,14 @@ pub(super) async fn charge(
         return Ok(());
     }
     let _turn = server.quota_places.of(&namespace).lock().await;
-    let mut names: Vec<String> = known.iter().map(|(_, entry)| entry.index.name.to_string()).collect();
+    let mut names: Vec<String> = known
+        .iter()
+        .map(|(_, entry)| entry.index.name.to_string())
+        .collect();
     for _ in 0..ATTEMPTS_MAX {
         let stored = read(server, &quotas, &namespace, &names).await?;
-        let charges = plan(counted, subject, object, &stored)
-            .map_err(|why| builtin::forbidden(call, object, &why))?;
+        let charges =
+            plan(counted, subject, object, &stored).map_err(|why| builtin::forbidden(call, object, &why))?;
         if subject.dry_run {
             return Ok(());
         }
@@ -172,11 +175,17 @@ async fn write(
     let mut used = amounts(&quota.object["status"]["used"]);
     change(&mut used);
     let mut object = quota.object.clone();
-    let shown = used.iter().map(|(name, amount)| (name.clone(), json!(amount.to_string())));
+    let shown = used
+        .iter()
+        .map(|(name, amount)| (name.clone(), json!(amount.to_string())));
     object["status"]["used"] = Value::Object(shown.collect());
     let bytes = canonical(object).ok_or_else(|| Status::internal("a quota lost its form"))?;
     let key = keys::of(quotas, namespace, &quota.name);
-    match server.registry.put(&key, bytes, quota.kv.mod_revision, false).await {
+    match server
+        .registry
+        .put(&key, bytes, quota.kv.mod_revision, false)
+        .await
+    {
         Ok(_) => Ok(true),
         Err(WriteError::Conflict) => Ok(false),
         Err(error) => Err(refusal::of_write(error, quotas, &quota.name)),
@@ -206,7 +215,10 @@ fn plan<'a>(
         }
         if limited.iter().any(|name| !used.contains_key(name)) {
             let names = limited.join(",");
-            return Err(format!("status unknown for quota: {}, resources: {names}", quota.name));
+            return Err(format!(
+                "status unknown for quota: {}, resources: {names}",
+                quota.name
+            ));
         }
         let negative: Vec<&str> = usage
             .iter()
@@ -214,9 +226,14 @@ fn plan<'a>(
             .map(|(name, _)| name.as_str())
             .collect();
         if !negative.is_empty() {
-            return Err(format!("quota usage is negative for resource(s): {}", negative.join(",")));
+            return Err(format!(
+                "quota usage is negative for resource(s): {}",
+                negative.join(",")
+            ));
         }
-        let before = old.filter(|old| counted.in_scope(&quota.object, old)).map(|old| counted.usage(old, now));
+        let before = old
+            .filter(|old| counted.in_scope(&quota.object, old))
+            .map(|old| counted.usage(old, now));
         let delta = delta(&usage, before.as_ref(), &hard);
         if delta.is_empty() {
             continue;

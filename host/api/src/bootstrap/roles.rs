@@ -49,7 +49,11 @@ struct Binding {
 /// All of them, roles before bindings.
 pub(super) fn objects() -> Result<Vec<Value>, serde_norway::Error> {
     let table: Table = serde_norway::from_str(TABLE)?;
-    let mut roles: Vec<Value> = table.cluster_roles.iter().map(|one| one.document("ClusterRole")).collect();
+    let mut roles: Vec<Value> = table
+        .cluster_roles
+        .iter()
+        .map(|one| one.document("ClusterRole"))
+        .collect();
     for _ in 0..AGGREGATION_DEPTH {
         let filled = roles.iter().map(|role| aggregation::rules(role, &roles));
         let filled: Vec<_> = filled.collect();
@@ -85,7 +89,10 @@ impl Role {
             "rules": self.rules,
         });
         if !self.aggregates.is_empty() {
-            let selectors = self.aggregates.iter().map(|key| json!({ "matchLabels": { key: "true" } }));
+            let selectors = self
+                .aggregates
+                .iter()
+                .map(|key| json!({ "matchLabels": { key: "true" } }));
             role["aggregationRule"] = json!({ "clusterRoleSelectors": selectors.collect::<Vec<_>>() });
         }
         role
@@ -129,7 +136,11 @@ pub(super) fn reconcile(stored: &mut Value, default: &Value) {
         return;
     }
     if default["aggregationRule"].is_object() {
-        add(&mut stored["aggregationRule"], "clusterRoleSelectors", &default["aggregationRule"]);
+        add(
+            &mut stored["aggregationRule"],
+            "clusterRoleSelectors",
+            &default["aggregationRule"],
+        );
         return;
     }
     add(stored, "rules", default);
@@ -162,7 +173,10 @@ mod tests {
             found.unwrap().clone()
         };
         for role in ["admin", "edit", "view"] {
-            assert!(!named("ClusterRole", role)["rules"].as_array().unwrap().is_empty(), "{role}");
+            assert!(
+                !named("ClusterRole", role)["rules"].as_array().unwrap().is_empty(),
+                "{role}"
+            );
         }
         let count = |role: &str| named("ClusterRole", role)["rules"].as_array().unwrap().len();
         assert!(count("admin") > count("edit"), "admin has the rules of edit, too");

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::certificate;
+use crate::audit::Peer;
 use crate::body::Body;
 use crate::server::Server;
 
@@ -49,10 +51,10 @@ impl Acceptor {
                 Some(accepted) => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     let (tls, server, stop) = (self.tls.clone(), self.server.clone(), self.stop.clone());
                     self.connections.spawn(async move {
-                        serve(stream, tls, server, stop).await;
+                        serve(stream, peer.ip(), tls, server, stop).await;
                         drop(permit);
                     });
                 }
@@ -65,13 +67,25 @@ impl Acceptor {
     }
 }
 
-async fn serve(stream: TcpStream, tls: TlsAcceptor, server: Arc<Server>, stop: CancellationToken) {
+async fn serve(
+    stream: TcpStream,
+    peer: std::net::IpAddr,
+    tls: TlsAcceptor,
+    server: Arc<Server>,
+    stop: CancellationToken,
+) {
     // A socket that cannot be set up fails at its first read.
     let _ = stream.set_nodelay(true);
     let stream = match tokio::time::timeout(HANDSHAKE_MAX, tls.accept(stream)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake failed"),
-        Err(_) => return tracing::debug!("TLS handshake timed out"),
+        Ok(Err(error)) => {
+            server.metrics.tls_errors.fetch_add(1, Ordering::Relaxed);
+            return tracing::debug!(%error, "TLS handshake failed");
+        }
+        Err(_) => {
+            server.metrics.tls_errors.fetch_add(1, Ordering::Relaxed);
+            return tracing::debug!("TLS handshake timed out");
+        }
     };
     let certificate = stream
         .get_ref()
@@ -83,7 +97,9 @@ async fn serve(stream: TcpStream, tls: TlsAcceptor, server: Arc<Server>, stop: C
         .map(Arc::new);
     let service = service_fn(move |request: ::http::Request<hyper::body::Incoming>| {
         let (server, user) = (server.clone(), user.clone());
-        async move { Ok::<_, Infallible>(server.answer_from_wire(user, request.map(Body::wrap)).await) }
+        let mut request = request.map(Body::wrap);
+        request.extensions_mut().insert(Peer(peer));
+        async move { Ok::<_, Infallible>(server.answer_from_wire(user, request).await) }
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder

@@ -16,8 +16,11 @@ use tokio_util::task::TaskTracker;
 pub use local::Local;
 
 use crate::access::UserInfo;
+use crate::admission;
+use crate::aggregate;
 use crate::config::Config;
 use crate::custom;
+use crate::fairness;
 use crate::server::Server;
 use crate::{Error, Result, bootstrap};
 
@@ -60,6 +63,13 @@ impl ApiServer {
         bootstrap::run(&server, address).await?;
         let (keeper, ended) = (server.clone(), stop.clone());
         tokio::spawn(async move { ended.run_until_cancelled(custom::run(keeper)).await });
+        let (keeper, ended) = (server.clone(), stop.clone());
+        tokio::spawn(async move { ended.run_until_cancelled(aggregate::run(keeper)).await });
+        let (keeper, ended) = (server.clone(), stop.clone());
+        tokio::spawn(async move { ended.run_until_cancelled(fairness::keeper::run(keeper)).await });
+        admission::load(&server);
+        let (follower, ended) = (server.clone(), stop.clone());
+        tokio::spawn(async move { ended.run_until_cancelled(admission::run(follower)).await });
         let connections = TaskTracker::new();
         let acceptor = connection::Acceptor {
             listener,
@@ -102,9 +112,10 @@ impl ApiServer {
         self.address
     }
 
-    /// Ends watches, lets running requests finish for a few seconds, and stops.
+    /// Says that it is not ready, goes on serving for the delay that it was given, ends watches, lets running requests finish for a few seconds, and stops.
     pub async fn shutdown(self) {
         self.server.set_stopping();
+        tokio::time::sleep(self.server.limits.shutdown_delay).await;
         self.stop.cancel();
         self.connections.close();
         if tokio::time::timeout(DRAIN_MAX, self.connections.wait())
@@ -112,6 +123,9 @@ impl ApiServer {
             .is_err()
         {
             tracing::warn!("some requests did not end in time");
+        }
+        if let Some(audit) = &self.server.audit {
+            audit.flush().await;
         }
     }
 }

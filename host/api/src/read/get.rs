@@ -4,13 +4,14 @@ use capstan_kinds::status::Status;
 
 use crate::answer::{self, Answer};
 use crate::call::Call;
+use crate::conversion;
 use crate::registry::Registry;
 
-use super::list::revision_parameter;
+use super::options::revision;
 
 pub(crate) async fn get(registry: &Registry, call: &Call) -> Answer {
     let presenter = call.presenter()?;
-    match revision_parameter(&call.query)? {
+    match revision(call.query.get("resourceVersion").unwrap_or_default())? {
         Some(0) => {}
         Some(revision) => {
             registry.reach(revision).await?;
@@ -22,6 +23,7 @@ pub(crate) async fn get(registry: &Registry, call: &Call) -> Answer {
     let Some(entry) = registry.cached(&call.resource, call.namespace(), call.name()) else {
         return Err(Status::not_found(&call.resource, call.name()).into());
     };
+    let entry = conversion::entry(registry, &call.resource, entry).await?;
     Ok(answer::bytes(
         200,
         presenter.form,

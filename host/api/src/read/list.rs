@@ -9,20 +9,27 @@ use capstan_kinds::status::Status;
 use capstan_store::Revision;
 use serde_json::{Value, json};
 
-use super::Filter;
 use super::page::{INCONSISTENT, Token};
+use super::{Filter, ListOptions};
 use crate::answer::{self, Answer};
 use crate::body::Body;
 use crate::call::Call;
+use crate::conversion;
 use crate::negotiate::{Format, View};
 use crate::present::{Presenter, partial, to_bytes};
 use crate::protobuf::Codec;
 use crate::refusal::{self, Refusal};
 use crate::registry::{Entry, ReadError, Registry, keys};
-use crate::request::Query;
 
 /// Slices of a list are gathered to about so many bytes.
 const SLICE_BYTES: usize = 64 << 10;
+
+const EXPIRED: &str = "The resourceVersion for the provided list is too old.";
+const INCONSISTENT_CONTINUE: &str = "The provided continue parameter is too old to display a consistent list \
+    result. You can start a new list without the continue parameter, or use the continue token in this \
+    response to retrieve the remainder of the results. Continuing with the provided token results in an \
+    inconsistent list - objects that were created, modified, or deleted between the time the first chunk was \
+    returned and now may show up in the list.";
 
 /// A list before it is written.
 struct Selection {
@@ -32,27 +39,16 @@ struct Selection {
     remaining: Option<i64>,
 }
 
-/// The `resourceVersion` of a query; none where it is unset.
-pub(crate) fn revision_parameter(query: &Query) -> Result<Option<Revision>, Refusal> {
-    let Some(text) = query.get("resourceVersion") else {
-        return Ok(None);
-    };
-    match text.parse::<Revision>() {
-        Ok(revision) if revision >= 0 => Ok(Some(revision)),
-        _ => Err(Status::bad_request(format!(
-            "resourceVersion: Invalid value: \"{text}\": must be a number"
-        ))
-        .into()),
-    }
-}
-
 pub(crate) async fn list(registry: &Registry, call: &Call) -> Answer {
     let presenter = call.presenter()?;
+    let options = ListOptions::read(&call.query, false)?;
     let filter = Filter::of(&call.resource, &call.query)?;
-    let selection = select(registry, call, &filter).await?;
+    let mut selection = select(registry, call, &options, &filter).await?;
+    selection.entries = conversion::entries(registry, &call.resource, selection.entries).await?;
     let mut metadata = json!({ "resourceVersion": selection.revision.to_string() });
     if let Some(token) = &selection.next {
-        metadata["continue"] = json!(token.encode());
+        let below = keys::below(&call.resource, call.namespace());
+        metadata["continue"] = json!(token.encode(&below));
         if let Some(remaining) = selection.remaining.filter(|_| filter.is_empty()) {
             metadata["remainingItemCount"] = json!(remaining);
         }
@@ -63,42 +59,35 @@ pub(crate) async fn list(registry: &Registry, call: &Call) -> Answer {
     }
 }
 
-async fn select(registry: &Registry, call: &Call, filter: &Filter) -> Result<Selection, Refusal> {
-    let asked = revision_parameter(&call.query)?;
-    let rule = match_rule(&call.query, asked)?;
-    let limit = call
-        .query
-        .number("limit")
-        .and_then(|limit| usize::try_from(limit).ok())
-        .unwrap_or(0);
-    if let Some(text) = call.query.get("continue") {
-        if asked.is_some_and(|revision| revision != 0) {
+async fn select(
+    registry: &Registry,
+    call: &Call,
+    options: &ListOptions,
+    filter: &Filter,
+) -> Result<Selection, Refusal> {
+    let limit = options.limit;
+    let below = keys::below(&call.resource, call.namespace());
+    if !options.continue_token.is_empty() {
+        let token = Token::decode(&options.continue_token, &below)?;
+        if options.list_revision()?.is_some_and(|revision| revision != 0) {
             let message = "specifying resource version is not allowed when using continue";
             return Err(Status::bad_request(message).into());
         }
-        return next_page(registry, call, filter, Token::decode(text)?, limit).await;
+        return next_page(registry, call, filter, token, limit).await;
     }
-    match (asked, rule) {
-        (Some(revision), Some("Exact")) => {
-            let below = keys::below(&call.resource, call.namespace());
-            return from_store(registry, call, filter, (&below, None), revision, limit).await;
+    match options.list_revision()? {
+        Some(revision) if options.exact() => {
+            let page = from_store(registry, call, filter, (&below, None), revision, limit).await;
+            return page.map_err(|status| match status.code {
+                410 => Status::expired(EXPIRED).into(),
+                _ => status,
+            });
         }
-        (None, _) => registry.newest().await?,
-        (Some(0), _) => registry.applied(),
-        (Some(revision), _) => registry.reach(revision).await?,
+        None => registry.newest().await?,
+        Some(0) => registry.applied(),
+        Some(revision) => registry.reach(revision).await?,
     };
     Ok(from_cache(registry, call, filter, limit))
-}
-
-fn match_rule(query: &Query, asked: Option<Revision>) -> Result<Option<&str>, Refusal> {
-    let problem = match (query.get("resourceVersionMatch"), asked) {
-        (None, _) => return Ok(None),
-        (Some(_), None) => "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided".to_owned(),
-        (Some("Exact"), Some(0)) => "resourceVersionMatch: Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"".to_owned(),
-        (Some(rule @ ("Exact" | "NotOlderThan")), Some(_)) => return Ok(Some(rule)),
-        (Some(other), _) => format!("resourceVersionMatch: Unsupported value: \"{other}\": supported values: \"Exact\", \"NotOlderThan\", \"\""),
-    };
-    Err(Status::bad_request(problem).into())
 }
 
 fn from_cache(registry: &Registry, call: &Call, filter: &Filter, limit: usize) -> Selection {
@@ -179,26 +168,23 @@ async fn next_page(
     limit: usize,
 ) -> Result<Selection, Refusal> {
     let below = keys::below(&call.resource, call.namespace());
-    if !token.after.starts_with(&below) {
-        return Err(Status::bad_request("continue key is not valid: it belongs to another namespace").into());
-    }
     let revision = match token.revision {
         INCONSISTENT => registry.newest().await?,
         revision => revision,
     };
     let position = (below.as_str(), Some(token.after.as_str()));
     let answer = from_store(registry, call, filter, position, revision, limit).await;
-    answer.map_err(|mut status| {
-        if status.code == 410 {
-            status.continue_token = Some(
-                Token {
-                    revision: INCONSISTENT,
-                    after: token.after.clone(),
-                }
-                .encode(),
-            );
+    answer.map_err(|status| {
+        if status.code != 410 {
+            return status;
         }
-        status
+        let mut status = Status::expired(INCONSISTENT_CONTINUE);
+        let anew = Token {
+            revision: INCONSISTENT,
+            after: token.after.clone(),
+        };
+        status.continue_token = Some(anew.encode(&below));
+        status.into()
     })
 }
 

@@ -16,23 +16,23 @@ use futures::stream;
 use serde_json::{Value, json};
 use tokio::time::{Instant, Interval};
 
-use super::Filter;
-use super::list::revision_parameter;
+use super::{Filter, ListOptions};
 use crate::answer::{self, Answer};
 use crate::body::{Body, BoxError};
 use crate::call::Call;
+use crate::conversion;
+use crate::metrics::WatchMeter;
 use crate::negotiate::{Format, View};
 use crate::present::{Presenter, partial, to_bytes};
 use crate::protobuf::{self, Codec};
 use crate::refusal::Refusal;
 use crate::registry::{Change, Cursor, Entry, KindCache, Shared, TooOld, keys};
+use crate::server::Server;
 
 /// Changes taken from the ring at once.
 const BATCH: usize = 256;
 /// How often an idle watcher that asked for it learns of the newest revision.
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
-/// Watches without `timeoutSeconds` end after this time and up to as much again.
-const TIMEOUT_MIN: Duration = Duration::from_secs(1800);
 
 /// One watcher's state.
 struct Watcher {
@@ -46,6 +46,8 @@ struct Watcher {
     pending: VecDeque<Bytes>,
     bookmarks: Option<Interval>,
     bookmark_due: Option<Revision>,
+    /// Changes up to here are not its business.
+    after: Revision,
     /// Revision that the watcher has seen.
     seen: Revision,
     /// Table watches send their columns once.
@@ -53,32 +55,31 @@ struct Watcher {
     deadline: Instant,
     stop: tokio_util::sync::CancellationToken,
     ended: bool,
+    meter: WatchMeter,
 }
 
-pub(crate) async fn watch(
-    registry: &Shared,
-    call: &Call,
-    stop: tokio_util::sync::CancellationToken,
-) -> Answer {
+pub(crate) async fn watch(server: &Server, call: &Call) -> Answer {
+    let registry = &server.registry;
     let presenter = call.presenter()?;
+    let options = ListOptions::read(&call.query, true)?;
     let filter = Filter::of(&call.resource, &call.query)?;
-    let bookmarks = call.query.flag("allowWatchBookmarks");
-    let initial = initial_events(call)?;
-    let asked = revision_parameter(&call.query)?;
+    let (bookmarks, initial) = (options.bookmarks, options.initial_events);
+    let asked = options.watch_revision()?;
     let cache = registry.cache(&call.resource);
     let below = keys::below(&call.resource, call.namespace());
     match asked {
         Some(0) => {}
-        Some(revision) => {
+        // A watch of what is yet to come just waits for it.
+        Some(revision) if initial => {
             registry.reach(revision).await?;
         }
+        Some(_) => {}
         None => {
             registry.newest().await?;
         }
     }
-    let from_state = initial || (asked.unwrap_or(0) == 0 && call.query.get("sendInitialEvents").is_none());
     let applied = registry.applied();
-    let start = if from_state {
+    let start = if initial {
         let (changed, objects, cursor) = cache.list_and_cursor(&below);
         Ok((changed.max(applied), objects, cursor))
     } else {
@@ -110,17 +111,23 @@ pub(crate) async fn watch(
         bookmarks: bookmarks
             .then(|| tokio::time::interval_at(Instant::now() + BOOKMARK_PERIOD, BOOKMARK_PERIOD)),
         bookmark_due: None,
+        after: seen,
         seen,
         head_sent: false,
-        deadline: Instant::now() + timeout(call),
-        stop,
+        deadline: Instant::now() + timeout(&options, server.limits.min_request_timeout),
+        stop: server.stop.clone(),
+        meter: server.metrics.watch(
+            &call.resource.group,
+            &call.resource.version,
+            &call.resource.plural,
+        ),
         ended: false,
     };
-    for (_, entry) in objects {
-        if watcher.filter.matches(&entry) {
-            let frame = watcher.frame("ADDED", &entry);
-            watcher.pending.push_back(frame);
-        }
+    let mut matching: Vec<Arc<Entry>> = objects.into_iter().map(|(_, entry)| entry).collect();
+    matching.retain(|entry| watcher.filter.matches(entry));
+    for entry in conversion::entries(registry, &call.resource, matching).await? {
+        let frame = watcher.frame("ADDED", &entry);
+        watcher.pending.push_back(frame);
     }
     if initial && bookmarks {
         let frame = watcher.bookmark(true);
@@ -128,35 +135,17 @@ pub(crate) async fn watch(
     }
     let slices = stream::unfold(watcher, |mut watcher| async move {
         let slice = watcher.next_slice().await?;
+        watcher.meter.sent(slice.len());
         Some((Ok::<_, BoxError>(slice), watcher))
     });
     Ok(answer::with_type(200, &content_type, Body::stream(slices)))
 }
 
-/// Reads `sendInitialEvents` with its conditions.
-fn initial_events(call: &Call) -> Result<bool, Refusal> {
-    let rule = call.query.get("resourceVersionMatch");
-    let problem = match (call.query.get("sendInitialEvents"), rule) {
-        (None, None) => return Ok(false),
-        (None, Some(_)) => {
-            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
-        }
-        (Some(_), Some("NotOlderThan")) => return Ok(call.query.flag("sendInitialEvents")),
-        (Some(_), _) => {
-            "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-        }
-    };
-    Err(Status::bad_request(problem).into())
-}
-
-fn timeout(call: &Call) -> Duration {
-    match call
-        .query
-        .number("timeoutSeconds")
-        .and_then(|seconds| u64::try_from(seconds).ok())
-    {
-        Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
-        _ => TIMEOUT_MIN + Duration::from_secs(fastrand::u64(..TIMEOUT_MIN.as_secs())),
+/// How long the watch lasts; one that does not say lasts `least` and up to as much again.
+fn timeout(options: &ListOptions, least: Duration) -> Duration {
+    match options.timeout_seconds {
+        0 => least + least.mul_f64(fastrand::f64()),
+        seconds => Duration::from_secs(seconds),
     }
 }
 
@@ -206,9 +195,19 @@ impl Watcher {
                 }
                 Ok((changes, _)) if !changes.is_empty() => {
                     for change in changes {
+                        if change.revision <= self.after {
+                            continue;
+                        }
                         self.seen = change.revision;
-                        if let Some(frame) = self.change(&change) {
-                            self.pending.push_back(frame);
+                        match self.change(&change).await {
+                            Ok(Some(frame)) => self.pending.push_back(frame),
+                            Ok(None) => {}
+                            Err(refusal) => {
+                                self.ended = true;
+                                let format = self.presenter.form.format;
+                                self.pending.push_back(error_frame(format, &refusal));
+                                break;
+                            }
                         }
                     }
                 }
@@ -245,7 +244,7 @@ impl Watcher {
         }
     }
 
-    fn change(&mut self, change: &Change) -> Option<Bytes> {
+    async fn change(&mut self, change: &Change) -> Result<Option<Bytes>, Refusal> {
         let matching = |entry: &&Arc<Entry>| {
             let key_matches = self.below.is_empty()
                 || entry.index.namespace.as_ref() == &self.below[..self.below.len() - 1];
@@ -254,18 +253,31 @@ impl Watcher {
         let before = change.before.as_ref().filter(matching);
         let after = change.after.as_ref().filter(matching);
         let (event, entry) = match (before, after) {
-            (None, None) => return None,
+            (None, None) => return Ok(None),
             (None, Some(entry)) => ("ADDED", entry.clone()),
             (Some(_), Some(entry)) => ("MODIFIED", entry.clone()),
-            (Some(entry), None) => ("DELETED", Arc::new(entry.at(change.revision)?)),
+            (Some(entry), None) => match entry.at(change.revision) {
+                Some(gone) => ("DELETED", Arc::new(gone)),
+                None => return Ok(None),
+            },
         };
         // Watchers without selectors all see the same event; the others may see another type.
         let shared = self.filter.is_empty() && self.presenter.sends_stored(&entry);
         if shared {
             let protobuf = self.codec.is_some();
-            return Some(change.frame(protobuf, || self.whole(event, &entry)));
+            return Ok(Some(change.frame(protobuf, || self.whole(event, &entry))));
         }
-        Some(self.frame(event, &entry))
+        let resource = self.presenter.resource.clone();
+        let entry = match conversion::needs_webhook(&resource) {
+            true => {
+                let gone = event == "DELETED";
+                let registry = self.registry.clone();
+                let converted = conversion::entry(&registry, &resource, entry);
+                change.in_version(resource.api_version(), gone, converted).await?
+            }
+            false => entry,
+        };
+        Ok(Some(self.frame(event, &entry)))
     }
 
     /// An event with the whole object.
@@ -300,7 +312,7 @@ impl Watcher {
     }
 
     fn bookmark(&mut self, initial_events_end: bool) -> Bytes {
-        let mut metadata = json!({ "resourceVersion": self.seen.to_string(), "creationTimestamp": null });
+        let mut metadata = json!({ "resourceVersion": self.seen.to_string() });
         if initial_events_end {
             metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }

@@ -5,12 +5,13 @@
 //! and is cut off when the ring has turned past it, so a slow watcher costs nothing but its place.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
 use std::ops::Bound;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
 use capstan_store::Revision;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use super::entry::Entry;
 
@@ -30,12 +31,40 @@ pub(crate) struct Change {
     /// None for a deletion.
     pub after: Option<Arc<Entry>>,
     frames: [OnceLock<Bytes>; 2],
+    conversions: Mutex<Vec<(Version, Arc<Conversion>)>>,
 }
+
+/// A version, and whether the state before the change is meant.
+type Version = (String, bool);
+type Conversion = OnceCell<Arc<Entry>>;
 
 impl Change {
     /// The watch event as it is encoded in one of two formats, made by the format's first watcher for all.
     pub(crate) fn frame(&self, protobuf: bool, encode: impl FnOnce() -> Bytes) -> Bytes {
         self.frames[usize::from(protobuf)].get_or_init(encode).clone()
+    }
+
+    /// The state after (or before) the change in another version of the kind, made by the version's first watcher
+    /// for all.
+    pub(crate) async fn in_version<E>(
+        &self,
+        version: String,
+        before: bool,
+        convert: impl Future<Output = Result<Arc<Entry>, E>>,
+    ) -> Result<Arc<Entry>, E> {
+        let cell = {
+            let mut all = self.conversions.lock().unwrap_or_else(PoisonError::into_inner);
+            let version = (version, before);
+            match all.iter().find(|(own, _)| *own == version) {
+                Some((_, cell)) => cell.clone(),
+                None => {
+                    let cell = Arc::<Conversion>::default();
+                    all.push((version, cell.clone()));
+                    cell
+                }
+            }
+        };
+        cell.get_or_try_init(|| convert).await.cloned()
     }
 
     fn size_bytes(&self) -> usize {
@@ -49,6 +78,8 @@ impl Change {
 #[derive(Debug, Default)]
 struct State {
     objects: BTreeMap<Arc<str>, Arc<Entry>>,
+    /// Of the objects, not of the ring.
+    bytes: usize,
     ring: VecDeque<Arc<Change>>,
     ring_bytes: usize,
     /// Sequence number of the ring's first change.
@@ -83,6 +114,7 @@ impl KindCache {
     /// Filled with what the store has at `revision`.
     pub(crate) fn new(objects: BTreeMap<Arc<str>, Arc<Entry>>, revision: Revision) -> Self {
         let state = State {
+            bytes: bytes_of(&objects),
             objects,
             floor: revision,
             revision,
@@ -100,6 +132,12 @@ impl KindCache {
 
     pub(crate) fn get(&self, key: &str) -> Option<Arc<Entry>> {
         self.read().objects.get(key).cloned()
+    }
+
+    /// How many objects there are, and their bytes.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        let state = self.read();
+        (state.objects.len(), state.bytes)
     }
 
     /// Revision of the last change, or of the first fill.
@@ -183,11 +221,14 @@ impl KindCache {
             if before.is_none() && after.is_none() {
                 continue;
             }
+            state.bytes += after.as_ref().map_or(0, |entry| entry.bytes.len());
+            state.bytes -= before.as_ref().map_or(0, |entry| entry.bytes.len());
             let change = Change {
                 revision,
                 before,
                 after,
                 frames: Default::default(),
+                conversions: Mutex::default(),
             };
             state.ring_bytes += change.size_bytes();
             state.ring.push_back(Arc::new(change));
@@ -211,6 +252,7 @@ impl KindCache {
         let mut guard = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let first = guard.first + guard.ring.len() as u64 + 1;
         *guard = State {
+            bytes: bytes_of(&objects),
             objects,
             first,
             floor: revision,
@@ -220,6 +262,10 @@ impl KindCache {
         drop(guard);
         self.tail.send_replace(first);
     }
+}
+
+fn bytes_of(objects: &BTreeMap<Arc<str>, Arc<Entry>>) -> usize {
+    objects.values().map(|entry| entry.bytes.len()).sum()
 }
 
 impl Cursor {

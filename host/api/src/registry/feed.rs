@@ -64,7 +64,9 @@ impl Registry {
             let page = self.store.range(request).await?;
             revision = if revision == 0 { page.revision } else { revision };
             let last = page.kvs.last().map(|kv| kv.key.clone());
-            page.kvs.into_iter().for_each(&mut visit);
+            for kv in page.kvs {
+                visit(self.opened(kv)?.0);
+            }
             match last {
                 Some(last) if page.more => {
                     from = last.to_vec();
@@ -178,6 +180,13 @@ impl Registry {
             let after = match &event {
                 Event::Put { kv, .. } => {
                     let resource = self.table.stored(kind);
+                    let kv = match self.opened(kv.clone()) {
+                        Ok((kv, _)) => kv,
+                        Err(error) => {
+                            tracing::error!(%error, "an object that cannot be read is not shown");
+                            continue;
+                        }
+                    };
                     let Some(entry) = Entry::read(resource.as_deref(), &kv.value, kv.mod_revision) else {
                         tracing::warn!(key = %String::from_utf8_lossy(&kv.key), "unreadable object skipped");
                         continue;

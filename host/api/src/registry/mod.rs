@@ -21,10 +21,14 @@ use capstan_kinds::resource::Resource;
 use capstan_store::{KeyRange, KeyValue, RangeRequest, Revision, Store};
 use tokio::sync::watch;
 
+use crate::encryption::{self, CipherError, Encryption};
+
 pub(crate) use cache::{Change, Cursor, KindCache, TooOld};
 pub(crate) use entry::{Entry, canonical, splice};
 pub(crate) use table::Table;
 pub(crate) use writes::WriteError;
+
+use crate::webhook::Callers;
 
 /// Shared by all who read and write.
 pub(crate) type Shared = Arc<Registry>;
@@ -39,6 +43,9 @@ pub(crate) struct Registry {
     caches: RwLock<HashMap<String, Arc<KindCache>>>,
     applied: watch::Sender<Revision>,
     events: writes::EventLeases,
+    encryption: Option<Encryption>,
+    /// The way to webhooks, which may stand behind services of the cluster.
+    pub(crate) callers: Callers,
 }
 
 /// Why a read could not be answered.
@@ -55,14 +62,17 @@ impl Registry {
     /// Fills the caches from the store and starts the feed, which runs until `stop` is cancelled.
     pub(crate) async fn start(
         store: Arc<dyn Store>,
+        encryption: Option<Encryption>,
         stop: tokio_util::sync::CancellationToken,
     ) -> capstan_store::Result<Arc<Self>> {
-        let registry = Arc::new(Self {
+        let registry = Arc::new_cyclic(|own| Self {
             store,
             table: Table::built_in(),
             caches: RwLock::default(),
             applied: watch::Sender::new(0),
             events: writes::EventLeases::default(),
+            encryption,
+            callers: Callers::new(own.clone()),
         });
         let revision = registry.fill().await?;
         let feed = registry.clone();
@@ -124,7 +134,49 @@ impl Registry {
     /// One object straight from the store: what a write starts from.
     pub(crate) async fn current(&self, key: &str) -> capstan_store::Result<Option<KeyValue>> {
         let answer = self.store.range(RangeRequest::key(key.to_owned())).await?;
-        Ok(answer.kvs.into_iter().next())
+        answer
+            .kvs
+            .into_iter()
+            .next()
+            .map(|kv| {
+                let (mut kv, stale) = self.opened(kv)?;
+                if stale {
+                    // White space that no canonical form ends with: no write of the object is one that changes
+                    // nothing, and so it is sealed anew.
+                    kv.value = [kv.value.as_ref(), b"\n"].concat().into();
+                }
+                Ok(kv)
+            })
+            .transpose()
+    }
+
+    /// A stored pair with its value as it was before it was sealed, and whether it should be sealed anew.
+    fn opened(&self, mut kv: KeyValue) -> capstan_store::Result<(KeyValue, bool)> {
+        let Some((kind, _)) = keys::split(&kv.key) else {
+            return Ok((kv, false));
+        };
+        let opened = match &self.encryption {
+            Some(encryption) => encryption.open(kind, &String::from_utf8_lossy(&kv.key), &kv.value),
+            None if kv.value.starts_with(encryption::ENCRYPTED) => Err(CipherError::Encrypted),
+            None => return Ok((kv, false)),
+        };
+        let (value, stale) = opened.map_err(|error| {
+            let key = String::from_utf8_lossy(&kv.key);
+            capstan_store::Error::Corrupt(format!("{key} cannot be decrypted: {error}"))
+        })?;
+        kv.value = value;
+        Ok((kv, stale))
+    }
+
+    /// The value as it is written to the store.
+    fn sealed(&self, key: &str, value: Vec<u8>) -> capstan_store::Result<Vec<u8>> {
+        let kind = keys::split(key.as_bytes()).map(|(kind, _)| kind);
+        match (&self.encryption, kind) {
+            (Some(encryption), Some(kind)) => encryption.seal(kind, key, value).map_err(|error| {
+                capstan_store::Error::Invalid(format!("{key} cannot be encrypted: {error}"))
+            }),
+            _ => Ok(value),
+        }
     }
 
     /// A kind's objects as they were at `revision`, after the cache key `after`, straight from the store.
@@ -152,15 +204,14 @@ impl Registry {
             ..RangeRequest::new(range)
         };
         let answer = self.store.range(request).await?;
-        let read = |kv: KeyValue| {
-            let (_, key) = keys::split(&kv.key)?;
-            let entry = Entry::read(Some(resource), &kv.value, kv.mod_revision)?;
-            Some((Arc::from(key), Arc::new(entry)))
-        };
-        Ok((
-            answer.kvs.into_iter().filter_map(read).collect(),
-            answer.more,
-            answer.count,
-        ))
+        let mut objects = Vec::with_capacity(answer.kvs.len());
+        for kv in answer.kvs {
+            let (kv, _) = self.opened(kv)?;
+            let entry = Entry::read(Some(resource), &kv.value, kv.mod_revision);
+            if let (Some((_, key)), Some(entry)) = (keys::split(&kv.key), entry) {
+                objects.push((Arc::from(key), Arc::new(entry)));
+            }
+        }
+        Ok((objects, answer.more, answer.count))
     }
 }

@@ -38,7 +38,7 @@ impl Registry {
         let lease = if expires { self.event_lease().await? } else { 0 };
         let put = Put {
             lease,
-            ..Put::new(key.to_owned(), value)
+            ..Put::new(key.to_owned(), self.sealed(key, value)?)
         };
         self.conditional(key, expected, Op::Put(put)).await
     }

@@ -75,6 +75,9 @@ pub(crate) async fn create_tracked(
     if !errors.is_empty() {
         return Err(Status::invalid(&resource, &name, errors).into());
     }
+    for warning in validate::warnings(&resource, &object, None) {
+        call.warn(warning);
+    }
     let object = Arc::new(object);
     chain
         .validate(server, call, &subject, Some(object.clone()))
@@ -101,7 +104,7 @@ async fn store(
         let key = keys::of(resource, call.namespace(), &name);
         let last = generate.is_empty() || attempt == GENERATED_NAMES_MAX;
         let retry = (!last).then(|| object.clone());
-        let stored = finish::encode(resource, object)?;
+        let stored = finish::encode(&server.registry, resource, object).await?;
         if dry_run {
             let current = server.registry.current(&key).await.map_err(WriteError::Store);
             if current
@@ -110,10 +113,10 @@ async fn store(
             {
                 return Err(Status::already_exists(resource, &name).into());
             }
-            return finish::respond(call, 201, &stored, 0);
+            return finish::respond(&server.registry, call, 201, &stored, 0).await;
         }
         match server.registry.put(&key, stored.clone(), 0, expires).await {
-            Ok(revision) => return finish::respond(call, 201, &stored, revision),
+            Ok(revision) => return finish::respond(&server.registry, call, 201, &stored, revision).await,
             Err(WriteError::Conflict) => {}
             Err(error) => return Err(refusal::of_write(error, resource, &name)),
         }

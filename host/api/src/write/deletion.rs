@@ -3,9 +3,11 @@
 use capstan_kinds::custom;
 use capstan_kinds::resource::Resource;
 use capstan_kinds::status::Status;
+use capstan_kinds::validate::FieldError;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::read;
 use crate::refusal::Refusal;
 use crate::request::Query;
 use crate::time;
@@ -56,36 +58,34 @@ impl DeleteOptions {
         if query.get("orphanDependents").is_some() {
             options.orphan_dependents = Some(query.flag("orphanDependents"));
         }
-        if let Some(dry_run) = query.get("dryRun") {
-            options.dry_run = vec![dry_run.to_owned()];
+        if query.get("dryRun").is_some() {
+            options.dry_run = read::dry_run_values(query);
         }
+        // As the original takes it.
+        options.grace_period_seconds = options
+            .grace_period_seconds
+            .map(|seconds| if seconds < 0 { 1 } else { seconds });
         options.check()?;
         Ok(options)
     }
 
     fn check(&self) -> Result<(), Refusal> {
-        let problem = match self.propagation_policy.as_deref() {
-            Some(other) if !matches!(other, "Background" | "Foreground" | "Orphan") => format!(
-                "propagationPolicy: Unsupported value: \"{other}\": supported values: \"Background\", \"Foreground\", \"Orphan\""
-            ),
-            Some(_) if self.orphan_dependents.is_some() => {
-                "propagationPolicy: Invalid value: orphanDependents and propagationPolicy cannot be both set"
-                    .to_owned()
+        let mut errors = Vec::new();
+        if let Some(policy) = self.propagation_policy.as_deref() {
+            let known = ["Foreground", "Background", "Orphan", "nil"];
+            if self.orphan_dependents.is_some() {
+                let why = "orphanDependents and deletionPropagation cannot be both set";
+                errors.push(FieldError::invalid_text("propagationPolicy", policy, why));
             }
-            _ if self.grace_period_seconds.is_some_and(|seconds| seconds < 0) => {
-                "gracePeriodSeconds: Invalid value: must be 0 or more".to_owned()
+            if !known[..3].contains(&policy) {
+                errors.push(FieldError::not_supported("propagationPolicy", policy, &known));
             }
-            _ => match self.dry_run.iter().find(|value| *value != "All") {
-                Some(other) => format!("dryRun: Unsupported value: \"{other}\": supported values: \"All\""),
-                None => return Ok(()),
-            },
-        };
-        Err(Status::failure(
-            422,
-            "Invalid",
-            format!("DeleteOptions.meta.k8s.io \"\" is invalid: {problem}"),
-        )
-        .into())
+        }
+        errors.extend(read::dry_run_error(&self.dry_run));
+        match errors.is_empty() {
+            true => Ok(()),
+            false => Err(read::invalid_options("DeleteOptions", errors)),
+        }
     }
 
     pub(crate) fn dry_run(&self) -> bool {

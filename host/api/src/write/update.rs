@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use capstan_kinds::status::{OBJECT_MODIFIED, Status};
-use capstan_kinds::{apply, default, resource::Resource, strategy, validate};
+use capstan_kinds::{apply, default, pod_part, resource::Resource, strategy, validate};
 use capstan_points::admission::Operation;
 use capstan_store::Revision;
 use serde_json::{Value, json};
@@ -14,11 +14,12 @@ use serde_json::{Value, json};
 use super::managed::{self, Guard, Track};
 use super::{create, decode, finish};
 use crate::access;
-use crate::admission::{self, Subject};
+use crate::admission::{self, Other, Pinned, Subject};
 use crate::answer::Answer;
 use crate::call::Call;
+use crate::conversion;
 use crate::refusal::{self, Refusal};
-use crate::registry::{WriteError, keys};
+use crate::registry::{Registry, WriteError, keys};
 use crate::server::Server;
 
 /// Times that an update without resourceVersion is tried.
@@ -33,6 +34,19 @@ pub(crate) struct Update {
     pub keep: bool,
     /// What it means for the managers of the object's fields.
     pub track: Track,
+    /// The form in which hooks of admission see it, where that is not the object.
+    pub view: Option<View>,
+}
+
+/// Another form of an object, such as its Scale.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View {
+    pub subresource: &'static str,
+    /// Group, version and kind.
+    pub kind: (&'static str, &'static str, &'static str),
+    pub of: fn(&Resource, &Value) -> Value,
+    /// The object with a changed form.
+    pub with: fn(&Resource, &Value, &Value) -> Result<Value, Refusal>,
 }
 
 /// What an update led to.
@@ -94,7 +108,7 @@ pub(crate) async fn update(server: &Server, call: &mut Call, subresource: &'stat
         |_| Ok(object.clone()),
     )
     .await?;
-    finish::respond(call, 200, &written.stored, written.revision)
+    finish::respond(&server.registry, call, 200, &written.stored, written.revision).await
 }
 
 /// Kinds of which a PUT may make a new object, as in the original.
@@ -118,7 +132,7 @@ pub(crate) async fn write_update(
         let Some(kv) = current.map_err(|error| refusal::of_write(error, &resource, &name))? else {
             return Err(Status::not_found(&resource, &name).into());
         };
-        let old = read(&resource, &kv.value, kv.mod_revision)?;
+        let old = read(&server.registry, &resource, &kv.value, kv.mod_revision).await?;
         let new = make(&old)?;
         let asked = new["metadata"]["resourceVersion"]
             .as_str()
@@ -140,10 +154,15 @@ pub(crate) async fn write_update(
 }
 
 /// The stored object in the request's version, with its revision.
-pub(crate) fn read(resource: &Resource, stored: &[u8], revision: Revision) -> Result<Value, Refusal> {
+pub(crate) async fn read(
+    registry: &Registry,
+    resource: &Resource,
+    stored: &[u8],
+    revision: Revision,
+) -> Result<Value, Refusal> {
     let mut object: Value = serde_json::from_slice(stored).map_err(Status::internal)?;
     if object["apiVersion"] != resource.api_version() || resource.custom.is_some() {
-        object = capstan_kinds::convert::to_version(resource, object);
+        object = conversion::to_version(registry, resource, object).await?;
     }
     object["metadata"]["resourceVersion"] = json!(revision.to_string());
     Ok(object)
@@ -196,6 +215,9 @@ async fn attempt(
         dry_run,
     };
     let mut new = chain.mutate(server, call, &subject, new).await?;
+    if let Some(view) = update.view {
+        new = viewed(server, call, &chain, view, (new, &old)).await?;
+    }
     guard.check(call, &mut new);
     prepare(&resource, update.subresource, &mut new, &old);
     apply::keep_times(&mut new, &old);
@@ -203,20 +225,20 @@ async fn attempt(
         .services
         .assign(server, &resource, &mut new, Some(&old))
         .await?;
-    let validated = if update.subresource.is_empty() {
-        validate::update_main
-    } else {
-        validate::update
-    };
-    let errors = validated(&resource, &new, &old);
+    let errors = validate::update_through(&resource, update.subresource, &new, &old);
     if !errors.is_empty() {
         return Err(Status::invalid(&resource, &name, errors).into());
+    }
+    if update.subresource.is_empty() {
+        for warning in validate::warnings(&resource, &new, Some(&old)) {
+            call.warn(warning);
+        }
     }
     let new = Arc::new(new);
     chain.validate(server, call, &subject, Some(new.clone())).await?;
     let gone = !update.keep && nothing_holds(&new, &old);
     let new = Arc::try_unwrap(new).unwrap_or_else(|shared| (*shared).clone());
-    let stored = finish::encode(&resource, new)?;
+    let stored = finish::encode(&server.registry, &resource, new).await?;
     if dry_run || (stored == before && !gone) {
         return Ok(Written { stored, revision });
     }
@@ -237,11 +259,39 @@ async fn attempt(
     }
 }
 
+/// Lets hooks of admission judge and change the object in its other form.
+async fn viewed(
+    server: &Server,
+    call: &mut Call,
+    chain: &Pinned,
+    view: View,
+    (new, old): (Value, &Value),
+) -> Result<Value, Refusal> {
+    let resource = call.resource.clone();
+    let (group, version, kind) = view.kind;
+    let other = Other {
+        operation: Operation::Update,
+        subresource: view.subresource.to_owned(),
+        kind: (group.to_owned(), version.to_owned(), kind.to_owned()),
+    };
+    let form = (view.of)(&resource, &new);
+    let before = Some((view.of)(&resource, old));
+    let wanted = chain.pass(server, call, &other, (form.clone(), before)).await?;
+    if wanted == form {
+        return Ok(new);
+    }
+    (view.with)(&resource, &new, &wanted)
+}
+
 fn prepare(resource: &Resource, subresource: &str, new: &mut Value, old: &Value) {
     match subresource {
         "status" | "approval" => strategy::prepare_status_update(resource, new, old),
         // Made by the server from the old object: everything it changed is meant.
         "binding" | "finalize" | "deletion" => {}
+        "ephemeralcontainers" | "resize" => {
+            default::apply(resource, new);
+            pod_part::prepare(subresource, new, old);
+        }
         _ => {
             default::apply(resource, new);
             strategy::prepare_update(resource, new, old);

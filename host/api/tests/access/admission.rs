@@ -7,7 +7,14 @@ async fn a_pod_runs_as_an_account_with_a_way_into_the_api() {
     let rig = Rig::start_without(&[]).await;
     let pods = format!("{DEFAULT}/pods");
     assert_eq!(
-        refused(&rig, admin(), "POST", &pods, pod("p", json!({"serviceAccountName": "ghost"}))).await,
+        refused(
+            &rig,
+            admin(),
+            "POST",
+            &pods,
+            pod("p", json!({"serviceAccountName": "ghost"}))
+        )
+        .await,
         "403 pods \"p\" is forbidden: error looking up service account default/ghost: serviceaccount \"ghost\" not found"
     );
     let accounts = format!("{DEFAULT}/serviceaccounts");
@@ -53,7 +60,10 @@ async fn a_pod_runs_as_an_account_with_a_way_into_the_api() {
     // What is in use is protected.
     let claim = json!({"metadata": {"name": "c"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
     let made = create(&rig, &format!("{DEFAULT}/persistentvolumeclaims"), claim).await;
-    assert_eq!(made["metadata"]["finalizers"], json!(["kubernetes.io/pvc-protection"]));
+    assert_eq!(
+        made["metadata"]["finalizers"],
+        json!(["kubernetes.io/pvc-protection"])
+    );
     rig.stop().await;
 }
 
@@ -108,7 +118,12 @@ async fn classes_give_their_defaults() {
     )
     .await;
     let ingress = json!({"metadata": {"name": "i"}, "spec": {"defaultBackend": {"service": {"name": "s", "port": {"number": 80}}}}});
-    let made = create(&rig, "/apis/networking.k8s.io/v1/namespaces/default/ingresses", ingress).await;
+    let made = create(
+        &rig,
+        "/apis/networking.k8s.io/v1/namespaces/default/ingresses",
+        ingress,
+    )
+    .await;
     assert_eq!(made["spec"]["ingressClassName"], "edge");
     let classes = "/apis/node.k8s.io/v1/runtimeclasses";
     let class = json!({"metadata": {"name": "vm"}, "handler": "vm", "overhead": {"podFixed": {"memory": "64Mi"}},
@@ -118,7 +133,14 @@ async fn classes_give_their_defaults() {
     assert_eq!(made["spec"]["overhead"], json!({"memory": "64Mi"}));
     assert_eq!(made["spec"]["nodeSelector"], json!({"vm": "yes"}));
     assert_eq!(
-        refused(&rig, admin(), "POST", &pods, pod("w", json!({"runtimeClassName": "none"}))).await,
+        refused(
+            &rig,
+            admin(),
+            "POST",
+            &pods,
+            pod("w", json!({"runtimeClassName": "none"}))
+        )
+        .await,
         "403 pods \"w\" is forbidden: pod rejected: RuntimeClass \"none\" not found"
     );
     let path = "/apis/scheduling.k8s.io/v1/priorityclasses";
@@ -129,7 +151,10 @@ async fn classes_give_their_defaults() {
         "403 priorityclasses.scheduling.k8s.io \"two\" is forbidden: PriorityClass one is already marked as default. Only one default can exist"
     );
     let made = create(&rig, &pods, pod("x", json!({}))).await;
-    assert_eq!((&made["spec"]["priorityClassName"], &made["spec"]["priority"]), (&json!("one"), &json!(7)));
+    assert_eq!(
+        (&made["spec"]["priorityClassName"], &made["spec"]["priority"]),
+        (&json!("one"), &json!(7))
+    );
     assert_eq!(
         refused(&rig, admin(), "POST", &pods, pod("y", json!({"priority": 9}))).await,
         "403 pods \"y\" is forbidden: the integer value of priority (9) must not be provided in pod spec; priority admission controller computed 7 from the given PriorityClass name"

@@ -15,7 +15,12 @@ async fn review(rig: &Rig, token: &str) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_live_and_die_with_what_they_are_bound_to() {
     let rig = Rig::start().await;
-    create(&rig, &format!("{DEFAULT}/serviceaccounts"), json!({"metadata": {"name": "robot"}})).await;
+    create(
+        &rig,
+        &format!("{DEFAULT}/serviceaccounts"),
+        json!({"metadata": {"name": "robot"}}),
+    )
+    .await;
     let made = create(
         &rig,
         &format!("{DEFAULT}/pods"),
@@ -33,18 +38,38 @@ async fn tokens_live_and_die_with_what_they_are_bound_to() {
     assert_eq!(who["username"], "system:serviceaccount:default:robot");
     assert_eq!(
         who["groups"],
-        json!(["system:serviceaccounts", "system:serviceaccounts:default", "system:authenticated"])
+        json!([
+            "system:serviceaccounts",
+            "system:serviceaccounts:default",
+            "system:authenticated"
+        ])
     );
-    assert_eq!(who["extra"]["authentication.kubernetes.io/pod-name"], json!(["p"]));
-    assert_eq!(who["extra"]["authentication.kubernetes.io/node-name"], json!(["n1"]));
-    assert!(who["extra"]["authentication.kubernetes.io/credential-id"][0].as_str().unwrap().starts_with("JTI="));
+    assert_eq!(
+        who["extra"]["authentication.kubernetes.io/pod-name"],
+        json!(["p"])
+    );
+    assert_eq!(
+        who["extra"]["authentication.kubernetes.io/node-name"],
+        json!(["n1"])
+    );
+    assert!(
+        who["extra"]["authentication.kubernetes.io/credential-id"][0]
+            .as_str()
+            .unwrap()
+            .starts_with("JTI=")
+    );
     // Such a token lives on for a year, and says when it should have been replaced.
     let payload = token.split('.').nth(1).unwrap();
     use base64::Engine;
-    let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap();
+    let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(payload)
+        .unwrap();
     let claims: Value = serde_json::from_slice(&claims).unwrap();
     let seconds = |claim: &Value| claim.as_i64().unwrap();
-    assert_eq!(seconds(&claims["kubernetes.io"]["warnafter"]) - seconds(&claims["iat"]), 3607);
+    assert_eq!(
+        seconds(&claims["kubernetes.io"]["warnafter"]) - seconds(&claims["iat"]),
+        3607
+    );
     assert_eq!(seconds(&claims["exp"]) - seconds(&claims["iat"]), 365 * 24 * 3600);
     let delete = format!("{DEFAULT}/pods/p?gracePeriodSeconds=0");
     assert_eq!(ask(&rig, "DELETE", &delete, Value::Null).await.0, 200);
@@ -52,7 +77,10 @@ async fn tokens_live_and_die_with_what_they_are_bound_to() {
         review(&rig, token).await,
         json!({"user": {}, "error": "[invalid bearer token, service account token has been invalidated]"})
     );
-    assert_eq!(review(&rig, "x.y.z").await, json!({"user": {}, "error": "invalid bearer token"}));
+    assert_eq!(
+        review(&rig, "x.y.z").await,
+        json!({"user": {}, "error": "invalid bearer token"})
+    );
     let short = json!({"spec": {"expirationSeconds": 5}});
     assert_eq!(
         refused(&rig, admin(), "POST", &path, short).await,
@@ -70,9 +98,16 @@ async fn a_bootstrap_token_is_a_secret() {
     create(&rig, "/api/v1/namespaces/kube-system/secrets", secret).await;
     let status = review(&rig, "abcdef.0123456789abcdef").await;
     assert_eq!(status["user"]["username"], "system:bootstrap:abcdef", "{status}");
-    let groups = json!(["system:bootstrappers", "system:bootstrappers:workers", "system:authenticated"]);
+    let groups = json!([
+        "system:bootstrappers",
+        "system:bootstrappers:workers",
+        "system:authenticated"
+    ]);
     assert_eq!(status["user"]["groups"], groups);
-    assert_eq!(review(&rig, "abcdef.0123456789abcdeg").await["error"], "invalid bearer token");
+    assert_eq!(
+        review(&rig, "abcdef.0123456789abcdeg").await["error"],
+        "invalid bearer token"
+    );
     rig.stop().await;
 }
 
@@ -96,26 +131,53 @@ async fn impersonation_needs_leave_for_each_part() {
     let (code, status) = ask_with(&rig, user("eve"), &as_bob[..1], "GET", &pods, Value::Null).await;
     assert_eq!(
         (code, status["message"].as_str().unwrap()),
-        (403, "pods is forbidden: User \"eve\" cannot impersonate-on:user-info:list resource \"pods\" in API group \"\" in the namespace \"default\"")
+        (
+            403,
+            "pods is forbidden: User \"eve\" cannot impersonate-on:user-info:list resource \"pods\" in API group \"\" in the namespace \"default\""
+        )
     );
     // The older way: one verb on each part.
     let rules = json!([{"apiGroups": [""], "resources": ["users"], "resourceNames": ["bob"], "verbs": ["impersonate"]}]);
     grant(&rig, "sue", rules).await;
-    assert_eq!(ask_with(&rig, user("sue"), &as_bob[..1], "POST", &whoami, json!({})).await.0, 201);
-    assert_eq!(ask_with(&rig, user("sue"), &as_bob[..2], "POST", &whoami, json!({})).await.0, 403);
+    assert_eq!(
+        ask_with(&rig, user("sue"), &as_bob[..1], "POST", &whoami, json!({}))
+            .await
+            .0,
+        201
+    );
+    assert_eq!(
+        ask_with(&rig, user("sue"), &as_bob[..2], "POST", &whoami, json!({}))
+            .await
+            .0,
+        403
+    );
     // The constrained way: whom, and what for.
     let rules = json!([
         {"apiGroups": ["authentication.k8s.io"], "resources": ["users"], "verbs": ["impersonate:user-info"]},
         {"apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"], "verbs": ["impersonate-on:user-info:create"]},
     ]);
     grant(&rig, "tom", rules).await;
-    assert_eq!(ask_with(&rig, user("tom"), &as_bob[..1], "POST", &whoami, json!({})).await.0, 201);
-    assert_eq!(ask_with(&rig, user("tom"), &as_bob[..1], "GET", &pods, Value::Null).await.0, 403);
+    assert_eq!(
+        ask_with(&rig, user("tom"), &as_bob[..1], "POST", &whoami, json!({}))
+            .await
+            .0,
+        201
+    );
+    assert_eq!(
+        ask_with(&rig, user("tom"), &as_bob[..1], "GET", &pods, Value::Null)
+            .await
+            .0,
+        403
+    );
     let account = [("impersonate-user", "system:serviceaccount:default:robot")];
     let (_, own) = ask_with(&rig, admin(), &account, "POST", &whoami, json!({})).await;
     assert_eq!(
         own["status"]["userInfo"]["groups"],
-        json!(["system:serviceaccounts", "system:serviceaccounts:default", "system:authenticated"])
+        json!([
+            "system:serviceaccounts",
+            "system:serviceaccounts:default",
+            "system:authenticated"
+        ])
     );
     let (code, status) = ask_with(&rig, admin(), &as_bob[1..2], "GET", &pods, Value::Null).await;
     assert_eq!(code, 400, "{status}");

@@ -14,7 +14,12 @@ async fn refusals_and_escalation_are_the_originals() {
         "403 forbidden: User \"eve\" cannot get path \"/metrics\""
     );
     // A role that is bound but missing is told.
-    create(&rig, &format!("{RBAC}/clusterrolebindings"), binding("eve", "gone")).await;
+    create(
+        &rig,
+        &format!("{RBAC}/clusterrolebindings"),
+        binding("eve", "gone"),
+    )
+    .await;
     assert_eq!(
         refused(&rig, user("eve"), "GET", "/api/v1/nodes/n", Value::Null).await,
         "403 nodes \"n\" is forbidden: User \"eve\" cannot get resource \"nodes\" in API group \"\" at the cluster scope: RBAC: clusterrole.rbac.authorization.k8s.io \"gone\" not found"
@@ -62,11 +67,19 @@ async fn refusals_and_escalation_are_the_originals() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn default_roles_stand_and_reviews_answer() {
     let rig = Rig::start().await;
-    create(&rig, &format!("{RBAC}/clusterrolebindings"), binding("vic", "view")).await;
+    create(
+        &rig,
+        &format!("{RBAC}/clusterrolebindings"),
+        binding("vic", "view"),
+    )
+    .await;
     let pods = format!("{DEFAULT}/pods");
     assert_eq!(ask_as(&rig, user("vic"), "GET", &pods, Value::Null).await.0, 200);
     let secrets = format!("{DEFAULT}/secrets");
-    assert_eq!(ask_as(&rig, user("vic"), "GET", &secrets, Value::Null).await.0, 403);
+    assert_eq!(
+        ask_as(&rig, user("vic"), "GET", &secrets, Value::Null).await.0,
+        403
+    );
     let group = "/apis/authorization.k8s.io/v1";
     let question = json!({"verb": "list", "resource": "pods", "namespace": "default"});
     let own = json!({"spec": {"resourceAttributes": question}});
@@ -98,9 +111,20 @@ async fn default_roles_stand_and_reviews_answer() {
         "422 LocalSubjectAccessReview.authorization.k8s.io \"\" is invalid: spec.resourceAttributes.namespace: Invalid value: \"default\": must match metadata.namespace"
     );
     let path = format!("{group}/selfsubjectrulesreviews");
-    let (_, review) = ask_as(&rig, user("vic"), "POST", &path, json!({"spec": {"namespace": "default"}})).await;
+    let (_, review) = ask_as(
+        &rig,
+        user("vic"),
+        "POST",
+        &path,
+        json!({"spec": {"namespace": "default"}}),
+    )
+    .await;
     let rules = review["status"]["resourceRules"].as_array().unwrap();
-    assert!(rules.iter().any(|rule| rule["resources"].to_string().contains("\"pods\"")));
+    assert!(
+        rules
+            .iter()
+            .any(|rule| rule["resources"].to_string().contains("\"pods\""))
+    );
     // A default role that lost a rule gets it back with the next start; one whose owner says no does not.
     let role = format!("{RBAC}/clusterroles/system:basic-user");
     let patch = json!({"rules": []});

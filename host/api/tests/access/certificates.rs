@@ -14,7 +14,9 @@ fn request(name: &str, common_name: &str, organization: &str) -> Value {
     let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
-    params.distinguished_name.push(DnType::OrganizationName, organization);
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, organization);
     let pem = params.serialize_request(&key).unwrap().pem().unwrap();
     json!({"metadata": {"name": name}, "spec": {
         "request": STANDARD.encode(pem), "signerName": CLIENT, "usages": ["client auth"], "username": "liar"}})
@@ -24,14 +26,27 @@ fn request(name: &str, common_name: &str, organization: &str) -> Value {
 async fn requests_are_approved_and_signed_by_who_may() {
     let rig = Rig::start().await;
     assert_eq!(
-        refused(&rig, admin(), "POST", REQUESTS, request("root", "x", "system:masters")).await,
+        refused(
+            &rig,
+            admin(),
+            "POST",
+            REQUESTS,
+            request("root", "x", "system:masters")
+        )
+        .await,
         "403 certificatesigningrequests.certificates.k8s.io \"root\" is forbidden: use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed"
     );
     let made = create(&rig, REQUESTS, request("a", "ann", "devs")).await;
     assert_eq!(made["spec"]["username"], "admin");
-    assert_eq!(made["spec"]["groups"], json!(["system:masters", "system:authenticated"]));
+    assert_eq!(
+        made["spec"]["groups"],
+        json!(["system:masters", "system:authenticated"])
+    );
     let all = json!(["get", "update", "patch"]);
-    let subresources = json!(["certificatesigningrequests/approval", "certificatesigningrequests/status"]);
+    let subresources = json!([
+        "certificatesigningrequests/approval",
+        "certificatesigningrequests/status"
+    ]);
     let rules = json!([{"apiGroups": ["certificates.k8s.io"], "resources": subresources, "verbs": all}]);
     grant(&rig, "pat", rules).await;
     let mut approved = made.clone();
@@ -49,7 +64,10 @@ async fn requests_are_approved_and_signed_by_who_may() {
     create(&rig, &format!("{RBAC}/clusterrolebindings"), bound).await;
     let (code, now) = ask_as(&rig, user("pat"), "PUT", &approval, approved).await;
     assert_eq!(code, 200, "{now}");
-    assert!(now["status"]["certificate"].is_null(), "an approval signs nothing: {now}");
+    assert!(
+        now["status"]["certificate"].is_null(),
+        "an approval signs nothing: {now}"
+    );
     assert!(now["status"]["conditions"][0]["lastTransitionTime"].is_string());
     let mut signed = now.clone();
     signed["status"]["certificate"] = json!(STANDARD.encode("x"));

@@ -73,7 +73,10 @@ async fn create(rig: &Rig, path: &str, body: Value) -> Value {
     let (code, made) = ask(rig, "POST", path, body).await;
     assert_eq!(code, 201, "{path}: {made}");
     // Permissions are read from the caches: a fresh list has waited for them.
-    assert_eq!(ask(rig, "GET", path, Value::Null).await.0 == 200, !path.ends_with("token"));
+    assert_eq!(
+        ask(rig, "GET", path, Value::Null).await.0 == 200,
+        !path.ends_with("token")
+    );
     made
 }
 

@@ -29,7 +29,13 @@ async fn used(rig: &Rig, name: &str) -> Value {
 async fn writers_never_exceed_a_quota_together() {
     let rig = Rig::start().await;
     let second = rig.beside().await;
-    quota(&rig, "few", json!({"count/configmaps": "10", "configmaps": "10"}), json!({})).await;
+    quota(
+        &rig,
+        "few",
+        json!({"count/configmaps": "10", "configmaps": "10"}),
+        json!({}),
+    )
+    .await;
     let (mut made, mut told) = (0, String::new());
     let all = (0..30).map(|number| {
         let rig = if number % 2 == 0 { &rig } else { &second };
@@ -48,7 +54,10 @@ async fn writers_never_exceed_a_quota_together() {
         told.ends_with("is forbidden: exceeded quota: few, requested: configmaps=1,count/configmaps=1, used: configmaps=10,count/configmaps=10, limited: configmaps=10,count/configmaps=10"),
         "{told}"
     );
-    assert_eq!(used(&rig, "few").await, json!({"configmaps": "10", "count/configmaps": "10"}));
+    assert_eq!(
+        used(&rig, "few").await,
+        json!({"configmaps": "10", "count/configmaps": "10"})
+    );
     second.api.shutdown().await;
     rig.stop().await;
 }
@@ -57,7 +66,13 @@ async fn writers_never_exceed_a_quota_together() {
 async fn quotas_count_what_the_original_counts() {
     let rig = Rig::start().await;
     let pods = format!("{DEFAULT}/pods");
-    quota(&rig, "compute", json!({"pods": "2", "requests.cpu": "300m"}), json!({})).await;
+    quota(
+        &rig,
+        "compute",
+        json!({"pods": "2", "requests.cpu": "300m"}),
+        json!({}),
+    )
+    .await;
     assert_eq!(
         refused(&rig, admin(), "POST", &pods, pod("bare", json!({}))).await,
         "403 pods \"bare\" is forbidden: failed quota: compute: must specify requests.cpu for: c"
@@ -72,7 +87,10 @@ async fn quotas_count_what_the_original_counts() {
     let dry = format!("{pods}?dryRun=All");
     assert_eq!(ask(&rig, "POST", &dry, pod("c", asking("100m"))).await.0, 201);
     assert_eq!(ask(&rig, "POST", &pods, pod("a", asking("100m"))).await.0, 409);
-    assert_eq!(used(&rig, "compute").await, json!({"pods": "1", "requests.cpu": "200m"}));
+    assert_eq!(
+        used(&rig, "compute").await,
+        json!({"pods": "1", "requests.cpu": "200m"})
+    );
     // Scopes choose what is counted.
     let short = json!({"scopes": ["Terminating"]});
     quota(&rig, "short", json!({"pods": "0"}), short).await;
@@ -89,7 +107,14 @@ async fn quotas_count_what_the_original_counts() {
     let service = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80, "name": "a"}, {"port": 81, "name": "b"}]}});
     create(&rig, &services, service).await;
     assert_eq!(
-        refused(&rig, admin(), "PATCH", &format!("{services}/s"), json!({"spec": {"type": "NodePort"}})).await,
+        refused(
+            &rig,
+            admin(),
+            "PATCH",
+            &format!("{services}/s"),
+            json!({"spec": {"type": "NodePort"}})
+        )
+        .await,
         "403 services \"s\" is forbidden: exceeded quota: ports, requested: services.nodeports=2, used: services.nodeports=0, limited: services.nodeports=1"
     );
     rig.stop().await;

@@ -69,16 +69,18 @@ fn signer(asked: &Asked<'_>) -> String {
 /// Whether the user may for the signer, by its name or for its whole domain.
 fn may(asked: &Asked<'_>, verb: &str, signer: &str) -> bool {
     let domain = signer.split_once('/').map_or(signer, |(domain, _)| domain);
-    [signer.to_owned(), format!("{domain}/*")].into_iter().any(|name| {
-        let question = Attributes {
-            verb: verb.to_owned(),
-            group: GROUP.to_owned(),
-            resource: "signers".to_owned(),
-            name,
-            ..Attributes::default()
-        };
-        asked.server.decide(&asked.call.user, &question).allowed
-    })
+    [signer.to_owned(), format!("{domain}/*")]
+        .into_iter()
+        .any(|name| {
+            let question = Attributes {
+                verb: verb.to_owned(),
+                group: GROUP.to_owned(),
+                resource: "signers".to_owned(),
+                name,
+                ..Attributes::default()
+            };
+            asked.server.decide(&asked.call.user, &question).allowed
+        })
 }
 
 /// Whom a certificate is asked for.
@@ -94,7 +96,8 @@ impl Subject {
         let (_, pem) = x509_parser::pem::parse_x509_pem(&pem).ok()?;
         let (_, parsed) = X509CertificationRequest::from_der(&pem.contents).ok()?;
         let subject = &parsed.certification_request_info.subject;
-        let read = |part: &x509_parser::x509::AttributeTypeAndValue<'_>| part.as_str().ok().map(str::to_owned);
+        let read =
+            |part: &x509_parser::x509::AttributeTypeAndValue<'_>| part.as_str().ok().map(str::to_owned);
         Some(Self {
             common_name: subject.iter_common_name().find_map(read).unwrap_or_default(),
             organizations: subject.iter_organization().filter_map(read).collect(),

@@ -44,7 +44,11 @@ fn newest_default(asked: &Asked<'_>, group: &str, plural: &str, marks: &[&str]) 
     let mut defaults: Vec<(String, String)> = all
         .into_iter()
         .map(|(_, entry)| entry.decode())
-        .filter(|class| marks.iter().any(|mark| class["metadata"]["annotations"][mark] == "true"))
+        .filter(|class| {
+            marks
+                .iter()
+                .any(|mark| class["metadata"]["annotations"][mark] == "true")
+        })
         .map(|class| {
             let metadata = &class["metadata"];
             (

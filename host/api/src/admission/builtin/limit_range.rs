@@ -37,7 +37,10 @@ pub(super) fn default(asked: &Asked<'_>, pod: &mut Value) {
             let list = pod["spec"].get_mut(field).and_then(Value::as_array_mut);
             for container in list.into_iter().flatten() {
                 let name = text(&container["name"]).to_owned();
-                for (part, word, from) in [("requests", "request", "defaultRequest"), ("limits", "limit", "default")] {
+                for (part, word, from) in [
+                    ("requests", "request", "defaultRequest"),
+                    ("limits", "limit", "default"),
+                ] {
                     let added = fill(container, part, &range, from);
                     if !added.is_empty() {
                         set.push(format!("{} {word} for {shown} {name}", added.join(", ")));
@@ -66,7 +69,9 @@ fn fill(container: &mut Value, part: &str, range: &Value, from: &str) -> Vec<Str
         }
     }
     if container["resources"][part].is_null() {
-        container["resources"].as_object_mut().map(|resources| resources.remove(part));
+        container["resources"]
+            .as_object_mut()
+            .map(|resources| resources.remove(part));
     }
     added.sort();
     added
@@ -84,7 +89,11 @@ pub(super) fn validate(asked: &Asked<'_>, object: &Value) -> Result<(), Refusal>
         return Ok(());
     }
     for range in ranges(asked) {
-        let errors = if pod { pod_errors(&range, object) } else { claim_errors(&range, object) };
+        let errors = if pod {
+            pod_errors(&range, object)
+        } else {
+            claim_errors(&range, object)
+        };
         match errors.as_slice() {
             [] => {}
             [one] => return Err(asked.forbid(object, one)),
@@ -116,7 +125,10 @@ fn pod_errors(range: &Value, pod: &Value) -> Vec<String> {
 /// As the original's lists of errors do: each text once.
 fn distinct(errors: Vec<String>) -> Vec<String> {
     let mut seen = std::collections::HashSet::new();
-    errors.into_iter().filter(|error| seen.insert(error.clone())).collect()
+    errors
+        .into_iter()
+        .filter(|error| seen.insert(error.clone()))
+        .collect()
 }
 
 fn check(kind: &str, limit: &Value, requests: &Amounts, limits: &Amounts, errors: &mut Vec<String>) {
@@ -215,7 +227,8 @@ mod tests {
             Value::Null,
             "minimum cpu usage per Container is 100m.  No request is specified|maximum cpu usage per Container is 500m.  No limit is specified|cpu max limit to request ratio per Container is 2, but no request is specified or request is 0",
         );
-        let claims = json!({"spec": {"limits": [{"type": "PersistentVolumeClaim", "max": {"storage": "1Gi"}}]}});
+        let claims =
+            json!({"spec": {"limits": [{"type": "PersistentVolumeClaim", "max": {"storage": "1Gi"}}]}});
         let claim = json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}});
         let said = "maximum storage usage per PersistentVolumeClaim is 1Gi, but request is 2Gi";
         assert_eq!(claim_errors(&claims, &claim), [said]);

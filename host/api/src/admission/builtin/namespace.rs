@@ -17,7 +17,8 @@ pub(super) async fn lives(asked: &Asked<'_>, object: &Value) -> Result<(), Refus
         call,
         subject,
     } = asked;
-    if subject.operation != Operation::Create || !subject.subresource.is_empty() || !call.resource.namespaced {
+    if subject.operation != Operation::Create || !subject.subresource.is_empty() || !call.resource.namespaced
+    {
         return Ok(());
     }
     let name = call.namespace();
@@ -54,7 +55,11 @@ pub(super) fn stays(asked: &Asked<'_>) -> Result<(), Refusal> {
     if !asked.is("", "namespaces", Operation::Delete, "") {
         return Ok(());
     }
-    let name = asked.subject.old.as_ref().map(|old| text(&old["metadata"]["name"]).to_owned());
+    let name = asked
+        .subject
+        .old
+        .as_ref()
+        .map(|old| text(&old["metadata"]["name"]).to_owned());
     match name {
         Some(name) if IMMORTAL.contains(&name.as_str()) => {
             let why = "this namespace may not be deleted";

@@ -103,13 +103,21 @@ impl One<'_> {
                 "pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"
             ));
         }
-        let only = |what: &str| self.refuse(format!("node {node:?} can only create pods with {what} set to itself"));
+        let only = |what: &str| {
+            self.refuse(format!(
+                "node {node:?} can only create pods with {what} set to itself"
+            ))
+        };
         if pod["spec"]["nodeName"] != node {
             return only("spec.nodeName");
         }
         let owners: Vec<&Value> = each(&pod["metadata"]["ownerReferences"]).collect();
         let [owner] = owners.as_slice() else {
-            return only(if owners.is_empty() { "an owner reference" } else { "a single owner reference" });
+            return only(if owners.is_empty() {
+                "an owner reference"
+            } else {
+                "a single owner reference"
+            });
         };
         if owner["apiVersion"] != "v1" || owner["kind"] != "Node" || owner["name"] != node {
             return only("an owner reference");
@@ -118,7 +126,9 @@ impl One<'_> {
             return only("a controller owner reference");
         }
         if owner["blockOwnerDeletion"] == true {
-            return self.refuse(format!("node {node:?} must not set blockOwnerDeletion on an owner reference"));
+            return self.refuse(format!(
+                "node {node:?} must not set blockOwnerDeletion on an owner reference"
+            ));
         }
         let nodes = find("", "v1", "nodes").ok_or_else(Status::not_found_path)?;
         let Some(entry) = self.asked.server.registry.cached(&nodes, "", node) else {
@@ -148,7 +158,9 @@ impl One<'_> {
             return self.refuse(format!("node {node:?} cannot update resource claim statues"));
         }
         if old["status"]["extendedResourceClaimStatus"] != new["status"]["extendedResourceClaimStatus"] {
-            return self.refuse(format!("node {node:?} cannot update extended resource claim status"));
+            return self.refuse(format!(
+                "node {node:?} cannot update extended resource claim status"
+            ));
         }
         Ok(())
     }
@@ -191,11 +203,18 @@ impl One<'_> {
         }
         let rest = |claim: &Value| {
             let mut rest = claim.clone();
-            for field in ["capacity", "conditions", "allocatedResourceStatuses", "allocatedResources"] {
+            for field in [
+                "capacity",
+                "conditions",
+                "allocatedResourceStatuses",
+                "allocatedResources",
+            ] {
                 rest["status"].as_object_mut().map(|status| status.remove(field));
             }
             for field in ["resourceVersion", "managedFields"] {
-                rest["metadata"].as_object_mut().map(|metadata| metadata.remove(field));
+                rest["metadata"]
+                    .as_object_mut()
+                    .map(|metadata| metadata.remove(field));
             }
             rest
         };
@@ -272,7 +291,10 @@ fn forbidden_labels(old: &Value, new: &Value) -> String {
 fn is_forbidden(label: &str) -> bool {
     let domain = label.split_once('/').map_or("", |(domain, _)| domain);
     let within = |parent: &str| {
-        domain == parent || domain.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'))
+        domain == parent
+            || domain
+                .strip_suffix(parent)
+                .is_some_and(|rest| rest.ends_with('.'))
     };
     if within("node-restriction.kubernetes.io") {
         return true;
@@ -392,14 +414,31 @@ mod tests {
     #[test]
     fn a_node_labels_itself_within_bounds() {
         let node = |labels: Value| json!({"metadata": {"labels": labels}});
-        let check = |labels: Value, expected: &str| assert_eq!(forbidden_labels(&Value::Null, &node(labels)), expected);
-        check(json!({"kubernetes.io/hostname": "a", "mine": "b", "example.com/x": "c"}), "");
-        check(json!({"node.kubernetes.io/x": "a", "foo.kubelet.kubernetes.io/y": "b"}), "");
-        check(json!({"node-role.kubernetes.io/master": ""}), "node-role.kubernetes.io/master");
+        let check = |labels: Value, expected: &str| {
+            assert_eq!(forbidden_labels(&Value::Null, &node(labels)), expected)
+        };
+        check(
+            json!({"kubernetes.io/hostname": "a", "mine": "b", "example.com/x": "c"}),
+            "",
+        );
+        check(
+            json!({"node.kubernetes.io/x": "a", "foo.kubelet.kubernetes.io/y": "b"}),
+            "",
+        );
+        check(
+            json!({"node-role.kubernetes.io/master": ""}),
+            "node-role.kubernetes.io/master",
+        );
         check(
             json!({"node-restriction.kubernetes.io/x": "", "a.k8s.io/b": ""}),
             "a.k8s.io/b, node-restriction.kubernetes.io/x",
         );
-        assert_eq!(forbidden_labels(&node(json!({"x.k8s.io/a": "1"})), &node(json!({"x.k8s.io/a": "1"}))), "");
+        assert_eq!(
+            forbidden_labels(
+                &node(json!({"x.k8s.io/a": "1"})),
+                &node(json!({"x.k8s.io/a": "1"}))
+            ),
+            ""
+        );
     }
 }

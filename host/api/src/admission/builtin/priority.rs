@@ -27,7 +27,10 @@ pub(super) fn admit(asked: &Asked<'_>, pod: &mut Value) -> Result<(), Refusal> {
         };
         Some(entry.decode())
     };
-    let value = class.as_ref().and_then(|class| class["value"].as_i64()).unwrap_or(0);
+    let value = class
+        .as_ref()
+        .and_then(|class| class["value"].as_i64())
+        .unwrap_or(0);
     if let Some(own) = pod["spec"]["priority"].as_i64().filter(|own| *own != value) {
         let why = format!(
             "the integer value of priority ({own}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name"
@@ -36,7 +39,9 @@ pub(super) fn admit(asked: &Asked<'_>, pod: &mut Value) -> Result<(), Refusal> {
     }
     pod["spec"]["priority"] = json!(value);
     let policy = class.as_ref().map_or("PreemptLowerPriority", |class| {
-        class["preemptionPolicy"].as_str().unwrap_or("PreemptLowerPriority")
+        class["preemptionPolicy"]
+            .as_str()
+            .unwrap_or("PreemptLowerPriority")
     });
     let own = text(&pod["spec"]["preemptionPolicy"]);
     if !own.is_empty() && own != policy {
@@ -61,7 +66,11 @@ fn keep(pod: &mut Value, old: Option<&Value>) {
 
 /// Of several default classes, the one of the lowest value.
 fn default_class(asked: &Asked<'_>) -> Option<Value> {
-    let (_, all) = asked.server.registry.cache(&asked.server.priority_classes).list("");
+    let (_, all) = asked
+        .server
+        .registry
+        .cache(&asked.server.priority_classes)
+        .list("");
     all.into_iter()
         .map(|(_, entry)| entry.decode())
         .filter(|class| class["globalDefault"] == true)

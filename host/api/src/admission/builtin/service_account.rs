@@ -24,7 +24,12 @@ const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
 pub(super) async fn admit(asked: &Asked<'_>, pod: &mut Value) -> Result<(), Refusal> {
     if asked.is("", "pods", Operation::Update, "ephemeralcontainers") {
         let account = account(asked, pod).await?;
-        return limit(asked, pod, &account, &[("ephemeralContainers", "ephemeral container")]);
+        return limit(
+            asked,
+            pod,
+            &account,
+            &[("ephemeralContainers", "ephemeral container")],
+        );
     }
     if !asked.creates("", "pods") {
         return Ok(());
@@ -40,7 +45,9 @@ pub(super) async fn admit(asked: &Asked<'_>, pod: &mut Value) -> Result<(), Refu
     spec["serviceAccount"] = spec["serviceAccountName"].clone();
     let account = account(asked, pod).await?;
     let wish = &pod["spec"]["automountServiceAccountToken"];
-    let mounts = wish.as_bool().or(account["automountServiceAccountToken"].as_bool());
+    let mounts = wish
+        .as_bool()
+        .or(account["automountServiceAccountToken"].as_bool());
     if mounts.unwrap_or(true) {
         mount(pod);
     }
@@ -67,7 +74,10 @@ fn mirror(asked: &Asked<'_>, pod: &Value) -> Result<(), Refusal> {
         return forbid("reference secrets");
     }
     let sources = each(&spec["volumes"]).flat_map(|volume| each(&volume["projected"]["sources"]));
-    if sources.into_iter().any(|source| source["serviceAccountToken"].is_object()) {
+    if sources
+        .into_iter()
+        .any(|source| source["serviceAccountToken"].is_object())
+    {
         return forbid("use ServiceAccountToken volume projections");
     }
     Ok(())
@@ -77,7 +87,10 @@ fn names_secret(value: &Value) -> bool {
     match value {
         Value::Array(list) => list.iter().any(names_secret),
         Value::Object(fields) => fields.iter().any(|(key, inner)| {
-            let secret = matches!(key.as_str(), "secret" | "secretKeyRef" | "secretRef" | "nodePublishSecretRef");
+            let secret = matches!(
+                key.as_str(),
+                "secret" | "secretKeyRef" | "secretRef" | "nodePublishSecretRef"
+            );
             (secret && inner.is_object())
                 || (key == "imagePullSecrets" && each(inner).next().is_some())
                 || names_secret(inner)
@@ -149,7 +162,8 @@ fn mount(pod: &mut Value) {
         return;
     }
     let root_ca = json!({ "name": "kube-root-ca.crt", "items": [{ "key": "ca.crt", "path": "ca.crt" }] });
-    let namespace = json!({ "path": "namespace", "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.namespace" } });
+    let namespace =
+        json!({ "path": "namespace", "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.namespace" } });
     let projected = json!({ "defaultMode": 420, "sources": [
         { "serviceAccountToken": { "expirationSeconds": EXPIRATION_SECONDS, "path": "token" } },
         { "configMap": root_ca },
@@ -171,14 +185,18 @@ fn limit(asked: &Asked<'_>, pod: &Value, account: &Value, kinds: &[(&str, &str)]
     let name = text(&account["metadata"]["name"]);
     let allowed = |secret: &Value| each(&account["secrets"]).any(|one| one["name"] == *secret);
     let refuse = |what: String, kind: &str| {
-        let why = format!("{what} is not allowed because service account {name} does not reference that {kind}");
+        let why =
+            format!("{what} is not allowed because service account {name} does not reference that {kind}");
         Err(asked.forbid(pod, &why))
     };
     let whole = kinds.len() > 1;
     for volume in each(&pod["spec"]["volumes"]).filter(|volume| whole && volume["secret"].is_object()) {
         let secret = &volume["secret"]["secretName"];
         if !allowed(secret) {
-            return refuse(format!("volume with secret.secretName=\"{}\"", text(secret)), "secret");
+            return refuse(
+                format!("volume with secret.secretName=\"{}\"", text(secret)),
+                "secret",
+            );
         }
     }
     for (field, shown) in kinds {
@@ -208,10 +226,16 @@ fn limit(asked: &Asked<'_>, pod: &Value, account: &Value, kinds: &[(&str, &str)]
         }
     }
     let pulls = |secret: &Value| each(&account["imagePullSecrets"]).any(|one| one["name"] == *secret);
-    for (at, secret) in each(&pod["spec"]["imagePullSecrets"]).enumerate().filter(|_| whole) {
+    for (at, secret) in each(&pod["spec"]["imagePullSecrets"])
+        .enumerate()
+        .filter(|_| whole)
+    {
         if !pulls(&secret["name"]) {
             let secret = text(&secret["name"]);
-            return refuse(format!("imagePullSecrets[{at}].name=\"{secret}\""), "imagePullSecret");
+            return refuse(
+                format!("imagePullSecrets[{at}].name=\"{secret}\""),
+                "imagePullSecret",
+            );
         }
     }
     Ok(())

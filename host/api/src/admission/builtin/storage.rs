@@ -36,7 +36,9 @@ pub(super) fn resize(asked: &Asked<'_>, claim: &Value) -> Result<(), Refusal> {
         return Ok(());
     };
     let size = |claim: &Value| -> Option<Quantity> {
-        text(&claim["spec"]["resources"]["requests"]["storage"]).parse().ok()
+        text(&claim["spec"]["resources"]["requests"]["storage"])
+            .parse()
+            .ok()
     };
     if size(claim) <= size(old) {
         return Ok(());
@@ -54,7 +56,9 @@ pub(super) fn resize(asked: &Asked<'_>, claim: &Value) -> Result<(), Refusal> {
 fn grows(asked: &Asked<'_>, claim: &Value, old: &Value) -> bool {
     let class = |claim: &Value| {
         let older = &claim["metadata"]["annotations"]["volume.beta.kubernetes.io/storage-class"];
-        let name = older.as_str().unwrap_or_else(|| text(&claim["spec"]["storageClassName"]));
+        let name = older
+            .as_str()
+            .unwrap_or_else(|| text(&claim["spec"]["storageClassName"]));
         name.to_owned()
     };
     let (name, before) = (class(claim), class(old));
