@@ -10,7 +10,7 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota, Service,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service,
     ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -21,6 +21,7 @@ use kube::{Api, Client};
 
 use crate::Error;
 use crate::catalog::Definition;
+use crate::secret_tokens::{ACCOUNT_TOKEN, BOOTSTRAP_TOKEN};
 
 /// Longest wait for the first lists.
 const SYNC_MAX: Duration = Duration::from_secs(60);
@@ -28,7 +29,9 @@ const SYNC_MAX: Duration = Duration::from_secs(60);
 /// All informers.
 #[derive(Clone)]
 pub(crate) struct Informers {
+    pub(crate) account_tokens: Informer<Secret>,
     pub(crate) attributes_classes: Informer<VolumeAttributesClass>,
+    pub(crate) bootstrap_tokens: Informer<Secret>,
     pub(crate) certificate_requests: Informer<CertificateSigningRequest>,
     pub(crate) claims: Informer<PersistentVolumeClaim>,
     pub(crate) cluster_roles: Informer<ClusterRole>,
@@ -62,8 +65,14 @@ impl Informers {
             };
         }
         let root_ca = Config::default().fields("metadata.name=kube-root-ca.crt");
+        let secrets = |kind: &str| {
+            let of_type = Config::default().fields(&format!("type={kind}"));
+            Informer::start(Api::all(client.clone()), of_type)
+        };
         Self {
+            account_tokens: secrets(ACCOUNT_TOKEN),
             attributes_classes: all!(),
+            bootstrap_tokens: secrets(BOOTSTRAP_TOKEN),
             certificate_requests: all!(),
             claims: all!(),
             cluster_roles: all!(),
@@ -95,7 +104,9 @@ impl Informers {
     /// Waits until every one has its first list.
     pub(crate) async fn synced(&self) -> Result<(), Error> {
         let Self {
+            account_tokens,
             attributes_classes,
+            bootstrap_tokens,
             certificate_requests,
             claims,
             cluster_roles,
@@ -120,6 +131,8 @@ impl Informers {
             volumes,
         } = self;
         futures::try_join!(
+            account_tokens.synced(SYNC_MAX),
+            bootstrap_tokens.synced(SYNC_MAX),
             attributes_classes.synced(SYNC_MAX),
             certificate_requests.synced(SYNC_MAX),
             claims.synced(SYNC_MAX),

@@ -27,6 +27,7 @@ mod remedy;
 mod replica_set;
 mod resource_quota;
 mod role_aggregation;
+mod secret_tokens;
 mod service_account;
 mod start;
 mod stateful_set;

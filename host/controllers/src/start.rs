@@ -26,6 +26,7 @@ use crate::remedy::Remedies;
 use crate::replica_set::ReplicaSets;
 use crate::resource_quota::ResourceQuotas;
 use crate::role_aggregation::RoleAggregation;
+use crate::secret_tokens::SecretTokens;
 use crate::service_account::ServiceAccounts;
 use crate::stateful_set::StatefulSets;
 use crate::storage_protection::StorageProtection;
@@ -169,6 +170,11 @@ async fn run_all(client: Client, options: &Options, remedies: Seats<dyn Remedy>)
         options.terminated_pods_max
     ));
     start!(Remedies::new(client.clone(), &informers, &events, remedies));
+    start!(SecretTokens::new(
+        client.clone(),
+        &informers,
+        &options.root_ca_pem
+    ));
     start!(RoleAggregation::new(client.clone(), &informers));
     start!(StorageProtection::new(client.clone(), &informers));
     start!(Certificates::new(

@@ -30,7 +30,8 @@ pub(crate) async fn authenticate(
                 return Err(Status::unauthorized().into());
             }
         },
-        (None, None) => Arc::new(UserInfo::anonymous()),
+        (None, None) if server.anonymous => Arc::new(UserInfo::anonymous()),
+        (None, None) => return Err(Status::unauthorized().into()),
     };
     Ok(user)
 }

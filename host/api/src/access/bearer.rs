@@ -1,7 +1,8 @@
 //! Bearer tokens: the static table, and service accounts' JSON Web Tokens (ES256), signed and verified.
 //!
 //! A service account's token is good while it has not expired and the account (and the pod, secret or node that
-//! it is bound to) still exists with the same uid. Bootstrap tokens are looked up beside them.
+//! it is bound to) still exists with the same uid. Bootstrap tokens are looked up beside them, and
+//! tokens of other issuers are their providers'.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::oidc::{OpenIdProvider, Provider};
 use super::{UserInfo, bootstrap};
 use crate::config::StaticToken;
 use crate::server::Server;
@@ -42,10 +44,21 @@ pub(crate) struct Tokens {
     random: SystemRandom,
     pub(crate) issuer: String,
     known: Vec<([u8; 32], UserInfo)>,
+    providers: Vec<Provider>,
 }
 
 impl Tokens {
-    pub(crate) fn new(key: Option<Vec<u8>>, issuer: String, known: Vec<StaticToken>) -> Result<Self> {
+    pub(crate) fn new(
+        key: Option<Vec<u8>>,
+        issuer: String,
+        known: Vec<StaticToken>,
+        providers: Vec<OpenIdProvider>,
+    ) -> Result<Self> {
+        let providers = providers.into_iter().map(|one| {
+            let url = one.issuer_url.clone();
+            Provider::new(one).map_err(|why| Error::OpenIdProvider(url, why))
+        });
+        let providers = providers.collect::<Result<Vec<_>>>()?;
         let random = SystemRandom::new();
         let unusable = |error: &dyn std::fmt::Display| Error::ServiceAccountKey(error.to_string());
         let key = match key {
@@ -66,6 +79,7 @@ impl Tokens {
             random,
             issuer,
             known,
+            providers,
         })
     }
 
@@ -107,6 +121,12 @@ impl Tokens {
                 )));
             }
             return Ok((account(server, &claims).map_err(why)?, good));
+        }
+        for provider in &self.providers {
+            if let Some(user) = provider.user(token).await {
+                let user = user.map_err(|why| format!("[{INVALID}, {why}]"))?;
+                return Ok((user, good));
+            }
         }
         Err(INVALID.to_owned())
     }

@@ -95,7 +95,14 @@ fn metadata_errors(document: &Value, except: &str, errors: &mut Vec<FieldError>)
         matches!(name, "managedFields" | "creationTimestamp") || name == "namespace" && !except.is_empty()
     };
     let fields = document["metadata"].as_object().into_iter().flatten();
-    let mut more = fields.filter(|(name, value)| !may(name) && !value.is_null());
+    let empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    };
+    let mut more = fields.filter(|(name, value)| !may(name) && !empty(value));
     if more.next().is_some() {
         let why = format!("must be empty{except}");
         errors.push(FieldError::invalid("metadata", &document["metadata"], &why));

@@ -6,6 +6,7 @@ mod authentication;
 mod authorization;
 mod certificates;
 mod nodes;
+mod openid;
 mod quota;
 #[path = "../rig/mod.rs"]
 mod rig;

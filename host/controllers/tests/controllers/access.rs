@@ -2,7 +2,8 @@
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, ResourceQuota};
+use k8s_openapi::api::authentication::v1::TokenReview;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, ResourceQuota, Secret};
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
@@ -177,6 +178,42 @@ async fn a_claim_stays_while_a_pod_uses_it() {
             match claims.get_opt("c").await.unwrap() {
                 None => Ok(()),
                 Some(claim) => Err(format!("{:?}", claim.metadata)),
+            }
+        })
+        .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_becomes_its_accounts_token() {
+    let cluster = Cluster::start().await;
+    let annotations = json!({"kubernetes.io/service-account.name": "default"});
+    let secret = json!({"metadata": {"name": "t", "annotations": annotations}, "type": "kubernetes.io/service-account-token"});
+    let _: Secret = cluster.create(secret).await;
+    let token = cluster
+        .eventually("a token", |client| async move {
+            let secrets: Api<Secret> = Api::namespaced(client, "default");
+            let data = secrets.get("t").await.unwrap().data.unwrap_or_default();
+            let text = |key: &str| data.get(key).map(|bytes| String::from_utf8(bytes.0.clone()).unwrap());
+            match (text("token"), text("namespace").as_deref(), text("ca.crt").as_deref()) {
+                (Some(token), Some("default"), Some("the ca")) => Ok(token),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    let reviewed = async || {
+        let reviews: Api<TokenReview> = Api::all(cluster.client.clone());
+        let review = from_value(json!({"spec": {"token": token}})).unwrap();
+        let status = reviews.create(&PostParams::default(), &review).await.unwrap().status;
+        status.unwrap().user.and_then(|user| user.username)
+    };
+    assert_eq!(reviewed().await.as_deref(), Some("system:serviceaccount:default:default"));
+    cluster.api::<Secret>().delete("t", &DeleteParams::default()).await.unwrap();
+    cluster
+        .eventually("the token ends with its secret", |_| async {
+            match reviewed().await {
+                None => Ok(()),
+                Some(user) => Err(user),
             }
         })
         .await;
