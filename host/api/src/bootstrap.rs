@@ -10,6 +10,7 @@ use capstan_kinds::{default, name};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::config::FrontProxy;
 use crate::registry::{WriteError, canonical, keys};
 use crate::server::Server;
 use crate::write::prepare_create;
@@ -92,7 +93,25 @@ fn objects(server: &Server, address: SocketAddr) -> Result<Vec<Value>> {
         }],
         "ports": [{ "name": "https", "protocol": "TCP", "port": address.port() }],
     }));
+    all.extend(server.front_proxy.as_ref().map(extension_authentication));
     Ok(all)
+}
+
+/// What extension servers need to know users by.
+fn extension_authentication(front_proxy: &FrontProxy) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": { "name": "extension-apiserver-authentication", "namespace": "kube-system" },
+        "data": {
+            "client-ca-file": front_proxy.client_ca,
+            "requestheader-allowed-names": r#"["front-proxy-client"]"#,
+            "requestheader-client-ca-file": front_proxy.ca,
+            "requestheader-extra-headers-prefix": r#"["X-Remote-Extra-"]"#,
+            "requestheader-group-headers": r#"["X-Remote-Group"]"#,
+            "requestheader-uid-headers": r#"["X-Remote-Uid"]"#,
+            "requestheader-username-headers": r#"["X-Remote-User"]"#,
+        },
+    })
 }
 
 /// Creates the object; where it exists, only the API server's own address is brought up to date.

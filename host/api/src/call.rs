@@ -103,7 +103,6 @@ impl Call {
     }
 
     /// Adds an annotation to the request's audit event; the first value of a key stays.
-    #[allow(dead_code, reason = "for admission policies")]
     pub(crate) fn annotate(&self, key: &str, value: &str) {
         if let Some(trail) = &self.trail {
             trail.annotate(key, value);

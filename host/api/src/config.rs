@@ -38,6 +38,9 @@ pub struct Config {
     pub encryption: Option<Encryption>,
     /// How much is answered at once, and how long.
     pub limits: Limits,
+    /// What extension servers know this server by; without it they are asked without a certificate, and
+    /// believe no header.
+    pub front_proxy: Option<FrontProxy>,
 }
 
 /// Bounds of requests, by the original's flags.
@@ -70,6 +73,20 @@ impl Default for Limits {
     }
 }
 
+/// The certificate that this server shows to extension servers, and what those need to check it; all PEM. The
+/// authorities are published in the ConfigMap `kube-system/extension-apiserver-authentication`.
+#[derive(Clone, Default)]
+pub struct FrontProxy {
+    /// The certificate, of the common name `front-proxy-client`.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+    /// The authority that signed it, and nothing else.
+    pub ca: String,
+    /// The authority of the cluster's own clients.
+    pub client_ca: String,
+}
+
 impl Config {
     /// A configuration with the usual service range and nothing optional.
     pub fn new(listen: std::net::TcpListener, tls: Arc<rustls::ServerConfig>) -> Self {
@@ -88,6 +105,7 @@ impl Config {
             audit: None,
             encryption: None,
             limits: Limits::default(),
+            front_proxy: None,
         }
     }
 }
@@ -105,7 +123,8 @@ pub struct StaticToken {
 #[async_trait]
 pub trait NodeProxy: Send + Sync + 'static {
     /// A request to the kubelet's own API on a node. Its URI is the kubelet's path and query, such as
-    /// `/containerLogs/NAMESPACE/POD/CONTAINER?follow=true&tailLines=5`; the answer may stream.
+    /// `/containerLogs/NAMESPACE/POD/CONTAINER?follow=true&tailLines=5`; the answer may stream. Behind an answer
+    /// of 101 is the connection, as hyper's upgrade or as a [`crate::Tunnel`] among the answer's extensions.
     async fn request(
         &self,
         node: &str,
@@ -118,6 +137,6 @@ pub trait NodeProxy: Send + Sync + 'static {
         address: SocketAddr,
         request: http::Request<Body>,
     ) -> std::io::Result<http::Response<Body>> {
-        crate::subresource::dial(address, request).await
+        crate::connect::dial(address, request).await
     }
 }

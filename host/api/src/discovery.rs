@@ -15,6 +15,8 @@ use http::{HeaderMap, Response};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::aggregate::discovery::{extend_aggregated, extend_groups};
+use crate::aggregate::{Aggregator, Remote};
 use crate::answer::{self, Answer};
 use crate::body::Body;
 use crate::negotiate::{self, JSON};
@@ -25,7 +27,7 @@ const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGrou
 
 /// The aggregated documents of one generation of the table.
 struct Aggregated {
-    generation: u64,
+    generation: (u64, u64),
     /// Of `/api`, then of `/apis`: bytes and ETag.
     documents: [(Bytes, String); 2],
 }
@@ -45,26 +47,37 @@ impl Discovery {
         }
     }
 
-    pub(crate) fn answer(&self, table: &Table, path: &str, headers: &HeaderMap) -> Answer {
+    pub(crate) fn answer(
+        &self,
+        table: &Table,
+        aggregator: &Aggregator,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Answer {
         let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
         if let ["api"] | ["apis"] = segments.as_slice()
             && wants_aggregated(headers)
         {
-            return Ok(self.aggregated(table, segments[0] == "apis", headers));
+            return Ok(self.aggregated(table, aggregator, segments[0] == "apis", headers));
         }
         let (_, all) = table.all();
+        let (_, remotes) = aggregator.remotes();
+        let listed = || {
+            let mut groups: Vec<Value> = groups(&all).into_iter().map(|name| group(&all, name)).collect();
+            extend_groups(&mut groups, &remotes);
+            groups
+        };
         let document = match segments.as_slice() {
-            [] => json!({ "paths": paths(&all) }),
+            [] => json!({ "paths": paths(&listed()) }),
             ["api"] => json!({
                 "kind": "APIVersions", "versions": ["v1"],
                 "serverAddressByClientCIDRs": [{ "clientCIDR": "0.0.0.0/0", "serverAddress": self.address }],
             }),
-            ["apis"] => {
-                let groups: Vec<Value> = groups(&all).into_iter().map(|name| group(&all, name)).collect();
-                json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
-            }
-            ["apis", name] if groups(&all).contains(name) => {
-                let mut document = group(&all, name);
+            ["apis"] => json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": listed() }),
+            ["apis", name] => {
+                let mut groups = listed().into_iter();
+                let found = groups.find(|group| group["name"] == *name);
+                let mut document = found.ok_or_else(Status::not_found_path)?;
                 document["kind"] = json!("APIGroup");
                 document["apiVersion"] = json!("v1");
                 document
@@ -76,14 +89,22 @@ impl Discovery {
         Ok(answer::json(200, &document))
     }
 
-    fn aggregated(&self, table: &Table, groups: bool, headers: &HeaderMap) -> Response<Body> {
+    fn aggregated(
+        &self,
+        table: &Table,
+        aggregator: &Aggregator,
+        groups: bool,
+        headers: &HeaderMap,
+    ) -> Response<Body> {
         let (generation, all) = table.all();
+        let (remote, remotes) = aggregator.remotes();
+        let generation = (generation, remote);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let current = match held.as_ref().filter(|held| held.generation == generation) {
             Some(current) => current.clone(),
             None => {
                 let documents = [false, true].map(|groups| {
-                    let bytes = to_bytes(&aggregate(&all, groups));
+                    let bytes = to_bytes(&aggregate(&all, &remotes, groups));
                     let tag = format!("\"{}\"", hash(&bytes));
                     (bytes, tag)
                 });
@@ -233,9 +254,9 @@ fn storage_version_hash(all: &[Arc<Resource>], resource: &Resource) -> String {
     STANDARD.encode(&Sha256::digest(name.as_bytes())[..8])
 }
 
-fn aggregate(all: &[Arc<Resource>], named_groups: bool) -> Value {
+fn aggregate(all: &[Arc<Resource>], remotes: &[Arc<Remote>], named_groups: bool) -> Value {
     let names = if named_groups { groups(all) } else { vec![""] };
-    let items: Vec<Value> = names
+    let mut items: Vec<Value> = names
         .into_iter()
         .map(|name| {
             let versions: Vec<Value> = versions(all, name)
@@ -256,6 +277,9 @@ fn aggregate(all: &[Arc<Resource>], named_groups: bool) -> Value {
             json!({ "metadata": metadata, "versions": versions })
         })
         .collect();
+    if named_groups {
+        extend_aggregated(&mut items, remotes);
+    }
     json!({
         "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items,
     })
@@ -293,15 +317,13 @@ fn aggregated_resource(resource: &Resource) -> Value {
     row
 }
 
-fn paths(all: &[Arc<Resource>]) -> Vec<String> {
+fn paths(groups: &[Value]) -> Vec<String> {
     let mut paths = vec!["/api".to_owned(), "/api/v1".into(), "/apis".into()];
-    for name in groups(all) {
-        paths.push(format!("/apis/{name}"));
-        paths.extend(
-            versions(all, name)
-                .into_iter()
-                .map(|version| format!("/apis/{name}/{version}")),
-        );
+    for group in groups {
+        paths.push(format!("/apis/{}", group["name"].as_str().unwrap_or_default()));
+        let versions = group["versions"].as_array().into_iter().flatten();
+        let versions = versions.filter_map(|version| version["groupVersion"].as_str());
+        paths.extend(versions.map(|version| format!("/apis/{version}")));
     }
     let fixed = [
         "/healthz",

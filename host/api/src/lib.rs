@@ -4,17 +4,18 @@
 //! routing (`server`) → reads from the watch caches (`read`, `registry`) or the write path (`write`,
 //! `admission`). Every kind takes the same path by table; what is special about a kind is in
 //! `capstan-kinds`. The composition root starts it; clients reach it by TLS or by [`ApiServer::service`].
-//!
-//! Left out: aggregation, webhooks (those of custom kinds included).
 
 mod access;
 mod admission;
+mod aggregate;
 mod answer;
 mod audit;
 mod body;
 mod bootstrap;
 mod call;
 mod config;
+mod connect;
+mod conversion;
 mod custom;
 mod discovery;
 mod encryption;
@@ -37,6 +38,7 @@ mod server;
 mod services;
 mod subresource;
 mod time;
+mod webhook;
 mod write;
 
 pub use self::http::{ApiServer, Local};
@@ -44,7 +46,8 @@ pub use access::UserInfo;
 pub use audit::{AuditOptions, AuditPolicy, LogOptions, WebhookOptions, WebhookServer};
 pub use body::{Body, BoxError};
 pub use capstan_store::Store;
-pub use config::{Config, Limits, NodeProxy, StaticToken};
+pub use config::{Config, FrontProxy, Limits, NodeProxy, StaticToken};
+pub use connect::Tunnel;
 pub use encryption::Encryption;
 pub use front::go_duration;
 pub use services::Cidr;
@@ -69,6 +72,9 @@ pub enum Error {
     /// The service account key is no ECDSA P-256 key in PKCS#8.
     #[error("the service account key is unusable: {0}")]
     ServiceAccountKey(String),
+    /// The certificate for extension servers is unusable.
+    #[error("{0}")]
+    FrontProxy(String),
     /// A built-in object could not be written.
     #[error("cannot create {object}: {message}")]
     Bootstrap {

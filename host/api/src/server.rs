@@ -14,12 +14,14 @@ use http::{Method, Request, Response};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{self, Attributes, Decision, Rbac, Tokens, UserInfo};
-use crate::admission::Chain;
+use crate::admission::{self, Chain};
+use crate::aggregate::{self, Aggregator};
 use crate::answer::{self, Answer};
 use crate::audit::{Auditor, Trail};
 use crate::body::Body;
 use crate::call::Call;
-use crate::config::{Config, Limits, NodeProxy};
+use crate::config::{Config, FrontProxy, Limits, NodeProxy};
+use crate::connect;
 use crate::discovery::Discovery;
 use crate::fairness::Fairness;
 use crate::metrics::Metrics;
@@ -57,6 +59,8 @@ pub(crate) struct Server {
     pub(crate) fairness: Option<Fairness>,
     pub(crate) limits: Limits,
     pub(crate) discovery: Discovery,
+    pub(crate) aggregator: Aggregator,
+    pub(crate) front_proxy: Option<FrontProxy>,
     pub(crate) openapi: OpenApi,
     pub(crate) namespaces: Arc<Resource>,
     pub(crate) priority_classes: Arc<Resource>,
@@ -92,6 +96,12 @@ impl Server {
             true => Fairness::new(seats_total),
             false => None,
         };
+        let identity = config
+            .front_proxy
+            .as_ref()
+            .map(aggregate::Identity::read)
+            .transpose();
+        let identity = identity.map_err(Error::FrontProxy)?.unwrap_or_default();
         let registry = Registry::start(store, config.encryption, stop.clone())
             .await
             .map_err(Error::ReadStore)?;
@@ -113,6 +123,8 @@ impl Server {
             fairness,
             limits: config.limits,
             discovery: Discovery::new(address),
+            aggregator: Aggregator::new(identity),
+            front_proxy: config.front_proxy,
             openapi: OpenApi::default(),
             namespaces: built_in("", "namespaces")?,
             priority_classes: built_in("scheduling.k8s.io", "priorityclasses")?,
@@ -201,7 +213,7 @@ impl Server {
         let answered = async {
             match route {
                 Route::Resource(target) => self.resource(user, target, query, request, trail).await,
-                Route::Path(path) => self.path(&path, &query, request).await,
+                Route::Path(path) => self.path(&user, &path, &query, request).await,
             }
         };
         let Some(time) = time else { return answered.await };
@@ -210,7 +222,16 @@ impl Server {
         })
     }
 
-    async fn path(self: &Arc<Self>, path: &str, query: &Query, request: Request<Body>) -> Answer {
+    async fn path(
+        self: &Arc<Self>,
+        user: &UserInfo,
+        path: &str,
+        query: &Query,
+        request: Request<Body>,
+    ) -> Answer {
+        if let Some(remote) = self.aggregator.of_path(path) {
+            return aggregate::forward(self, &remote, user, request).await;
+        }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Err(Status::not_found_path().into());
         }
@@ -232,7 +253,7 @@ impl Server {
             }
             path => self
                 .discovery
-                .answer(&self.registry.table, path, request.headers()),
+                .answer(&self.registry.table, &self.aggregator, path, request.headers()),
         }
     }
 
@@ -244,6 +265,9 @@ impl Server {
         request: Request<Body>,
         trail: Option<Arc<Trail>>,
     ) -> Answer {
+        if let Some(remote) = self.aggregator.find(&target.group, &target.version) {
+            return aggregate::forward(self, &remote, &user, request).await;
+        }
         let Some(resource) = self
             .registry
             .table
@@ -263,6 +287,8 @@ impl Server {
         if misplaced || !served.iter().any(|verb| verb == target.verb) {
             return Err(Status::method_not_allowed(&resource, target.verb).into());
         }
+        let mut request = request;
+        let upgrade = hyper::upgrade::on(&mut request);
         let (parts, body) = request.into_parts();
         let mut call = Call {
             method: parts.method,
@@ -275,8 +301,14 @@ impl Server {
             warnings: Vec::new(),
             trail,
         };
-        if call.target.subresource == "proxy" {
-            return subresource::proxy(self, &call, body).await;
+        admission::connect(self, &mut call).await?;
+        if connect::connects(&call.target.subresource, &call.headers) {
+            let rest = connect::Rest {
+                uri: parts.uri,
+                body,
+                upgrade,
+            };
+            return connect::answer(self, &mut call, rest).await;
         }
         call.body = match body.collect(BODY_BYTES_MAX).await {
             Ok(Some(bytes)) => bytes,
@@ -301,14 +333,6 @@ impl Server {
             .and_then(|custom| custom.deprecation.as_deref());
         if let Some(text) = own.or(deprecation(&resource)) {
             call.warn(text);
-        }
-        if let Some(custom) = resource.custom.as_ref().filter(|custom| custom.needs_webhook) {
-            let stored = custom.storage.as_ref().map_or("", |storage| &storage.version);
-            let message = format!(
-                "conversion webhooks are not supported yet: {} is served in its storage version {stored} only",
-                custom.definition
-            );
-            return Err(Status::failure(501, "NotImplemented", message).into());
         }
         if !call.target.subresource.is_empty() {
             return subresource::answer(self, call).await;
@@ -345,21 +369,21 @@ fn deprecation(resource: &Resource) -> Option<&'static str> {
 }
 
 /// What the request asks leave for.
-pub(crate) fn attributes(route: &Route, method: &Method, _query: &Query) -> Attributes {
-    let target = match route {
-        Route::Resource(target) => target,
-        Route::Path(path) => {
-            let verb = match *method {
+pub(crate) fn asked(route: &Route, method: &Method) -> Attributes {
+    match route {
+        Route::Resource(target) => attributes(target),
+        Route::Path(path) => Attributes {
+            verb: match *method {
                 Method::HEAD => "get".to_owned(),
                 _ => method.as_str().to_ascii_lowercase(),
-            };
-            return Attributes {
-                verb,
-                path: path.clone(),
-                ..Attributes::default()
-            };
-        }
-    };
+            },
+            path: path.clone(),
+            ..Attributes::default()
+        },
+    }
+}
+
+pub(crate) fn attributes(target: &Target) -> Attributes {
     Attributes {
         verb: target.verb.to_owned(),
         group: target.group.clone(),

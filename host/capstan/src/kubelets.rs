@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
 use async_trait::async_trait;
-use capstan_api::{Body, NodeProxy};
+use capstan_api::{Body, NodeProxy, Tunnel};
 use capstan_cluster::DataDir;
-use capstan_node::{Handler, Kubelet};
+use capstan_node::{Handler, Kubelet, Upgraded};
 use capstan_plugin::Host;
 use capstan_runtime::{Cri, Embedded, PodAddresses};
 use kube::Client;
@@ -119,6 +119,11 @@ impl NodeProxy for Proxied {
                 format!("node {node:?} is not up"),
             ));
         };
-        Ok(handler.request(request).await.map(Body::wrap))
+        let mut response = handler.request(request).await.map(Body::wrap);
+        let upgraded = response.extensions_mut().remove::<Upgraded>();
+        if let Some(stream) = upgraded.and_then(|upgraded| upgraded.take()) {
+            response.extensions_mut().insert(Tunnel::new(stream));
+        }
+        Ok(response)
     }
 }

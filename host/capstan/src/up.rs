@@ -148,6 +148,13 @@ impl Cluster {
         config.service_account_key = Some(pki.service_account_key().to_vec());
         config.kubelet = Some(Arc::clone(&proxied) as _);
         api_server.apply(&mut config);
+        let (front_proxy, front_proxy_ca) = pki.front_proxy()?;
+        config.front_proxy = Some(capstan_api::FrontProxy {
+            certificate: front_proxy.certificate,
+            key: front_proxy.key,
+            ca: front_proxy_ca,
+            client_ca: pki.ca().to_owned(),
+        });
         warm.wait().await?;
         let api = ApiServer::start(store.shared(), host.admission_seats(), config).await?;
         let client = |user: &str| capstan_client::over(api.service(UserInfo::admin(user)));

@@ -77,7 +77,7 @@ impl Pki {
     /// # Errors
     /// When a file is damaged or cannot be read or written.
     pub fn open(folder: &Path, names: &[String]) -> Result<Self, PkiError> {
-        let (ca, key) = open_authority(folder)?;
+        let (ca, key) = open_authority(folder, "ca", "kubernetes")?;
         let damaged = |error: rcgen::Error| PkiError::Damaged {
             path: folder.join("ca.crt"),
             reason: error.to_string(),
@@ -117,6 +117,16 @@ impl Pki {
     /// # Errors
     /// When its files are damaged or cannot be read or written.
     pub fn client(&self, name: &str, user: &str, groups: &[&str]) -> Result<Identity, PkiError> {
+        self.signed_client(&self.authority, name, user, groups)
+    }
+
+    fn signed_client(
+        &self,
+        authority: &Issuer<'_, KeyPair>,
+        name: &str,
+        user: &str,
+        groups: &[&str],
+    ) -> Result<Identity, PkiError> {
         let (certificate, key) = (
             self.folder.join(format!("{name}.crt")),
             self.folder.join(format!("{name}.key")),
@@ -130,10 +140,26 @@ impl Pki {
         }
         let mut params = parameters(user, groups);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let identity = issue(&self.authority, params, user)?;
+        let identity = issue(authority, params, user)?;
         write(&key, &identity.key)?;
         write(&certificate, &identity.certificate)?;
         Ok(identity)
+    }
+
+    /// What the API server shows to extension servers, and the authority of its own that signs it: nobody
+    /// else may speak in a user's name. Kept as `front-proxy-client` and `front-proxy-ca`.
+    ///
+    /// # Errors
+    /// When its files are damaged or cannot be read or written.
+    pub fn front_proxy(&self) -> Result<(Identity, String), PkiError> {
+        let (ca, key) = open_authority(&self.folder, "front-proxy-ca", "front-proxy-ca")?;
+        let damaged = |error: rcgen::Error| PkiError::Damaged {
+            path: self.folder.join("front-proxy-ca.crt"),
+            reason: error.to_string(),
+        };
+        let authority = Issuer::from_ca_cert_pem(&ca, key).map_err(damaged)?;
+        let identity = self.signed_client(&authority, "front-proxy-client", "front-proxy-client", &[])?;
+        Ok((identity, ca))
     }
 
     /// How the API server serves: its certificate, and client certificates of this CA accepted but not
@@ -166,8 +192,9 @@ impl Pki {
     }
 }
 
-fn open_authority(folder: &Path) -> Result<(String, KeyPair), PkiError> {
-    let (certificate, key) = (folder.join("ca.crt"), folder.join("ca.key"));
+/// An authority of that name, in `<file>.crt` and `<file>.key`.
+fn open_authority(folder: &Path, file: &str, name: &str) -> Result<(String, KeyPair), PkiError> {
+    let (certificate, key) = (folder.join(format!("{file}.crt")), folder.join(format!("{file}.key")));
     match (read(&certificate)?, read(&key)?) {
         (Some(ca), Some(pem)) => Ok((ca, key_from(&key, &pem)?)),
         (Some(_), None) => Err(PkiError::Damaged {
@@ -175,8 +202,8 @@ fn open_authority(folder: &Path) -> Result<(String, KeyPair), PkiError> {
             reason: "it is missing".into(),
         }),
         _ => {
-            let pair = generate("kubernetes")?;
-            let mut params = parameters("kubernetes", &[]);
+            let pair = generate(name)?;
+            let mut params = parameters(name, &[]);
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
             params.key_usages = vec![
                 KeyUsagePurpose::KeyCertSign,
@@ -184,7 +211,7 @@ fn open_authority(folder: &Path) -> Result<(String, KeyPair), PkiError> {
                 KeyUsagePurpose::DigitalSignature,
             ];
             let failed = |source| PkiError::Issue {
-                subject: "kubernetes".into(),
+                subject: name.to_owned(),
                 source,
             };
             let ca = params.self_signed(&pair).map_err(failed)?.pem();

@@ -1,7 +1,8 @@
 //! Between versions of one kind: core events and `events.k8s.io` events; autoscalers v1 and v2.
 //! Invariants: nothing that the target version can say is lost; `apiVersion` and `kind` are set always.
 //! The registry calls it when it reads an object that was written in another version. Custom resources
-//! change only their `apiVersion` (strategy None) and take the form of the version's schema.
+//! change only their `apiVersion` (strategy None) and take the form of the version's schema; those of kinds with
+//! a conversion webhook are left in the version that they have, which is the caller's work.
 
 use serde_json::{Map, Value, json};
 
@@ -9,6 +10,10 @@ use crate::resource::Resource;
 
 /// The object in the version of the resource.
 pub fn to_version(resource: &Resource, mut object: Value) -> Value {
+    let by_webhook = resource.custom.as_ref().is_some_and(|custom| custom.conversion.is_some());
+    if by_webhook && object["apiVersion"] != resource.api_version() {
+        return object;
+    }
     let Some(document) = object.as_object_mut() else {
         return object;
     };

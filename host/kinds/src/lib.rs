@@ -4,7 +4,9 @@
 //! The tables here are the only place that knows what is special about a kind; custom kinds bring theirs
 //! (`custom`).
 
+pub mod admission;
 pub mod apply;
+pub mod cel;
 pub mod columns;
 pub mod convert;
 pub mod custom;
@@ -14,6 +16,7 @@ pub mod fields;
 pub mod name;
 pub mod patch;
 pub mod plugin;
+pub mod pod_part;
 pub mod quantity;
 pub mod resource;
 pub mod schema;

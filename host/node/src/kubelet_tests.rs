@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::testing::{FakeApi, FakeCri, eventually};
 
+#[path = "kubelet_tests/streams.rs"]
+mod streams;
+
 struct Bench {
     api: FakeApi,
     cri: Arc<FakeCri>,

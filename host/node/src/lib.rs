@@ -18,6 +18,7 @@ mod references;
 mod registration;
 mod server;
 mod sidecar;
+mod stream;
 #[cfg(test)]
 mod testing;
 mod volume;
@@ -25,3 +26,4 @@ mod volume;
 pub use error::{Error, Result};
 pub use kubelet::{Kubelet, Options};
 pub use server::{Handler, ResponseBody};
+pub use stream::Upgraded;

@@ -1,8 +1,9 @@
 //! The kubelet's own HTTP API, as a handler without a listener: the composition root connects it with the API
 //! server's node proxy, in this process or behind TLS.
 //!
-//! `/containerLogs/{namespace}/{pod}/{container}`, `/pods`, `/healthz`, `/metrics`. What is not served says so
-//! with 501 and not with silence: exec, attach, port-forward.
+//! `/containerLogs/{namespace}/{pod}/{container}`, `/pods`, `/healthz`, `/metrics`; and, as upgrades whose
+//! connection comes with the answer ([`crate::Upgraded`]), `/exec/{namespace}/{pod}/{container}`,
+//! `/attach/{namespace}/{pod}/{container}` and `/portForward/{namespace}/{pod}`.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use capstan_client::Informer;
-use capstan_runtime::{ContainerState, ContainerStatus};
+use capstan_runtime::{ContainerState, ContainerStatus, SandboxState, Streams};
 use futures::StreamExt;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
@@ -26,7 +27,8 @@ use tokio::sync::mpsc;
 use crate::context::Node;
 use crate::log::read::{Reader, Wanted};
 use crate::log::splice;
-use crate::pod::spec;
+use crate::pod::{PodRuntime, spec};
+use crate::stream;
 
 /// The body of an answer; a log that is followed ends when its container does.
 pub type ResponseBody = BoxBody<Bytes, io::Error>;
@@ -52,6 +54,7 @@ impl Handler {
 
     /// Answers one request; the body of the request is not read.
     pub async fn request<B>(&self, request: Request<B>) -> Response<ResponseBody> {
+        let request = request.map(drop);
         let path = request.uri().path().trim_matches('/').to_owned();
         let parts: Vec<&str> = path.split('/').collect();
         let query = query(request.uri().query().unwrap_or_default());
@@ -62,16 +65,115 @@ impl Handler {
             (&Method::GET, ["containerLogs", namespace, pod, container]) => {
                 self.logs(namespace, pod, container, &query).await
             }
-            (_, ["exec" | "run" | "attach" | "portForward" | "cri", ..]) => {
-                let message = format!("this kubelet does not serve {:?} yet", parts[0]);
-                Err((StatusCode::NOT_IMPLEMENTED, message))
-            }
+            (
+                &Method::GET | &Method::POST,
+                ["exec", namespace, pod, container] | ["exec", namespace, pod, _, container],
+            ) => self.exec(&request, namespace, pod, container).await,
+            (
+                &Method::GET | &Method::POST,
+                ["attach", namespace, pod, container] | ["attach", namespace, pod, _, container],
+            ) => self.attach(&request, namespace, pod, container).await,
+            (
+                &Method::GET | &Method::POST,
+                ["portForward", namespace, pod] | ["portForward", namespace, pod, _],
+            ) => self.port_forward(&request, namespace, pod).await,
             _ => Err((
                 StatusCode::NOT_FOUND,
                 format!("the kubelet serves nothing at /{path}"),
             )),
         };
         answer.unwrap_or_else(|(status, message)| text(status, "text/plain", message))
+    }
+
+    async fn exec(
+        &self,
+        request: &Request<()>,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        let text = request.uri().query().unwrap_or_default();
+        let streams = match stream::streams(&query(text)) {
+            Ok(streams) => streams,
+            Err(refusal) => return Ok(whole(refusal)),
+        };
+        let command: Vec<String> = form_urlencoded::parse(text.as_bytes())
+            .filter(|(name, _)| name == "command")
+            .map(|(_, value)| value.into_owned())
+            .collect();
+        let id = self.running(namespace, pod, container).await?;
+        let begin = self.node.cri.exec(&id, &command, streams);
+        let purpose = stream::Purpose::Exec(command.clone());
+        Ok(whole(stream::remote(request.headers(), streams, purpose, begin).await))
+    }
+
+    async fn attach(
+        &self,
+        request: &Request<()>,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        let streams = match stream::streams(&query(request.uri().query().unwrap_or_default())) {
+            Ok(streams) => streams,
+            Err(refusal) => return Ok(whole(refusal)),
+        };
+        let id = self.running(namespace, pod, container).await?;
+        // The container's own terminal counts, whatever the client believes.
+        let found = self.pods.get(Some(namespace), pod);
+        let tty = found.is_some_and(|pod| {
+            spec::any_container(&pod, container).is_some_and(|container| container.tty == Some(true))
+        });
+        let begin = self.node.cri.attach(&id, Streams { tty, ..streams });
+        let answer = stream::remote(request.headers(), streams, stream::Purpose::Attach, begin);
+        Ok(whole(answer.await))
+    }
+
+    async fn port_forward(
+        &self,
+        request: &Request<()>,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        let pod = self.pod(namespace, name)?;
+        let failed =
+            |error: capstan_runtime::Error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+        let sandboxes = self.node.cri.list_pod_sandbox().await.map_err(failed)?;
+        let uid = spec::uid(&pod).to_owned();
+        let sandbox = sandboxes
+            .into_iter()
+            .find(|sandbox| sandbox.metadata.uid == uid && sandbox.state == SandboxState::Ready);
+        let Some(sandbox) = sandbox else {
+            let message = format!("pod not found (\"{name}_{namespace}\")");
+            return Err((StatusCode::INTERNAL_SERVER_ERROR, message));
+        };
+        let target = stream::Target {
+            cri: Arc::clone(&self.node.cri),
+            sandbox: sandbox.id,
+            pod: format!("{name}_{namespace}"),
+            uid,
+        };
+        let query = query(request.uri().query().unwrap_or_default());
+        let ports = query.get("port").map(String::as_str);
+        Ok(whole(stream::port_forward(request.headers(), ports, target)))
+    }
+
+    fn pod(&self, namespace: &str, name: &str) -> Result<Arc<Pod>, Refusal> {
+        let found = self.pods.get(Some(namespace), name);
+        found.ok_or_else(|| (StatusCode::NOT_FOUND, "pod does not exist".to_owned()))
+    }
+
+    /// The running attempt of a container.
+    async fn running(&self, namespace: &str, name: &str, container: &str) -> Result<String, Refusal> {
+        let pod = self.pod(namespace, name)?;
+        let uid = spec::uid(&pod);
+        let seen = PodRuntime::observe(self.node.cri.as_ref(), uid).await;
+        let seen = seen.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+        let latest = seen.latest(container).filter(|run| run.state == ContainerState::Running);
+        latest.map(|run| run.id.clone()).ok_or_else(|| {
+            let message = format!("container not found (\"{container}\")");
+            (StatusCode::INTERNAL_SERVER_ERROR, message)
+        })
     }
 
     fn pods(&self) -> Result<Response<ResponseBody>, Refusal> {
@@ -128,7 +230,7 @@ impl Handler {
                 format!("pod \"{namespace}/{name}\" not found on this node"),
             )
         })?;
-        if spec::container(&pod, container).is_none() {
+        if spec::any_container(&pod, container).is_none() {
             let message = format!("container \"{container}\" not found in pod \"{name}\"");
             return Err((StatusCode::NOT_FOUND, message));
         }
@@ -210,6 +312,7 @@ impl Handler {
                         .container_statuses
                         .iter()
                         .chain(&status.init_container_statuses)
+                        .chain(&status.ephemeral_container_statuses)
                         .flatten()
                 });
                 let waiting = statuses
@@ -337,6 +440,14 @@ fn wanted(query: &HashMap<String, String>, now: Timestamp) -> Result<Wanted, Str
         since,
         timestamps: flag("timestamps"),
         limit_bytes: number("limitBytes")?,
+    })
+}
+
+/// An answer of `stream` with its body.
+fn whole(answer: Response<String>) -> Response<ResponseBody> {
+    answer.map(|body| {
+        let body = Full::new(Bytes::from(body));
+        body.map_err(|never: Infallible| match never {}).boxed()
     })
 }
 

@@ -7,6 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::session::{Duplex, Session, Streams};
+
 /// Names a sandbox or container; unique on the node.
 pub type Id = String;
 
@@ -108,6 +110,12 @@ pub struct ContainerConfig {
     pub log_path: String,
     pub tty: bool,
     pub stdin: bool,
+    /// Its standard input ends with the first client that was attached to it.
+    #[serde(default)]
+    pub stdin_once: bool,
+    /// The container whose processes it sees; its own alone where it is none.
+    #[serde(default)]
+    pub target: Option<Id>,
     pub resources: LinuxContainerResources,
     pub run_as_user: Option<i64>,
     pub readonly_rootfs: bool,
@@ -289,6 +297,14 @@ pub trait Cri: Send + Sync + 'static {
     /// Runs a command to its end.
     async fn exec_sync(&self, id: &str, command: &[String], timeout_seconds: i64)
     -> Result<ExecSyncResponse>;
+    /// Begins a command whose streams stay connected.
+    async fn exec(&self, id: &str, command: &[String], streams: Streams) -> Result<Session>;
+    /// Connects to the streams of what runs in it from its start.
+    async fn attach(&self, id: &str, streams: Streams) -> Result<Session>;
+    /// Connects to a TCP port of a sandbox.
+    async fn port_forward(&self, sandbox: &str, port: u16) -> Result<Box<dyn Duplex>>;
+    /// Changes what it may use while it runs.
+    async fn update_container_resources(&self, id: &str, resources: LinuxContainerResources) -> Result<()>;
     /// Its use of resources.
     async fn container_stats(&self, id: &str) -> Result<ContainerStats>;
 

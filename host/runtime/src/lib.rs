@@ -12,6 +12,7 @@ mod files;
 mod image;
 mod logs;
 mod oci;
+mod session;
 mod task;
 mod wasm;
 
@@ -19,3 +20,4 @@ pub use cri::*;
 pub use embedded::{Embedded, Options, PodAddresses};
 pub use image::Images;
 pub use oci::shim_main;
+pub use session::{Duplex, Reader, Session, Streams, TerminalSize, Writer};

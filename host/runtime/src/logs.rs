@@ -9,12 +9,18 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 
 /// Longest piece of a line in the file, as other CRI runtimes cut.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
 /// A log file larger than this is moved to `<name>.1`, as the kubelet's default has it.
 const FILE_BYTES_MAX: u64 = 10 * 1024 * 1024;
+
+/// Who may follow one container's output, and writes that wait for each.
+const TAPS_MAX: usize = 32;
+const TAP_WRITES_MAX: usize = 1024;
 
 /// Which of a container's outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +43,7 @@ impl Stream {
 pub(crate) struct LogFile {
     path: PathBuf,
     open: Mutex<Open>,
+    taps: Mutex<Vec<mpsc::Sender<(Stream, Bytes)>>>,
 }
 
 #[derive(Debug)]
@@ -55,7 +62,26 @@ impl LogFile {
         Ok(Arc::new(Self {
             path: path.to_owned(),
             open,
+            taps: Mutex::default(),
         }))
+    }
+
+    /// What is written from now on, as it comes. Who does not keep up is cut off; writers never wait.
+    pub(crate) fn tap(&self) -> mpsc::Receiver<(Stream, Bytes)> {
+        let (sender, receiver) = mpsc::channel(TAP_WRITES_MAX);
+        let mut taps = self.taps.lock().unwrap_or_else(PoisonError::into_inner);
+        if taps.len() < TAPS_MAX {
+            taps.push(sender);
+        }
+        receiver
+    }
+
+    fn tell(&self, stream: Stream, bytes: &[u8]) {
+        let mut taps = self.taps.lock().unwrap_or_else(PoisonError::into_inner);
+        if !taps.is_empty() {
+            let bytes = Bytes::copy_from_slice(bytes);
+            taps.retain(|tap| tap.try_send((stream, bytes.clone())).is_ok());
+        }
     }
 
     /// A new writer of that stream.
@@ -99,6 +125,7 @@ pub(crate) struct LogStream {
 impl LogStream {
     /// Takes output as it comes.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.tell(self.stream, bytes);
         self.unfinished.extend_from_slice(bytes);
         let mut entries = Vec::new();
         let used = cut(&mut entries, Timestamp::now(), self.stream, &self.unfinished);

@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use capstan_runtime::{
     ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, Cri, Embedded,
-    LinuxContainerResources, Mount, Options, PodSandboxConfig, PodSandboxMetadata, SandboxState, shim_main,
+    LinuxContainerResources, Mount, Options, PodSandboxConfig, PodSandboxMetadata, Reader, SandboxState,
+    Streams, shim_main,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -33,6 +35,9 @@ fn main() {
     run("containers_run_and_end", containers_run_and_end);
     run("stops_and_signals", stops_and_signals);
     run("commands_run_inside", commands_run_inside);
+    run("commands_are_talked_to", commands_are_talked_to);
+    run("containers_are_attached_to", containers_are_attached_to);
+    run("limits_change_while_it_runs", limits_change_while_it_runs);
     run("limits_and_mounts_hold", limits_and_mounts_hold);
     run("containers_outlive_the_node", containers_outlive_the_node);
     run("mistakes_are_named", mistakes_are_named);
@@ -293,6 +298,128 @@ async fn commands_run_inside() {
     assert!(stats.cpu_usage_ns > 0 && stats.memory_bytes > 0, "{stats:?}");
     node.runtime.remove_pod_sandbox(&sandbox).await.unwrap();
     assert_no_trace_of(&id);
+}
+
+const ALL: Streams = Streams {
+    stdin: true,
+    stdout: true,
+    stderr: true,
+    tty: false,
+};
+
+async fn text(reader: Option<Reader>) -> String {
+    let mut text = String::new();
+    let read = reader.unwrap();
+    let mut read = std::pin::pin!(read);
+    tokio::time::timeout(WAIT_MAX, read.read_to_string(&mut text))
+        .await
+        .expect("the output ends")
+        .unwrap();
+    text
+}
+
+async fn until(reader: &mut Reader, wanted: &str) -> String {
+    let mut seen = String::new();
+    let mut buffer = [0; 4096];
+    while !seen.contains(wanted) {
+        let read = tokio::time::timeout(WAIT_MAX, reader.read(&mut buffer)).await;
+        let count = read.unwrap_or_else(|_| panic!("{wanted:?} in {seen:?}")).unwrap();
+        assert!(count > 0, "{wanted:?} in {seen:?}");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    seen
+}
+
+async fn commands_are_talked_to() {
+    let node = Node::new().await;
+    let sandbox = node.sandbox().await;
+    let id = node.start(&sandbox, shell("echo ready; sleep 1000")).await;
+    let exec = async |script: &str, streams| {
+        let command = ["/bin/sh", "-c", script].map(str::to_owned);
+        node.runtime.exec(&id, &command, streams).await.unwrap()
+    };
+    // Input, its end, both outputs, the exit code.
+    let mut session = exec("cat; echo err >&2; exit 7", ALL).await;
+    let mut stdin = session.stdin.take().unwrap();
+    stdin.write_all(b"through\n").await.unwrap();
+    drop(stdin);
+    assert_eq!(text(session.stdout).await, "through\n");
+    assert_eq!(text(session.stderr).await, "err\n");
+    assert_eq!(session.exit.await.unwrap(), 7);
+    // More output than pipes hold, all of it.
+    let session = exec("x=0123456789abcdef; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do x=$x$x; done; echo $x", ALL).await;
+    drop(session.stdin);
+    assert_eq!(text(session.stdout).await.len(), (16 << 16) + 1);
+    assert_eq!(session.exit.await.unwrap(), 0);
+    // A terminal: sized, echoing, its interrupt obeyed.
+    let tty = Streams { tty: true, ..ALL };
+    let mut session = exec("[ -t 0 ] && [ -t 1 ] && echo on $TERM; read line; echo got $line; trap 'echo cut; exit 9' INT; echo ready; while :; do sleep 0.05; done", tty).await;
+    let size = capstan_runtime::TerminalSize { width: 100, height: 30 };
+    session.resize.take().unwrap().send(size).await.unwrap();
+    let (mut stdin, mut stdout) = (session.stdin.take().unwrap(), session.stdout.take().unwrap());
+    until(&mut stdout, "on xterm").await;
+    stdin.write_all(b"word\n").await.unwrap();
+    let said = until(&mut stdout, "ready").await;
+    assert!(said.contains("got word"), "{said}");
+    stdin.write_all(b"\x03").await.unwrap();
+    until(&mut stdout, "cut").await;
+    assert_eq!(session.exit.await.unwrap(), 9);
+    let missing = node.runtime.exec(&id, &["/no/such".into()], ALL).await.unwrap();
+    let refused = missing.exit.await.unwrap_err().to_string();
+    assert!(refused.contains("/no/such"), "{refused}");
+    node.runtime.remove_pod_sandbox(&sandbox).await.unwrap();
+    assert_no_trace_of(&id);
+}
+
+async fn containers_are_attached_to() {
+    let node = Node::new().await;
+    let sandbox = node.sandbox().await;
+    let mut config = shell("while read line; do echo got $line; echo err >&2; done; echo end");
+    (config.stdin, config.stdin_once) = (true, true);
+    let id = node.start(&sandbox, config).await;
+    let mut session = node.runtime.attach(&id, ALL).await.unwrap();
+    let watcher = Streams { stdin: false, ..ALL };
+    let second = node.runtime.attach(&id, watcher).await.unwrap();
+    let mut stdin = session.stdin.take().unwrap();
+    stdin.write_all(b"one\n").await.unwrap();
+    until(session.stdout.as_mut().unwrap(), "got one\n").await;
+    drop(stdin);
+    assert_eq!(text(session.stdout).await, "end\n");
+    assert_eq!(text(session.stderr).await, "err\n");
+    assert_eq!(session.exit.await.unwrap(), 0);
+    assert_eq!(text(second.stdout).await, "got one\nend\n");
+    assert_eq!(node.ended(&id).await.exit_code, 0);
+    assert!(node.runtime.attach(&id, ALL).await.is_err(), "it has ended");
+    // The container's own terminal.
+    let mut config = shell("read line; echo got $line; exit 3");
+    config.metadata.attempt = 1;
+    (config.stdin, config.tty) = (true, true);
+    let id = node.start(&sandbox, config).await;
+    let mut session = node.runtime.attach(&id, Streams { tty: true, ..ALL }).await.unwrap();
+    session.stdin.as_mut().unwrap().write_all(b"two\n").await.unwrap();
+    until(session.stdout.as_mut().unwrap(), "got two").await;
+    assert_eq!(node.ended(&id).await.exit_code, 3);
+    node.runtime.remove_pod_sandbox(&sandbox).await.unwrap();
+    assert_no_trace_of(&id);
+}
+
+async fn limits_change_while_it_runs() {
+    let node = Node::new().await;
+    let sandbox = node.sandbox().await;
+    let limits = |mebibytes: i64| LinuxContainerResources {
+        memory_limit_bytes: mebibytes << 20,
+        cpu_quota_us: 50_000,
+        cpu_period_us: 100_000,
+        cpu_shares: 256,
+    };
+    let mut config = shell("read line; x=0123456789abcdef; while :; do x=$x$x; done");
+    (config.stdin, config.resources) = (true, limits(512));
+    let id = node.start(&sandbox, config).await;
+    node.runtime.update_container_resources(&id, limits(16)).await.unwrap();
+    let mut session = node.runtime.attach(&id, ALL).await.unwrap();
+    session.stdin.as_mut().unwrap().write_all(b"go\n").await.unwrap();
+    assert_eq!(node.ended(&id).await.reason, "OOMKilled");
+    node.runtime.remove_pod_sandbox(&sandbox).await.unwrap();
 }
 
 async fn limits_and_mounts_hold() {

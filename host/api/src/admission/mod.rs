@@ -1,19 +1,29 @@
-//! The admission chain: built-in entries first, then the plugins' seats, mutating before validating.
+//! The admission chain: built-in entries first, then the plugins' seats, then what users wrote (policies in CEL,
+//! webhooks), mutating before validating.
 //!
-//! Seats are pinned once for a request: a swap while it runs changes nothing for it. A policy that cannot
-//! answer is not a refusal: its seat's failure policy says whether the request fails (500) or goes on with
-//! a warning. Plugin objects themselves are judged by no plugin, so that a bad policy can always be removed.
+//! Seats and hooks are pinned once for a request: a swap while it runs changes nothing for it. A plugin that
+//! cannot answer is not a refusal: its seat's failure policy says whether the request fails (500) or goes on
+//! with a warning. Plugin objects themselves are judged by no plugin, and configurations of admission by no
+//! hook, so that a bad one can always be removed. Where a hook changed the object, the mutating part runs once
+//! more for those that wish to see it again.
 
 mod builtin;
+mod connect;
+mod hooks;
 mod plugin;
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
+use capstan_kinds::admission::exempt;
 use capstan_points::Seats;
 use capstan_points::admission::{Operation, Policy, Review};
 use serde_json::Value;
 
+pub(crate) use self::connect::connect;
+use self::hooks::{Attempt, Hooks, Rounds};
+pub(crate) use self::hooks::{Other, load, run};
 use crate::access;
 use crate::call::Call;
 use crate::refusal::Refusal;
@@ -34,26 +44,41 @@ type Row = Arc<[capstan_points::Seat<dyn Policy>]>;
 /// See the module.
 pub(crate) struct Chain {
     seats: Seats<dyn Policy>,
+    hooks: ArcSwap<Hooks>,
 }
 
-/// The seats that one request is judged by.
-pub(crate) struct Pinned(Row);
+/// The seats and hooks that one request is judged by.
+pub(crate) struct Pinned {
+    seats: Row,
+    hooks: Arc<Hooks>,
+}
 
 impl Chain {
     pub(crate) fn new(seats: Seats<dyn Policy>) -> Self {
-        Self { seats }
+        Self {
+            seats,
+            hooks: ArcSwap::default(),
+        }
     }
 
-    /// Pins the seats for one request.
+    /// Puts other hooks in force.
+    fn put_in_force(&self, hooks: Hooks) {
+        self.hooks.store(Arc::new(hooks));
+    }
+
+    /// Pins the seats and hooks for one request.
     pub(crate) fn pin(&self) -> Pinned {
-        Pinned(self.seats.borrow().clone())
+        Pinned {
+            seats: self.seats.borrow().clone(),
+            hooks: self.hooks.load_full(),
+        }
     }
 }
 
 impl Pinned {
     /// Whether anybody but the server itself may change the object.
     pub(crate) fn is_plugged(&self) -> bool {
-        !self.0.is_empty()
+        !self.seats.is_empty() || self.hooks.mutate()
     }
 
     /// The object as the chain wants it.
@@ -81,11 +106,24 @@ impl Pinned {
         mut object: Value,
     ) -> Result<Value, Refusal> {
         builtin::mutate(server, call, subject, &mut object).await?;
-        if !self.judges(call) || !self.0.iter().any(|seat| seat.policy.mutates()) {
+        if self.judges(call) && self.seats.iter().any(|seat| seat.policy.mutates()) {
+            let review = review(server, call, subject, Some(Arc::new(object)));
+            object = plugin::mutate(&self.seats, call, review).await?;
+        }
+        if !self.hooks.mutate() || !hooked(call, subject) {
             return Ok(object);
         }
-        let review = review(server, call, subject, Some(Arc::new(object)));
-        plugin::mutate(&self.0, call, review).await
+        let mut attempt = Attempt::new(server, call, subject, Some(Arc::new(object)));
+        let mut rounds = Rounds::default();
+        hooks::mutate(&self.hooks, call, &mut attempt, &mut rounds).await?;
+        if rounds.again {
+            let mut object = owned(attempt.object.take());
+            builtin::mutate(server, call, subject, &mut object).await?;
+            attempt.object = Some(Arc::new(object));
+            rounds.round = 1;
+            hooks::mutate(&self.hooks, call, &mut attempt, &mut rounds).await?;
+        }
+        Ok(owned(attempt.object))
     }
 
     /// Whether the chain lets the write happen; `object` is none for a deletion.
@@ -116,15 +154,50 @@ impl Pinned {
         if let Some(object) = &object {
             access::escalation::check(server, call, object, subject.old.as_deref())?;
         }
-        if !self.judges(call) || !self.0.iter().any(|seat| seat.policy.validates()) {
+        if self.judges(call) && self.seats.iter().any(|seat| seat.policy.validates()) {
+            let review = Arc::new(review(server, call, subject, object.clone()));
+            plugin::validate(&self.seats, call, review).await?;
+        }
+        let deletion = subject.operation == Operation::Delete && self.hooks.mutate();
+        if !(self.hooks.validate() || deletion) || !hooked(call, subject) {
             return Ok(());
         }
-        let review = Arc::new(review(server, call, subject, object));
-        plugin::validate(&self.0, call, review).await
+        let mut attempt = Attempt::new(server, call, subject, object);
+        if deletion {
+            // Those that change objects see deletions too, though there is nothing to change.
+            hooks::mutate(&self.hooks, call, &mut attempt, &mut Rounds::default()).await?;
+        }
+        hooks::validate(&self.hooks, call, &attempt).await
+    }
+
+    /// Hooks' part for a request whose object is of another kind than the resource: the options of a connection
+    /// (exec, attach, port-forward, proxy), a binding, an eviction, a token request, a scale. Gives the object
+    /// as they want it.
+    pub(crate) async fn pass(
+        &self,
+        server: &Server,
+        call: &mut Call,
+        other: &Other,
+        (object, old): (Value, Option<Value>),
+    ) -> Result<Value, Refusal> {
+        if !(self.hooks.mutate() || self.hooks.validate()) {
+            return Ok(object);
+        }
+        let dry_run = call.dry_run()?;
+        let (object, old) = (Some(Arc::new(object)), old.map(Arc::new));
+        let mut attempt = Attempt::other(server, call, other, object, old, dry_run);
+        let mut rounds = Rounds::default();
+        hooks::mutate(&self.hooks, call, &mut attempt, &mut rounds).await?;
+        if rounds.again {
+            rounds.round = 1;
+            hooks::mutate(&self.hooks, call, &mut attempt, &mut rounds).await?;
+        }
+        hooks::validate(&self.hooks, call, &attempt).await?;
+        Ok(owned(attempt.object))
     }
 
     fn judges(&self, call: &Call) -> bool {
-        !self.0.is_empty() && call.resource.group != "plugins.capstan.dev"
+        !self.seats.is_empty() && call.resource.group != "plugins.capstan.dev"
     }
 }
 
@@ -138,12 +211,24 @@ fn operation_name(operation: Operation) -> &'static str {
     }
 }
 
+/// Whether hooks see the write itself. What a binding, an eviction or a scale leads to they have seen by
+/// [`Pinned::pass`] already, as the original does.
+fn hooked(call: &Call, subject: &Subject) -> bool {
+    let led = |name: &str| matches!(name, "binding" | "eviction" | "scale");
+    !exempt(&call.resource) && !led(subject.subresource) && !led(&call.target.subresource)
+}
+
+fn owned(object: Option<Arc<Value>>) -> Value {
+    let object = object.unwrap_or_default();
+    Arc::try_unwrap(object).unwrap_or_else(|shared| (*shared).clone())
+}
+
 fn review(server: &Server, call: &Call, subject: &Subject, object: Option<Arc<Value>>) -> Review {
     let resource = &call.resource;
     let document = object.as_ref().or(subject.old.as_ref());
     let name = document
         .and_then(|document| document["metadata"]["name"].as_str())
-        .unwrap_or_default();
+        .unwrap_or(call.name());
     let namespace = if resource.is("", "Namespace") {
         name
     } else {

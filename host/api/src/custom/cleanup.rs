@@ -79,7 +79,7 @@ async fn cleared(server: &Server, definition: &Value) -> Result<bool, WriteError
         let outcome = match write::plan(&resource, &entry.decode(), &options) {
             Plan::Wait => continue,
             Plan::Remove => server.registry.remove(&key, entry.revision).await,
-            Plan::Mark(marked) => match write::encode(&resource, marked) {
+            Plan::Mark(marked) => match write::encode(&server.registry, &resource, marked).await {
                 Ok(stored) => server.registry.put(&key, stored, entry.revision, false).await,
                 Err(_) => continue,
             },

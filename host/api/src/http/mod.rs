@@ -16,6 +16,8 @@ use tokio_util::task::TaskTracker;
 pub use local::Local;
 
 use crate::access::UserInfo;
+use crate::admission;
+use crate::aggregate;
 use crate::config::Config;
 use crate::custom;
 use crate::fairness;
@@ -62,7 +64,12 @@ impl ApiServer {
         let (keeper, ended) = (server.clone(), stop.clone());
         tokio::spawn(async move { ended.run_until_cancelled(custom::run(keeper)).await });
         let (keeper, ended) = (server.clone(), stop.clone());
+        tokio::spawn(async move { ended.run_until_cancelled(aggregate::run(keeper)).await });
+        let (keeper, ended) = (server.clone(), stop.clone());
         tokio::spawn(async move { ended.run_until_cancelled(fairness::keeper::run(keeper)).await });
+        admission::load(&server);
+        let (follower, ended) = (server.clone(), stop.clone());
+        tokio::spawn(async move { ended.run_until_cancelled(admission::run(follower)).await });
         let connections = TaskTracker::new();
         let acceptor = connection::Acceptor {
             listener,

@@ -4,6 +4,7 @@ use capstan_kinds::status::Status;
 
 use crate::answer::{self, Answer};
 use crate::call::Call;
+use crate::conversion;
 use crate::registry::Registry;
 
 use super::options::revision;
@@ -22,6 +23,7 @@ pub(crate) async fn get(registry: &Registry, call: &Call) -> Answer {
     let Some(entry) = registry.cached(&call.resource, call.namespace(), call.name()) else {
         return Err(Status::not_found(&call.resource, call.name()).into());
     };
+    let entry = conversion::entry(registry, &call.resource, entry).await?;
     Ok(answer::bytes(
         200,
         presenter.form,

@@ -14,6 +14,7 @@ use super::{Filter, ListOptions};
 use crate::answer::{self, Answer};
 use crate::body::Body;
 use crate::call::Call;
+use crate::conversion;
 use crate::negotiate::{Format, View};
 use crate::present::{Presenter, partial, to_bytes};
 use crate::protobuf::Codec;
@@ -42,7 +43,8 @@ pub(crate) async fn list(registry: &Registry, call: &Call) -> Answer {
     let presenter = call.presenter()?;
     let options = ListOptions::read(&call.query, false)?;
     let filter = Filter::of(&call.resource, &call.query)?;
-    let selection = select(registry, call, &options, &filter).await?;
+    let mut selection = select(registry, call, &options, &filter).await?;
+    selection.entries = conversion::entries(registry, &call.resource, selection.entries).await?;
     let mut metadata = json!({ "resourceVersion": selection.revision.to_string() });
     if let Some(token) = &selection.next {
         let below = keys::below(&call.resource, call.namespace());

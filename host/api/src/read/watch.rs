@@ -20,10 +20,12 @@ use super::{Filter, ListOptions};
 use crate::answer::{self, Answer};
 use crate::body::{Body, BoxError};
 use crate::call::Call;
+use crate::conversion;
 use crate::metrics::WatchMeter;
 use crate::negotiate::{Format, View};
 use crate::present::{Presenter, partial, to_bytes};
 use crate::protobuf::{self, Codec};
+use crate::refusal::Refusal;
 use crate::registry::{Change, Cursor, Entry, KindCache, Shared, TooOld, keys};
 use crate::server::Server;
 
@@ -121,11 +123,11 @@ pub(crate) async fn watch(server: &Server, call: &Call) -> Answer {
         ),
         ended: false,
     };
-    for (_, entry) in objects {
-        if watcher.filter.matches(&entry) {
-            let frame = watcher.frame("ADDED", &entry);
-            watcher.pending.push_back(frame);
-        }
+    let mut matching: Vec<Arc<Entry>> = objects.into_iter().map(|(_, entry)| entry).collect();
+    matching.retain(|entry| watcher.filter.matches(entry));
+    for entry in conversion::entries(registry, &call.resource, matching).await? {
+        let frame = watcher.frame("ADDED", &entry);
+        watcher.pending.push_back(frame);
     }
     if initial && bookmarks {
         let frame = watcher.bookmark(true);
@@ -197,8 +199,15 @@ impl Watcher {
                             continue;
                         }
                         self.seen = change.revision;
-                        if let Some(frame) = self.change(&change) {
-                            self.pending.push_back(frame);
+                        match self.change(&change).await {
+                            Ok(Some(frame)) => self.pending.push_back(frame),
+                            Ok(None) => {}
+                            Err(refusal) => {
+                                self.ended = true;
+                                let format = self.presenter.form.format;
+                                self.pending.push_back(error_frame(format, &refusal));
+                                break;
+                            }
                         }
                     }
                 }
@@ -235,7 +244,7 @@ impl Watcher {
         }
     }
 
-    fn change(&mut self, change: &Change) -> Option<Bytes> {
+    async fn change(&mut self, change: &Change) -> Result<Option<Bytes>, Refusal> {
         let matching = |entry: &&Arc<Entry>| {
             let key_matches = self.below.is_empty()
                 || entry.index.namespace.as_ref() == &self.below[..self.below.len() - 1];
@@ -244,18 +253,31 @@ impl Watcher {
         let before = change.before.as_ref().filter(matching);
         let after = change.after.as_ref().filter(matching);
         let (event, entry) = match (before, after) {
-            (None, None) => return None,
+            (None, None) => return Ok(None),
             (None, Some(entry)) => ("ADDED", entry.clone()),
             (Some(_), Some(entry)) => ("MODIFIED", entry.clone()),
-            (Some(entry), None) => ("DELETED", Arc::new(entry.at(change.revision)?)),
+            (Some(entry), None) => match entry.at(change.revision) {
+                Some(gone) => ("DELETED", Arc::new(gone)),
+                None => return Ok(None),
+            },
         };
         // Watchers without selectors all see the same event; the others may see another type.
         let shared = self.filter.is_empty() && self.presenter.sends_stored(&entry);
         if shared {
             let protobuf = self.codec.is_some();
-            return Some(change.frame(protobuf, || self.whole(event, &entry)));
+            return Ok(Some(change.frame(protobuf, || self.whole(event, &entry))));
         }
-        Some(self.frame(event, &entry))
+        let resource = self.presenter.resource.clone();
+        let entry = match conversion::needs_webhook(&resource) {
+            true => {
+                let gone = event == "DELETED";
+                let registry = self.registry.clone();
+                let converted = conversion::entry(&registry, &resource, entry);
+                change.in_version(resource.api_version(), gone, converted).await?
+            }
+            false => entry,
+        };
+        Ok(Some(self.frame(event, &entry)))
     }
 
     /// An event with the whole object.

@@ -5,12 +5,13 @@
 //! and is cut off when the ring has turned past it, so a slow watcher costs nothing but its place.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
 use std::ops::Bound;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
 use capstan_store::Revision;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use super::entry::Entry;
 
@@ -30,12 +31,40 @@ pub(crate) struct Change {
     /// None for a deletion.
     pub after: Option<Arc<Entry>>,
     frames: [OnceLock<Bytes>; 2],
+    conversions: Mutex<Vec<(Version, Arc<Conversion>)>>,
 }
+
+/// A version, and whether the state before the change is meant.
+type Version = (String, bool);
+type Conversion = OnceCell<Arc<Entry>>;
 
 impl Change {
     /// The watch event as it is encoded in one of two formats, made by the format's first watcher for all.
     pub(crate) fn frame(&self, protobuf: bool, encode: impl FnOnce() -> Bytes) -> Bytes {
         self.frames[usize::from(protobuf)].get_or_init(encode).clone()
+    }
+
+    /// The state after (or before) the change in another version of the kind, made by the version's first watcher
+    /// for all.
+    pub(crate) async fn in_version<E>(
+        &self,
+        version: String,
+        before: bool,
+        convert: impl Future<Output = Result<Arc<Entry>, E>>,
+    ) -> Result<Arc<Entry>, E> {
+        let cell = {
+            let mut all = self.conversions.lock().unwrap_or_else(PoisonError::into_inner);
+            let version = (version, before);
+            match all.iter().find(|(own, _)| *own == version) {
+                Some((_, cell)) => cell.clone(),
+                None => {
+                    let cell = Arc::<Conversion>::default();
+                    all.push((version, cell.clone()));
+                    cell
+                }
+            }
+        };
+        cell.get_or_try_init(|| convert).await.cloned()
     }
 
     fn size_bytes(&self) -> usize {
@@ -199,6 +228,7 @@ impl KindCache {
                 before,
                 after,
                 frames: Default::default(),
+                conversions: Mutex::default(),
             };
             state.ring_bytes += change.size_bytes();
             state.ring.push_back(Arc::new(change));

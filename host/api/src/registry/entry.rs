@@ -3,7 +3,7 @@
 //! In the store an object is canonical JSON whose first members are `kind`, `apiVersion`, `metadata`, and
 //! which has no resourceVersion. Reading splices the revision in as the first member of the metadata:
 //! no parsing, one copy. Values that another writer stored in another order are brought into this form, and
-//! custom objects into that of the version in which their kind is stored now.
+//! custom objects into that of the version in which their kind is stored now, unless a webhook converts them.
 
 use bytes::Bytes;
 use capstan_kinds::{convert, fields, resource::Resource};
@@ -79,7 +79,7 @@ impl Entry {
         if let Some((resource, custom)) = resource.and_then(|one| Some((one, one.custom.as_ref()?))) {
             if object["apiVersion"] == resource.api_version() {
                 changed = custom.settle(&mut object);
-            } else {
+            } else if custom.conversion.is_none() {
                 object = convert::to_version(resource, object);
                 changed = true;
             }

@@ -28,6 +28,8 @@ pub(crate) use entry::{Entry, canonical, splice};
 pub(crate) use table::Table;
 pub(crate) use writes::WriteError;
 
+use crate::webhook::Callers;
+
 /// Shared by all who read and write.
 pub(crate) type Shared = Arc<Registry>;
 
@@ -42,6 +44,8 @@ pub(crate) struct Registry {
     applied: watch::Sender<Revision>,
     events: writes::EventLeases,
     encryption: Option<Encryption>,
+    /// The way to webhooks, which may stand behind services of the cluster.
+    pub(crate) callers: Callers,
 }
 
 /// Why a read could not be answered.
@@ -61,13 +65,14 @@ impl Registry {
         encryption: Option<Encryption>,
         stop: tokio_util::sync::CancellationToken,
     ) -> capstan_store::Result<Arc<Self>> {
-        let registry = Arc::new(Self {
+        let registry = Arc::new_cyclic(|own| Self {
             store,
             table: Table::built_in(),
             caches: RwLock::default(),
             applied: watch::Sender::new(0),
             events: writes::EventLeases::default(),
             encryption,
+            callers: Callers::new(own.clone()),
         });
         let revision = registry.fill().await?;
         let feed = registry.clone();

@@ -2,8 +2,10 @@
 
 use capstan_kinds::resource::{Resource, find};
 use capstan_kinds::status::Status;
+use capstan_points::admission::Operation;
 use serde_json::{Value, json};
 
+use crate::admission::Other;
 use crate::answer::{self, Answer};
 use crate::call::Call;
 use crate::refusal::Refusal;
@@ -13,7 +15,7 @@ use crate::write::{self, Update};
 
 /// POST to `pods/X/binding`, or to `bindings` with the pod's name in it.
 pub(crate) async fn bind(server: &Server, call: &mut Call) -> Answer {
-    let binding = write::decode(crate::negotiate::content_type(&call.headers), &call.body)?.object;
+    let mut binding = write::decode(crate::negotiate::content_type(&call.headers), &call.body)?.object;
     if call.target.name.is_empty() {
         call.target.name = binding["metadata"]["name"]
             .as_str()
@@ -21,6 +23,15 @@ pub(crate) async fn bind(server: &Server, call: &mut Call) -> Answer {
             .to_owned();
         call.resource = find("", "v1", "pods").ok_or_else(|| Status::internal("no pods in the table"))?;
     }
+    binding["apiVersion"] = json!("v1");
+    binding["kind"] = json!("Binding");
+    let other = Other {
+        operation: Operation::Create,
+        subresource: "binding".into(),
+        kind: (String::new(), "v1".into(), "Binding".into()),
+    };
+    let chain = server.admission.pin();
+    let binding = chain.pass(server, call, &other, (binding, None)).await?;
     let target = &binding["target"];
     let node = target["name"].as_str().unwrap_or_default();
     let kind = target["kind"].as_str().unwrap_or_default();
@@ -41,6 +52,7 @@ pub(crate) async fn bind(server: &Server, call: &mut Call) -> Answer {
         subresource: "binding",
         keep: true,
         track: write::Track::Nothing,
+        ..Update::default()
     };
     write::write_update(server, call, update, |old| {
         bound(&resource, &name, old, node, &binding)

@@ -3,8 +3,10 @@
 use capstan_kinds::resource::find;
 use capstan_kinds::selector::LabelSelector;
 use capstan_kinds::status::{Status, StatusCause};
+use capstan_points::admission::Operation;
 use serde_json::{Value, json};
 
+use crate::admission::Other;
 use crate::answer::{self, Answer};
 use crate::call::Call;
 use crate::refusal::Refusal;
@@ -16,6 +18,13 @@ const RETRY_SECONDS: u32 = 10;
 
 pub(super) async fn evict(server: &Server, call: &mut Call) -> Answer {
     let eviction = write::decode(crate::negotiate::content_type(&call.headers), &call.body)?.object;
+    let other = Other {
+        operation: Operation::Create,
+        subresource: "eviction".into(),
+        kind: ("policy".into(), "v1".into(), "Eviction".into()),
+    };
+    let chain = server.admission.pin();
+    let eviction = chain.pass(server, call, &other, (eviction, None)).await?;
     let options = eviction["deleteOptions"].clone();
     let options = if options.is_null() { json!({}) } else { options };
     let options: DeleteOptions = serde_json::from_value(options)
@@ -72,6 +81,7 @@ async fn spend_budget(server: &Server, call: &mut Call, pod: &Value, dry_run: bo
         subresource: "status",
         keep: false,
         track: write::Track::Nothing,
+        ..Update::default()
     };
     let spent = write::write_update(server, call, update, |budget| {
         let allowed = budget["status"]["disruptionsAllowed"].as_i64().unwrap_or(0);

@@ -2,12 +2,11 @@
 
 use capstan_kinds::status::Status;
 use http::Request;
-use serde_json::Value;
 
 use crate::answer::{self, Answer};
 use crate::body::Body;
 use crate::call::Call;
-use crate::refusal::Refusal;
+use crate::connect;
 use crate::server::Server;
 
 /// Options that the kubelet knows.
@@ -22,7 +21,7 @@ const OPTIONS: [&str; 8] = [
     "stream",
 ];
 
-pub(super) async fn read(server: &Server, call: &mut Call) -> Answer {
+pub(crate) async fn read(server: &Server, call: &mut Call) -> Answer {
     server.registry.newest().await?;
     let Some(entry) = server
         .registry
@@ -31,12 +30,8 @@ pub(super) async fn read(server: &Server, call: &mut Call) -> Answer {
         return Err(Status::not_found(&call.resource, call.name()).into());
     };
     let pod = entry.decode();
-    let container = container(call, &pod)?;
-    let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
-    if node.is_empty() {
-        let message = format!("pod {} does not have a host assigned", call.name());
-        return Err(Status::bad_request(message).into());
-    }
+    let container = connect::container(call, &pod)?;
+    let node = connect::node(call, &pod)?;
     let kubelet = server.kubelet.as_ref();
     let kubelet = kubelet.ok_or_else(|| Status::unavailable("this API server has no way to the kubelets"))?;
     let path = format!(
@@ -81,41 +76,4 @@ fn options(call: &Call) -> String {
         query.append_pair(name, value);
     }
     query.finish()
-}
-
-fn container(call: &Call, pod: &Value) -> Result<String, Refusal> {
-    let names = |list: &str| -> Vec<String> {
-        let list = pod["spec"][list].as_array().into_iter().flatten();
-        list.filter_map(|one| one["name"].as_str().map(str::to_owned))
-            .collect()
-    };
-    let own = names("containers");
-    let init = names("initContainers");
-    let name = call.name();
-    match call.query.get("container") {
-        Some(asked) => {
-            let known = own
-                .iter()
-                .chain(&init)
-                .chain(&names("ephemeralContainers"))
-                .any(|one| one == asked);
-            match known {
-                true => Ok(asked.to_owned()),
-                false => {
-                    Err(Status::bad_request(format!("container {asked} is not valid for pod {name}")).into())
-                }
-            }
-        }
-        None if own.len() == 1 => Ok(own.concat()),
-        None => {
-            let mut message = format!(
-                "a container name must be specified for pod {name}, choose one of: [{}]",
-                own.join(" ")
-            );
-            if !init.is_empty() {
-                message.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
-            }
-            Err(Status::bad_request(message).into())
-        }
-    }
 }

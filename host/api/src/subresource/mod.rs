@@ -1,12 +1,11 @@
 //! Subresources: what is not a plain read or write of a whole object.
 //!
-//! The general ones (status, scale) come by table; binding, eviction, finalize, token, log and proxy are the
-//! few that a kind has for itself.
+//! The general ones (status, scale) come by table; binding, eviction, finalize, token and log are the few
+//! that a kind has for itself. What is connected through (exec, proxy, …) is in `connect`.
 
 mod binding;
 mod eviction;
 mod log;
-mod proxy;
 mod scale;
 mod token;
 
@@ -20,7 +19,8 @@ use crate::server::Server;
 use crate::{read, write};
 
 pub(crate) use binding::bind;
-pub(crate) use proxy::{dial, proxy};
+pub(crate) use log::read as log;
+pub(crate) use scale::VIEW as SCALE_VIEW;
 
 /// A request to a subresource; its verb is served, by the table.
 pub(crate) async fn answer(server: &Arc<Server>, call: &mut Call) -> Answer {
@@ -32,6 +32,10 @@ pub(crate) async fn answer(server: &Arc<Server>, call: &mut Call) -> Answer {
         }
         ("status", "update") => write::update(server, call, "status").await,
         ("status", "patch") => write::patch(server, call, "status").await,
+        ("ephemeralcontainers", "update") => write::update(server, call, "ephemeralcontainers").await,
+        ("ephemeralcontainers", "patch") => write::patch(server, call, "ephemeralcontainers").await,
+        ("resize", "update") => write::update(server, call, "resize").await,
+        ("resize", "patch") => write::patch(server, call, "resize").await,
         ("approval", "update") => write::update(server, call, "approval").await,
         ("approval", "patch") => write::patch(server, call, "approval").await,
         ("finalize", "update") => write::finalize(server, call).await,

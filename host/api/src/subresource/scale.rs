@@ -8,11 +8,20 @@ use serde_json::{Value, json};
 
 use crate::answer::{self, Answer};
 use crate::call::Call;
+use crate::conversion;
 use crate::refusal::Refusal;
 use crate::server::Server;
 use crate::write::{self, PatchBody, Update};
 
 const API_VERSION: &str = "autoscaling/v1";
+
+/// What hooks of admission see of a change of the scale.
+pub(crate) const VIEW: write::View = write::View {
+    subresource: "scale",
+    kind: ("autoscaling", "v1", "Scale"),
+    of: scale_of,
+    with: with_scale,
+};
 
 pub(super) async fn answer(server: &Server, call: &mut Call) -> Answer {
     let resource = call.resource.clone();
@@ -21,13 +30,14 @@ pub(super) async fn answer(server: &Server, call: &mut Call) -> Answer {
         let Some(entry) = server.registry.cached(&resource, call.namespace(), call.name()) else {
             return Err(Status::not_found(&resource, call.name()).into());
         };
+        let entry = conversion::entry(&server.registry, &resource, entry).await?;
         return Ok(answer::json(200, &scale_of(&resource, &entry.decode())));
     }
     let media = crate::negotiate::content_type(&call.headers).to_owned();
     if call.target.verb == "patch" && media == write::APPLY_PATCH {
         let configured = |scale: &Value| configuration(&resource, scale);
         let written = write::apply_scale(server, call, configured).await?;
-        let object = write::read(&resource, &written.stored, written.revision)?;
+        let object = write::read(&server.registry, &resource, &written.stored, written.revision).await?;
         return Ok(answer::json(200, &scale_of(&resource, &object)));
     }
     let patch = match call.target.verb {
@@ -40,6 +50,7 @@ pub(super) async fn answer(server: &Server, call: &mut Call) -> Answer {
     };
     let update = Update {
         track: write::Track::Through("scale"),
+        view: Some(VIEW),
         ..Update::default()
     };
     let written = write::write_update(server, call, update, |old| {
@@ -51,7 +62,7 @@ pub(super) async fn answer(server: &Server, call: &mut Call) -> Answer {
         with_scale(&resource, old, &scale)
     })
     .await?;
-    let object = write::read(&resource, &written.stored, written.revision)?;
+    let object = write::read(&server.registry, &resource, &written.stored, written.revision).await?;
     Ok(answer::json(200, &scale_of(&resource, &object)))
 }
 

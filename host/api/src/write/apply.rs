@@ -21,6 +21,7 @@ use crate::negotiate::YAML;
 use crate::refusal::{self, Refusal};
 use crate::registry::{WriteError, keys};
 use crate::server::Server;
+use crate::subresource;
 
 /// Its media type.
 pub(crate) const APPLY_PATCH: &str = "application/apply-patch+yaml";
@@ -43,8 +44,12 @@ pub(super) async fn apply(server: &Server, call: &mut Call, subresource: &'stati
                 track: Track::Applied,
                 ..Update::default()
             };
-            let written = update_with(server, call, update, &request).await;
-            written.and_then(|written| finish::respond(call, 200, &written.stored, written.revision))
+            match update_with(server, call, update, &request).await {
+                Ok(written) => {
+                    finish::respond(&server.registry, call, 200, &written.stored, written.revision).await
+                }
+                Err(refusal) => Err(refusal),
+            }
         } else {
             make(server, call, &request).await
         };
@@ -77,6 +82,7 @@ pub(crate) async fn apply_scale(
     request.config = configured(&scale)?;
     let update = Update {
         track: Track::Applied,
+        view: Some(subresource::SCALE_VIEW),
         ..Update::default()
     };
     update_with(server, call, update, &Arc::new(request)).await

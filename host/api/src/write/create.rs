@@ -96,7 +96,7 @@ async fn store(
         let key = keys::of(resource, call.namespace(), &name);
         let last = generate.is_empty() || attempt == GENERATED_NAMES_MAX;
         let retry = (!last).then(|| object.clone());
-        let stored = finish::encode(resource, object)?;
+        let stored = finish::encode(&server.registry, resource, object).await?;
         if dry_run {
             let current = server.registry.current(&key).await.map_err(WriteError::Store);
             if current
@@ -105,10 +105,10 @@ async fn store(
             {
                 return Err(Status::already_exists(resource, &name).into());
             }
-            return finish::respond(call, 201, &stored, 0);
+            return finish::respond(&server.registry, call, 201, &stored, 0).await;
         }
         match server.registry.put(&key, stored.clone(), 0, expires).await {
-            Ok(revision) => return finish::respond(call, 201, &stored, revision),
+            Ok(revision) => return finish::respond(&server.registry, call, 201, &stored, revision).await,
             Err(WriteError::Conflict) => {}
             Err(error) => return Err(refusal::of_write(error, resource, &name)),
         }

@@ -38,7 +38,7 @@ pub(crate) async fn delete(server: &Server, call: &mut Call) -> Answer {
     let deleted = delete_object(server, call, &name, &options).await?;
     let resource = &call.resource;
     if !deleted.gone || returns_object(resource) {
-        return finish::respond(call, 200, &deleted.stored, deleted.revision);
+        return finish::respond(&server.registry, call, 200, &deleted.stored, deleted.revision).await;
     }
     let details = Details {
         name: call.name().to_owned(),
@@ -82,7 +82,7 @@ pub(crate) async fn delete_object(
         let Some(kv) = current.map_err(|error| refusal::of_write(error, &resource, name))? else {
             return Err(Status::not_found(&resource, name).into());
         };
-        let object = Arc::new(read(&resource, &kv.value, kv.mod_revision)?);
+        let object = Arc::new(read(&server.registry, &resource, &kv.value, kv.mod_revision).await?);
         options.meets(&resource, name, &object)?;
         let dry_run = options.dry_run();
         let old = Some(object.clone());
@@ -104,7 +104,7 @@ pub(crate) async fn delete_object(
                 true,
             ),
             Plan::Mark(marked) => {
-                let stored = finish::encode(&resource, marked)?;
+                let stored = finish::encode(&server.registry, &resource, marked).await?;
                 let outcome = match dry_run {
                     true => Ok(kv.mod_revision),
                     false => {
@@ -146,7 +146,17 @@ pub(crate) async fn delete_collection(server: &Server, call: &mut Call) -> Answe
     for (_, entry) in objects.into_iter().filter(|(_, entry)| filter.matches(entry)) {
         call.target.namespace = entry.index.namespace.to_string();
         match delete_object(server, call, &entry.index.name, &options).await {
-            Ok(deleted) => items.push(read(&call.resource, &deleted.stored, deleted.revision)?),
+            Ok(deleted) => {
+                items.push(
+                    read(
+                        &server.registry,
+                        &call.resource,
+                        &deleted.stored,
+                        deleted.revision,
+                    )
+                    .await?,
+                );
+            }
             Err(status) if status.code == 404 => {}
             Err(refusal) => return Err(refusal),
         }

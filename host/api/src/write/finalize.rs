@@ -20,5 +20,5 @@ pub(crate) async fn finalize(server: &Server, call: &mut Call) -> Answer {
         Ok(new)
     })
     .await?;
-    finish::respond(call, 200, &written.stored, written.revision)
+    finish::respond(&server.registry, call, 200, &written.stored, written.revision).await
 }

@@ -1,7 +1,7 @@
 //! The last steps of every write: checks of size and form, and the answer.
 
+use capstan_kinds::resource::Resource;
 use capstan_kinds::status::Status;
-use capstan_kinds::{convert, resource::Resource};
 use capstan_store::Revision;
 use http::Response;
 use serde_json::Value;
@@ -9,16 +9,21 @@ use serde_json::Value;
 use crate::answer;
 use crate::body::Body;
 use crate::call::Call;
+use crate::conversion;
 use crate::negotiate::View;
 use crate::refusal::Refusal;
-use crate::registry::{Entry, canonical, splice};
+use crate::registry::{Entry, Registry, canonical, splice};
 
 /// Bytes of one stored object at most (etcd's own default for a request).
 const OBJECT_BYTES_MAX: usize = 1_500_000;
 
 /// The stored form.
-pub(crate) fn encode(resource: &Resource, object: Value) -> Result<Vec<u8>, Refusal> {
-    let Some(bytes) = canonical(convert::to_storage(resource, object)) else {
+pub(crate) async fn encode(
+    registry: &Registry,
+    resource: &Resource,
+    object: Value,
+) -> Result<Vec<u8>, Refusal> {
+    let Some(bytes) = canonical(conversion::to_storage(registry, resource, object).await?) else {
         return Err(Status::internal("an object without metadata reached the store").into());
     };
     if bytes.len() > OBJECT_BYTES_MAX {
@@ -32,7 +37,8 @@ pub(crate) fn encode(resource: &Resource, object: Value) -> Result<Vec<u8>, Refu
 }
 
 /// Answers with an object as it was stored at `revision` (0: not stored, the dry run of a create).
-pub(super) fn respond(
+pub(super) async fn respond(
+    registry: &Registry,
     call: &Call,
     code: u16,
     stored: &[u8],
@@ -43,7 +49,7 @@ pub(super) fn respond(
     let own_version;
     let stored = match &call.resource.custom {
         Some(_) => {
-            own_version = in_version(&call.resource, stored)?;
+            own_version = in_version(registry, &call.resource, stored).await?;
             own_version.as_slice()
         }
         None => stored,
@@ -65,8 +71,8 @@ pub(super) fn respond(
 }
 
 /// A stored custom object in the request's version.
-fn in_version(resource: &Resource, stored: &[u8]) -> Result<Vec<u8>, Refusal> {
+async fn in_version(registry: &Registry, resource: &Resource, stored: &[u8]) -> Result<Vec<u8>, Refusal> {
     let object = serde_json::from_slice(stored).map_err(Status::internal)?;
-    canonical(convert::to_version(resource, object))
+    canonical(conversion::to_version(registry, resource, object).await?)
         .ok_or_else(|| Status::internal("an object lost its form").into())
 }

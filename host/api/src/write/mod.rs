@@ -25,4 +25,4 @@ pub(crate) use finalize::finalize;
 pub(crate) use finish::encode;
 pub(crate) use managed::Track;
 pub(crate) use patch::{PatchBody, patch};
-pub(crate) use update::{Update, read, update, write_update};
+pub(crate) use update::{Update, View, read, update, write_update};

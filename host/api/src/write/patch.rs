@@ -125,7 +125,7 @@ pub(crate) async fn patch(server: &Server, call: &mut Call, subresource: &'stati
             call.warn(format!("unknown field \"{path}\""));
         }
     }
-    finish::respond(call, 200, &written.stored, written.revision)
+    finish::respond(&server.registry, call, 200, &written.stored, written.revision).await
 }
 
 fn patched(resource: &Resource, body: &PatchBody, old: &Value, name: &str) -> Result<Value, Refusal> {

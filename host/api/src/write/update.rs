@@ -6,18 +6,19 @@
 use std::sync::Arc;
 
 use capstan_kinds::status::{OBJECT_MODIFIED, Status};
-use capstan_kinds::{apply, default, resource::Resource, strategy, validate};
+use capstan_kinds::{apply, default, pod_part, resource::Resource, strategy, validate};
 use capstan_points::admission::Operation;
 use capstan_store::Revision;
 use serde_json::{Value, json};
 
 use super::managed::{self, Guard, Track};
 use super::{create, decode, finish};
-use crate::admission::Subject;
+use crate::admission::{Other, Pinned, Subject};
 use crate::answer::Answer;
 use crate::call::Call;
+use crate::conversion;
 use crate::refusal::{self, Refusal};
-use crate::registry::{WriteError, keys};
+use crate::registry::{Registry, WriteError, keys};
 use crate::server::Server;
 
 /// Times that an update without resourceVersion is tried.
@@ -32,6 +33,19 @@ pub(crate) struct Update {
     pub keep: bool,
     /// What it means for the managers of the object's fields.
     pub track: Track,
+    /// The form in which hooks of admission see it, where that is not the object.
+    pub view: Option<View>,
+}
+
+/// Another form of an object, such as its Scale.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View {
+    pub subresource: &'static str,
+    /// Group, version and kind.
+    pub kind: (&'static str, &'static str, &'static str),
+    pub of: fn(&Resource, &Value) -> Value,
+    /// The object with a changed form.
+    pub with: fn(&Resource, &Value, &Value) -> Result<Value, Refusal>,
 }
 
 /// What an update led to.
@@ -93,7 +107,7 @@ pub(crate) async fn update(server: &Server, call: &mut Call, subresource: &'stat
         |_| Ok(object.clone()),
     )
     .await?;
-    finish::respond(call, 200, &written.stored, written.revision)
+    finish::respond(&server.registry, call, 200, &written.stored, written.revision).await
 }
 
 /// Kinds of which a PUT may make a new object, as in the original.
@@ -117,7 +131,7 @@ pub(crate) async fn write_update(
         let Some(kv) = current.map_err(|error| refusal::of_write(error, &resource, &name))? else {
             return Err(Status::not_found(&resource, &name).into());
         };
-        let old = read(&resource, &kv.value, kv.mod_revision)?;
+        let old = read(&server.registry, &resource, &kv.value, kv.mod_revision).await?;
         let new = make(&old)?;
         let asked = new["metadata"]["resourceVersion"]
             .as_str()
@@ -139,10 +153,15 @@ pub(crate) async fn write_update(
 }
 
 /// The stored object in the request's version, with its revision.
-pub(crate) fn read(resource: &Resource, stored: &[u8], revision: Revision) -> Result<Value, Refusal> {
+pub(crate) async fn read(
+    registry: &Registry,
+    resource: &Resource,
+    stored: &[u8],
+    revision: Revision,
+) -> Result<Value, Refusal> {
     let mut object: Value = serde_json::from_slice(stored).map_err(Status::internal)?;
     if object["apiVersion"] != resource.api_version() || resource.custom.is_some() {
-        object = capstan_kinds::convert::to_version(resource, object);
+        object = conversion::to_version(registry, resource, object).await?;
     }
     object["metadata"]["resourceVersion"] = json!(revision.to_string());
     Ok(object)
@@ -195,6 +214,9 @@ async fn attempt(
         dry_run,
     };
     let mut new = chain.mutate(server, call, &subject, new).await?;
+    if let Some(view) = update.view {
+        new = viewed(server, call, &chain, view, (new, &old)).await?;
+    }
     guard.check(call, &mut new);
     prepare(&resource, update.subresource, &mut new, &old);
     apply::keep_times(&mut new, &old);
@@ -207,7 +229,12 @@ async fn attempt(
     } else {
         validate::update
     };
-    let errors = validated(&resource, &new, &old);
+    let mut errors = validated(&resource, &new, &old);
+    match update.subresource {
+        "ephemeralcontainers" => errors.extend(pod_part::validate_ephemeral(&new, &old)),
+        "resize" => errors.extend(pod_part::validate_resize(&new, &old)),
+        _ => {}
+    }
     if !errors.is_empty() {
         return Err(Status::invalid(&resource, &name, errors).into());
     }
@@ -215,7 +242,7 @@ async fn attempt(
     chain.validate(server, call, &subject, Some(new.clone())).await?;
     let gone = !update.keep && nothing_holds(&new, &old);
     let new = Arc::try_unwrap(new).unwrap_or_else(|shared| (*shared).clone());
-    let stored = finish::encode(&resource, new)?;
+    let stored = finish::encode(&server.registry, &resource, new).await?;
     if dry_run || (stored == before && !gone) {
         return Ok(Written { stored, revision });
     }
@@ -233,11 +260,39 @@ async fn attempt(
     }
 }
 
+/// Lets hooks of admission judge and change the object in its other form.
+async fn viewed(
+    server: &Server,
+    call: &mut Call,
+    chain: &Pinned,
+    view: View,
+    (new, old): (Value, &Value),
+) -> Result<Value, Refusal> {
+    let resource = call.resource.clone();
+    let (group, version, kind) = view.kind;
+    let other = Other {
+        operation: Operation::Update,
+        subresource: view.subresource.to_owned(),
+        kind: (group.to_owned(), version.to_owned(), kind.to_owned()),
+    };
+    let form = (view.of)(&resource, &new);
+    let before = Some((view.of)(&resource, old));
+    let wanted = chain.pass(server, call, &other, (form.clone(), before)).await?;
+    if wanted == form {
+        return Ok(new);
+    }
+    (view.with)(&resource, &new, &wanted)
+}
+
 fn prepare(resource: &Resource, subresource: &str, new: &mut Value, old: &Value) {
     match subresource {
         "status" | "approval" => strategy::prepare_status_update(resource, new, old),
         // Made by the server from the old object: everything it changed is meant.
         "binding" | "finalize" | "deletion" => {}
+        "ephemeralcontainers" | "resize" => {
+            default::apply(resource, new);
+            pod_part::prepare(subresource, new, old);
+        }
         _ => {
             default::apply(resource, new);
             strategy::prepare_update(resource, new, old);

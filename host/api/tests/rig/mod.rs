@@ -8,13 +8,16 @@
     clippy::expect_used
 )]
 
+pub mod ask;
+pub mod webhook;
+
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use capstan_api::{ApiServer, Body, Config, NodeProxy, StaticToken, Store, UserInfo};
+use capstan_api::{ApiServer, Body, Config, FrontProxy, NodeProxy, StaticToken, Store, Tunnel, UserInfo};
 use capstan_points::Seating;
 use capstan_points::admission::Policy;
 use capstan_store::{LocalStore, Options};
@@ -29,9 +32,11 @@ pub struct Rig {
     pub api: ApiServer,
     pub seating: Seating<dyn Policy>,
     pub kubeconfig: PathBuf,
+    /// PEM of the authority by which extension servers know the API server.
+    pub front_proxy_ca: String,
 }
 
-/// A kubelet that answers every log request with the request itself.
+/// A kubelet that answers every request with the request itself, and gives back what comes over an upgrade.
 struct EchoKubelet;
 
 #[async_trait]
@@ -41,6 +46,21 @@ impl NodeProxy for EchoKubelet {
         node: &str,
         request: http::Request<Body>,
     ) -> std::io::Result<http::Response<Body>> {
+        if request.headers().contains_key("upgrade") {
+            let (ours, theirs) = tokio::io::duplex(1024);
+            tokio::spawn(async move {
+                let (mut read, mut write) = tokio::io::split(ours);
+                tokio::io::copy(&mut read, &mut write).await
+            });
+            let mut response = http::Response::new(Body::empty());
+            *response.status_mut() = http::StatusCode::SWITCHING_PROTOCOLS;
+            let headers = response.headers_mut();
+            headers.insert("connection", "Upgrade".parse().unwrap());
+            headers.insert("upgrade", request.headers()["upgrade"].clone());
+            headers.insert("x-asked", format!("{node} {}", request.uri()).parse().unwrap());
+            response.extensions_mut().insert(Tunnel::new(theirs));
+            return Ok(response);
+        }
         Ok(http::Response::new(Body::from(format!(
             "{node} {}\n",
             request.uri()
@@ -97,6 +117,9 @@ impl Rig {
         let seating: Seating<dyn Policy> = Seating::default();
         let mut config = Config::new(listener, Arc::new(tls));
         config.kubelet = Some(Arc::new(EchoKubelet));
+        let front_proxy = front_proxy();
+        let front_proxy_ca = front_proxy.ca.clone();
+        config.front_proxy = Some(front_proxy);
         config.tokens = vec![StaticToken {
             token: "reader-token".into(),
             user: UserInfo::new("reader", &["readers"]),
@@ -111,6 +134,7 @@ impl Rig {
             api,
             seating,
             kubeconfig,
+            front_proxy_ca,
         }
     }
 
@@ -183,6 +207,31 @@ pub async fn starts(
 fn base64(text: &str) -> String {
     use base64::Engine;
     base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+/// A certificate for extension servers to know the API server by, of an authority of its own.
+fn front_proxy() -> FrontProxy {
+    let ca_key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "front-proxy-ca");
+    let ca = params.self_signed(&ca_key).unwrap().pem();
+    let issuer = Issuer::new(params, ca_key);
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "front-proxy-client");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let certificate = params.signed_by(&key, &issuer).unwrap().pem();
+    FrontProxy {
+        certificate,
+        key: key.serialize_pem(),
+        ca,
+        client_ca: String::new(),
+    }
 }
 
 /// Server configuration, and PEM of the CA, the admin's certificate and key.

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::schema::{Additional, Limits, ListType, Schema, Type};
-use super::{Version, cel, formats};
+use super::{Version, formats, rule};
 use crate::validate::{Cause, ERRORS_MAX, FieldError};
 
 /// What is wrong with a new object.
@@ -43,13 +43,13 @@ fn judge(version: &Version, object: &Value, old: Option<&Value>) -> Vec<FieldErr
             Cause::NotSupported | Cause::Required | Cause::TooLong | Cause::TooMany | Cause::TypeInvalid
         )
     };
-    if cel::has_rules(schema) {
+    if rule::has_rules(schema) {
         if errors.iter().any(blocking) {
             let why = "some validation rules were not checked because the object was invalid; correct the existing \
                        errors to complete validation";
             errors.push(FieldError::invalid_text("<nil>", "null", why));
         } else {
-            errors.extend(cel::validate(schema, object, old));
+            errors.extend(rule::validate(schema, object, old));
         }
     }
     errors.truncate(ERRORS_MAX);

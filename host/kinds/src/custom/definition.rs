@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::columns::PrinterColumn;
-use super::{Indexed, Path, Scale, Schema, Version};
+use super::{Conversion, Indexed, Path, Scale, Schema, Version};
 use crate::resource::{Resource, Subresource};
 
 /// The rows of one definition.
@@ -115,7 +115,7 @@ fn row(
         indexed: indexed.clone(),
         scale,
         deprecation: deprecation(spec, version),
-        needs_webhook: storage.is_some() && spec["conversion"]["strategy"] == "Webhook",
+        conversion: Conversion::read(spec).map(Arc::new),
         storage,
         terminating: definition["metadata"]["deletionTimestamp"].is_string(),
     };

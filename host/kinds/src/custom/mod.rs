@@ -4,25 +4,27 @@
 //! schema, its columns, selectable fields and subresources, shared by all requests. `default`, `validate`,
 //! `columns`, `fields` and `convert` turn to it where a row has one, so that a custom kind takes the path of
 //! a built-in one. `rules` judges definitions themselves, `names` gives them their names. Pure.
-//! Left out: conversion webhooks: of such a kind, the version that is stored is served, others are refused.
+//! `conversion` is what a webhook is asked that tells one version from another. Left out: calling it.
 
-pub mod cel;
 mod check;
 mod columns;
+mod conversion;
 mod definition;
-mod formats;
+pub(crate) mod formats;
 mod names;
 mod path;
 pub mod pattern;
 mod publish;
+mod rule;
 mod rules;
-mod schema;
+pub(crate) mod schema;
 mod settle;
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
+pub use conversion::Conversion;
 pub use definition::{Rows, is_true, priority as version_priority, rows};
 pub use names::{CLEANUP, Names, accept, set_condition};
 pub use path::Path;
@@ -57,8 +59,9 @@ pub struct Version {
     pub storage: Option<Arc<Resource>>,
     /// Whether the definition is being deleted: nothing may be created any more.
     pub terminating: bool,
-    /// Whether only a webhook can tell what an object of this version is, because another one is stored.
-    pub needs_webhook: bool,
+    /// The webhook that alone can tell what an object of one version is in another; none where versions
+    /// differ in nothing but their schemas.
+    pub conversion: Option<Arc<Conversion>>,
 }
 
 /// Where the scale subresource finds its numbers.

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::cel::Rule;
+use super::rule::Rule;
 use super::pattern::Pattern;
 pub use crate::schema::ListType;
 

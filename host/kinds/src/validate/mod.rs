@@ -21,6 +21,7 @@ use serde_json::Value;
 pub use decode::{types, unknown_fields};
 pub use error::{Cause, FieldError};
 
+use crate::admission;
 use crate::custom;
 use crate::resource::Resource;
 
@@ -38,7 +39,7 @@ pub fn create(resource: &Resource, object: &Value) -> Vec<FieldError> {
     };
     match &resource.custom {
         Some(custom) => errors.extend(custom::create(custom, object)),
-        None => errors.extend(spec(resource, object)),
+        None => errors.extend(spec(resource, object, None)),
     }
     errors.truncate(ERRORS_MAX);
     errors
@@ -57,7 +58,7 @@ pub fn update(resource: &Resource, new: &Value, old: &Value) -> Vec<FieldError> 
     errors.extend(change::check(resource, new, old));
     // What was stored once is not judged again while it does not change: rules may have become stricter.
     if wanted_differs(new, old) {
-        errors.extend(spec(resource, new));
+        errors.extend(spec(resource, new, Some(old)));
     }
     errors.truncate(ERRORS_MAX);
     errors
@@ -73,12 +74,13 @@ pub fn update_main(resource: &Resource, new: &Value, old: &Value) -> Vec<FieldEr
     errors
 }
 
-fn spec(resource: &Resource, object: &Value) -> Vec<FieldError> {
+fn spec(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = rules::Errors::default();
     match (resource.group.as_str(), resource.kind.as_str()) {
         ("", "Pod") => pod::pod(object, &mut errors),
         ("", "Service") => service::service(object, &mut errors),
         ("", _) => core::check(resource, object, &mut errors),
+        ("admissionregistration.k8s.io", kind) => errors.list.extend(admission::check(kind, object, old)),
         ("apps" | "batch" | "autoscaling" | "policy", _) => workload::check(resource, object, &mut errors),
         _ => core::check_cluster(resource, object, &mut errors),
     }

@@ -26,6 +26,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) volumes: &'a BTreeMap<String, PathBuf>,
     /// Relative to the pod's log folder.
     pub(crate) log_path: &'a str,
+    /// The container whose processes it is to see, as the runtime knows it.
+    pub(crate) target: Option<&'a str>,
 }
 
 /// The whole configuration; the error names what in the spec cannot be had.
@@ -58,6 +60,8 @@ pub(crate) fn container_config(
         log_path: parts.log_path.to_owned(),
         tty: container.tty == Some(true),
         stdin: container.stdin == Some(true),
+        stdin_once: container.stdin_once == Some(true),
+        target: parts.target.map(str::to_owned),
         resources: resources(container)?,
         run_as_user: security
             .and_then(|own| own.run_as_user)
@@ -132,7 +136,7 @@ fn sub_path(mount: &VolumeMount, lookup: impl Fn(&str) -> Option<String>) -> Res
     ))
 }
 
-fn resources(container: &Container) -> Result<LinuxContainerResources, String> {
+pub(crate) fn resources(container: &Container) -> Result<LinuxContainerResources, String> {
     let resources = container.resources.as_ref();
     let amount = |map: Option<&BTreeMap<_, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>,
                   name: &str| {
@@ -171,6 +175,7 @@ mod tests {
             environment: &[("A".to_owned(), "1".to_owned())],
             volumes: &[("v".to_owned(), PathBuf::from("/host/v"))].into(),
             log_path: "c/0.log",
+            target: None,
         };
         container_config(&Pod::default(), &container, parts)
     }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use jiff::{SignedDuration, Timestamp};
 
 use super::backoff::Backoff;
+use super::resize::Applied;
 
 /// How long a failed pull shows as `ErrImagePull` before it shows as `ImagePullBackOff`.
 const SHOW_PULL_ERROR: SignedDuration = SignedDuration::from_secs(1);
@@ -77,6 +78,8 @@ pub(crate) struct ContainerMemory {
     /// Pauses after it could not be started.
     pub(crate) start: Backoff,
     pub(crate) failure: Option<Failure>,
+    /// What it may use.
+    pub(crate) applied: Applied,
 }
 
 /// Where the pod's volumes are.

@@ -16,9 +16,11 @@ mod perform;
 mod plan;
 mod publish;
 mod qos;
+mod resize;
 mod seen;
 pub(crate) mod spec;
 mod status;
 mod worker;
 
+pub(crate) use seen::PodRuntime;
 pub(crate) use worker::{Event, Worker};

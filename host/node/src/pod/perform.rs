@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use capstan_runtime::{PodSandboxConfig, PodSandboxMetadata};
+use capstan_runtime::{LinuxContainerResources, PodSandboxConfig, PodSandboxMetadata};
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
 use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
@@ -51,6 +51,12 @@ pub(crate) enum Outcome {
     Started {
         container: String,
         result: Result<(), StartFailure>,
+        /// What it was started with.
+        resources: Option<LinuxContainerResources>,
+    },
+    Resized {
+        container: String,
+        result: Result<LinuxContainerResources, String>,
     },
     /// Stopped or removed; the runtime says the rest.
     Done(Result<(), String>),
@@ -161,6 +167,8 @@ pub(crate) struct Start {
     pub(crate) sandbox: String,
     pub(crate) pod_ip: String,
     pub(crate) volumes: BTreeMap<String, PathBuf>,
+    /// The container whose processes it is to see, as the runtime knows it.
+    pub(crate) target: Option<String>,
 }
 
 impl Start {
@@ -172,6 +180,7 @@ impl Start {
             self.say(true, "Failed", format!("Error: {}", failure.message));
         }
         Outcome::Started {
+            resources: container_config::resources(&self.container).ok(),
             container: self.container.name,
             result,
         }
@@ -202,6 +211,7 @@ impl Start {
             environment: &environment,
             volumes: &self.volumes,
             log_path: &log_path,
+            target: self.target.as_deref(),
         };
         let config = container_config(&self.pod, &self.container, parts).map_err(config_failure)?;
         self.make_sub_paths(&config.mounts).map_err(config_failure)?;
@@ -329,6 +339,22 @@ impl Start {
                 Err(failure)
             }
         }
+    }
+}
+
+/// Changes what a running container may use.
+pub(crate) async fn resize(
+    node: Arc<Node>,
+    container: String,
+    id: String,
+    resources: LinuxContainerResources,
+) -> Outcome {
+    let updated = node.cri.update_container_resources(&id, resources.clone()).await;
+    Outcome::Resized {
+        result: updated
+            .map(|()| resources)
+            .map_err(|error| format!("resizing container {container}: {error}")),
+        container,
     }
 }
 

@@ -4,11 +4,12 @@
 //! run in order and before the others; nothing starts in a pod that ends. Called by the pod's worker after
 //! every event. Not here: doing it (`perform.rs`), saying it (`status.rs`).
 
-use capstan_runtime::{ContainerState, ContainerStatus, SandboxState};
+use capstan_runtime::{ContainerState, ContainerStatus, LinuxContainerResources, SandboxState};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::memory::{Key, Memory, Volumes};
+use super::resize::{self, Due};
 use super::seen::{self, PodRuntime};
 use super::spec::{self, RestartPolicy};
 use crate::probe::Verdicts;
@@ -63,6 +64,12 @@ pub(crate) enum Action {
         id: String,
         grace_seconds: i64,
         reason: String,
+    },
+    /// Change what it may use while it runs.
+    Resize {
+        container: String,
+        id: String,
+        resources: LinuxContainerResources,
     },
     RemoveContainer {
         id: String,
@@ -216,6 +223,12 @@ fn containers(seen: &Seen<'_>, sandbox: &str, plan: &mut Plan) {
             .latest(&container.name)
             .is_some_and(|status| status.sandbox_id == sandbox)
     });
+    for container in spec::ephemeral_containers(seen.pod) {
+        // Once, whatever becomes of it, and beside whatever else the pod is at.
+        if seen.runtime.latest(&container.name).is_none() && !seen.memory.container_busy(&container.name) {
+            start(seen, &container, None, plan);
+        }
+    }
     for container in spec::init_containers(seen.pod) {
         if !init_container(seen, sandbox, container, regular_began, plan) {
             return;
@@ -286,7 +299,9 @@ fn keep_running(
                         container.name, unhealthy.probe
                     ),
                 });
+                return;
             }
+            resize(seen, container, &latest.id, plan);
         }
         // Left behind by a start that never came to its end.
         ContainerState::Created if latest.sandbox_id == sandbox => {
@@ -296,6 +311,24 @@ fn keep_running(
         }
         _ if policy.restarts(latest.exit_code) => start(seen, container, Some(latest), plan),
         _ => {}
+    }
+}
+
+fn resize(seen: &Seen<'_>, container: &Container, id: &str, plan: &mut Plan) {
+    match resize::due(seen, container) {
+        Some(Due::Update(resources)) => plan.actions.push(Action::Resize {
+            container: container.name.clone(),
+            id: id.to_owned(),
+            resources,
+        }),
+        Some(Due::Restart) => plan.actions.push(Action::Stop {
+            container: container.name.clone(),
+            id: id.to_owned(),
+            grace_seconds: spec::grace_seconds(seen.pod),
+            reason: format!("Container {} resize requires restart", container.name),
+        }),
+        Some(Due::Later(at)) => plan.wake(at),
+        None => {}
     }
 }
 
@@ -403,6 +436,9 @@ fn stop_containers(seen: &Seen<'_>, grace_seconds: i64, plan: &mut Plan) {
     let sidecar = |container: &&Container| spec::is_sidecar(container);
     let init = spec::init_containers(seen.pod);
     let mut waiting = false;
+    for container in spec::ephemeral_containers(seen.pod) {
+        waiting |= stop(&container, plan);
+    }
     for container in spec::containers(seen.pod)
         .iter()
         .chain(init.iter().filter(|container| !sidecar(container)))

@@ -136,6 +136,7 @@ fn word(action: &Action) -> String {
         Action::RemoveContainer { id } => format!("remove:{id}"),
         Action::StopSandbox { id } => format!("stop:{id}"),
         Action::RemoveSandbox { id } => format!("remove:{id}"),
+        Action::Resize { id, .. } => format!("resize:{id}"),
         Action::Finish => "finish".into(),
     }
 }

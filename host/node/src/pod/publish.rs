@@ -36,10 +36,15 @@ fn change(key: &str, old: Option<&Value>, new: &Value) -> Value {
         return new.clone();
     };
     if key == "conditions" {
+        let gone = old
+            .iter()
+            .filter(|old| !list.iter().any(|new| new["type"] == old["type"]))
+            .map(|old| json!({ "$patch": "delete", "type": old["type"] }));
         return list
             .iter()
             .filter(|condition| !old.contains(condition))
             .map(|new| complete(old, new))
+            .chain(gone)
             .collect();
     }
     if MERGED_LISTS.contains(&key) {

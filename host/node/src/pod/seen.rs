@@ -160,6 +160,7 @@ pub(crate) fn past(pod: &Pod, now: Timestamp) -> BTreeMap<String, ContainerStatu
         .container_statuses
         .iter()
         .chain(&status.init_container_statuses)
+        .chain(&status.ephemeral_container_statuses)
         .flatten();
     all.filter_map(|shown| Some((shown.name.clone(), ended(shown, now)?)))
         .collect()

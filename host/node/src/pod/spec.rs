@@ -2,6 +2,8 @@
 //!
 //! Pure. Names and defaults are the original's; nothing here knows the runtime.
 
+use std::borrow::Cow;
+
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 /// The grace that a pod gets where it names none, in seconds.
@@ -66,6 +68,28 @@ pub(crate) fn containers(pod: &Pod) -> &[Container] {
 
 pub(crate) fn all_containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     init_containers(pod).iter().chain(containers(pod))
+}
+
+/// What of an ephemeral container is as of any other.
+pub(crate) fn ephemeral_containers(pod: &Pod) -> impl Iterator<Item = Container> {
+    let all = spec(pod).ephemeral_containers.iter().flatten();
+    all.filter_map(|container| serde_json::from_value(serde_json::to_value(container).ok()?).ok())
+}
+
+/// The container whose processes an ephemeral one is to see.
+pub(crate) fn target_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    let mut all = spec(pod).ephemeral_containers.iter().flatten();
+    let target = all.find(|one| one.name == name)?.target_container_name.as_deref();
+    target.filter(|target| !target.is_empty())
+}
+
+/// A container of any sort.
+pub(crate) fn any_container<'a>(pod: &'a Pod, name: &str) -> Option<Cow<'a, Container>> {
+    let own = container(pod, name).map(Cow::Borrowed);
+    own.or_else(|| {
+        let mut ephemeral = ephemeral_containers(pod);
+        ephemeral.find(|container| container.name == name).map(Cow::Owned)
+    })
 }
 
 pub(crate) fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::plan::{self, Ending, Seen};
+use super::resize;
 use super::seen::{self, CONTAINER_ID_SCHEME};
 use super::spec;
 
@@ -31,6 +32,13 @@ pub(crate) fn build(seen: &Seen<'_>, host_ip: &str) -> PodStatus {
         .iter()
         .map(|c| container(seen, c, false))
         .collect();
+    let ephemeral: Vec<_> = spec::ephemeral_containers(seen.pod)
+        .map(|c| ContainerStatus {
+            ready: false,
+            started: None,
+            ..container(seen, &c, true)
+        })
+        .collect();
     let phase = phase(seen, &init, &regular);
     let address = address(seen, host_ip).or(before.pod_ip.clone());
     let mut status = PodStatus {
@@ -47,6 +55,7 @@ pub(crate) fn build(seen: &Seen<'_>, host_ip: &str) -> PodStatus {
         observed_generation: seen.pod.metadata.generation,
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(regular),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         phase: Some(phase.to_owned()),
         ..before.clone()
     };
@@ -91,7 +100,7 @@ fn container(seen: &Seen<'_>, container: &Container, init: bool) -> ContainerSta
     } else {
         state.terminated.as_ref().is_some_and(|end| end.exit_code == 0)
     };
-    ContainerStatus {
+    let mut status = ContainerStatus {
         name: container.name.clone(),
         image: container.image.clone().unwrap_or_default(),
         image_id: latest.map(|run| run.image_ref.clone()).unwrap_or_default(),
@@ -102,7 +111,9 @@ fn container(seen: &Seen<'_>, container: &Container, init: bool) -> ContainerSta
         state: Some(state),
         last_state: Some(last.unwrap_or_default()),
         ..Default::default()
-    }
+    };
+    resize::show(seen, container, latest, &mut status);
+    status
 }
 
 fn container_id(run: &Run) -> String {
@@ -152,7 +163,10 @@ fn pause(seen: &Seen<'_>, container: &Container, run: &Run, init: bool) -> Optio
     if let Some(failure) = seen.memory.failure(&container.name) {
         return Some(failure.shown(seen.now));
     }
-    let restarts = if init {
+    let is_ephemeral = spec::container(seen.pod, &container.name).is_none();
+    let restarts = if is_ephemeral {
+        false
+    } else if init {
         spec::is_sidecar(container) || run.exit_code != 0
     } else {
         spec::restart_policy(seen.pod, container).restarts(run.exit_code)
@@ -292,6 +306,7 @@ fn conditions(seen: &Seen<'_>, status: &PodStatus, before: Vec<PodCondition>) ->
             None => all.push(condition),
         }
     }
+    resize::tell(seen, status, &mut all);
     all
 }
 

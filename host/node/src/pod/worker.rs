@@ -7,6 +7,7 @@
 
 mod running;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use tokio::task::JoinSet;
 
 use super::memory::{Failure, FailureKind, Key, Volumes, short_pause};
 use super::perform::{self, Holds, Outcome, Start};
+use super::resize::Applied;
 use super::plan::{self, Action, Ending, Plan, Seen};
 use super::seen::{self, PodRuntime};
 use super::{publish, spec, status};
@@ -258,7 +260,32 @@ impl Worker {
                 self.say(None, true, "FailedCreatePodSandBox", message);
                 self.memory.sandbox_retry_at = Some(pause(now, &mut self.memory.sandbox_failures));
             }
-            Outcome::Started { container, result } => self.started(&container, result.err(), now),
+            Outcome::Started {
+                container,
+                result,
+                resources,
+            } => {
+                self.memory.container(&container).applied = Applied {
+                    resources,
+                    failure: None,
+                };
+                self.started(&container, result.err(), now);
+            }
+            Outcome::Resized { container, result } => {
+                let applied = &mut self.memory.container(&container).applied;
+                match result {
+                    Ok(resources) => {
+                        *applied = Applied {
+                            resources: Some(resources),
+                            failure: None,
+                        };
+                    }
+                    Err(message) => {
+                        applied.failure = Some((retry, message.clone()));
+                        self.say(Some(&container), true, "ResizeError", message);
+                    }
+                }
+            }
             Outcome::Done(Ok(())) => {}
             Outcome::Done(Err(message)) => {
                 tracing::warn!(pod = spec::full_name(&self.pod), message, "runtime call failed");
@@ -285,7 +312,7 @@ impl Worker {
     }
 
     fn started(&mut self, container: &str, failure: Option<perform::StartFailure>, now: Timestamp) {
-        let image = spec::container(&self.pod, container).and_then(|container| container.image.clone());
+        let image = spec::any_container(&self.pod, container).and_then(|container| container.image.clone());
         let memory = self.memory.container(container);
         let Some(failure) = failure else {
             memory.failure = None;
@@ -374,6 +401,14 @@ impl Worker {
                     perform::stop(node, pod, container, id, grace_seconds, reason),
                 );
             }
+            Action::Resize {
+                container,
+                id,
+                resources,
+            } => {
+                let key = Key::Container(container.clone());
+                self.spawn(key, perform::resize(node, container, id, resources));
+            }
             Action::RemoveContainer { id } => self.spawn(Key::Garbage(id.clone()), async move {
                 let removed = node.cri.remove_container(&id).await;
                 Outcome::Done(removed.map_err(|error| format!("removing container {id}: {error}")))
@@ -394,7 +429,7 @@ impl Worker {
     }
 
     fn begin_start(&mut self, name: &str, attempt: u32, after: Option<Timestamp>, runtime: &PodRuntime) {
-        let Some(container) = spec::container(&self.pod, name).cloned() else {
+        let Some(container) = spec::any_container(&self.pod, name).map(Cow::into_owned) else {
             return;
         };
         let (Some(sandbox), Volumes::Ready { paths, .. }) = (runtime.sandbox(), &self.memory.volumes) else {
@@ -413,6 +448,9 @@ impl Worker {
                 sandbox.ip.clone()
             },
             volumes: paths.clone(),
+            target: spec::target_of(&self.pod, name)
+                .and_then(|target| runtime.latest(target))
+                .map(|target| target.id.clone()),
         };
         // A pause is begun by the attempt that follows an end, once, however often its start fails.
         if let Some(ended) = after

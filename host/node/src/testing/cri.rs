@@ -7,10 +7,12 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use capstan_runtime::{
-    AuthConfig, ContainerConfig, ContainerState, ContainerStats, ContainerStatus, Cri, Error,
-    ExecSyncResponse, Id, Image, PodSandboxConfig, PodSandboxStatus, Result, RuntimeStatus, SandboxState,
+    AuthConfig, ContainerConfig, ContainerState, ContainerStats, ContainerStatus, Cri, Duplex,
+    Error, ExecSyncResponse, Id, Image, LinuxContainerResources, PodSandboxConfig, PodSandboxStatus, Result,
+    RuntimeStatus, SandboxState, Session, Streams,
 };
 use jiff::Timestamp;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 
 #[derive(Default)]
@@ -125,6 +127,26 @@ impl FakeCri {
             .containers
             .get(id)
             .map_or(id.to_owned(), |(status, _)| status.metadata.name.clone())
+    }
+}
+
+fn echo(code: i32) -> Session {
+    let (stdin, mut input) = tokio::io::duplex(1024);
+    let (stdout, mut output) = tokio::io::duplex(1024);
+    let (ended, exit) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let _ = tokio::io::copy(&mut input, &mut output).await;
+        let _ = ended.send(());
+    });
+    Session {
+        stdin: Some(Box::new(stdin)),
+        stdout: Some(Box::new(stdout)),
+        stderr: None,
+        resize: None,
+        exit: Box::pin(async move {
+            let _ = exit.await;
+            Ok(code)
+        }),
     }
 }
 
@@ -270,6 +292,37 @@ impl Cri for FakeCri {
             exit_code: self.state.lock().unwrap().exec_exit_code,
             ..Default::default()
         })
+    }
+
+    /// Gives back what it is given, until its end.
+    async fn exec(&self, _id: &str, command: &[String], _: Streams) -> Result<Session> {
+        self.call(format!("exec {}", command.join(" ")))?;
+        let code = self.state.lock().unwrap().exec_exit_code;
+        Ok(echo(code))
+    }
+
+    async fn attach(&self, id: &str, _: Streams) -> Result<Session> {
+        self.call(format!("attach {}", self.name_of(id)))?;
+        Ok(echo(0))
+    }
+
+    async fn port_forward(&self, _sandbox: &str, port: u16) -> Result<Box<dyn Duplex>> {
+        self.call(format!("forward {port}"))?;
+        let (ours, theirs) = tokio::io::duplex(1024);
+        tokio::spawn(async move {
+            let (mut read, mut write) = tokio::io::split(ours);
+            let _ = tokio::io::copy(&mut read, &mut write).await;
+            let _ = write.shutdown().await;
+        });
+        Ok(Box::new(theirs))
+    }
+
+    async fn update_container_resources(&self, id: &str, resources: LinuxContainerResources) -> Result<()> {
+        self.call(format!("update {}", self.name_of(id)))?;
+        if let Some((_, config)) = self.state.lock().unwrap().containers.get_mut(id) {
+            config.resources = resources;
+        }
+        Ok(())
     }
 
     async fn container_stats(&self, id: &str) -> Result<ContainerStats> {

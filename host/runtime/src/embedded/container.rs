@@ -14,8 +14,8 @@ use crate::logs::LogFile;
 use crate::task::{Exit, Running, Signal};
 use crate::wasm::{Allowance, Folder, GuestPlan};
 use crate::{
-    ContainerConfig, ContainerState, ContainerStatus, Error, Id, Mount, Result, SandboxState, files, image,
-    oci,
+    ContainerConfig, ContainerState, ContainerStatus, Error, Id, LinuxContainerResources, Mount, Result,
+    SandboxState, files, image, oci,
 };
 
 /// How long a killed container may take to be gone.
@@ -32,6 +32,8 @@ pub(super) struct Container {
     /// Held while it is being started, so that nobody starts or stops it meanwhile.
     starting: tokio::sync::Mutex<()>,
     allowance: OnceLock<Arc<Allowance>>,
+    /// Where a component writes, while it runs in this process.
+    log: OnceLock<Arc<LogFile>>,
 }
 
 impl Container {
@@ -44,6 +46,7 @@ impl Container {
             state,
             starting: tokio::sync::Mutex::new(()),
             allowance: OnceLock::new(),
+            log: OnceLock::new(),
         })
     }
 
@@ -69,6 +72,22 @@ impl Container {
 
     pub(super) fn allowance(&self) -> Option<&Arc<Allowance>> {
         self.allowance.get()
+    }
+
+    pub(super) fn log(&self) -> Option<&Arc<LogFile>> {
+        self.log.get()
+    }
+
+    /// Waits until it does not run any more.
+    pub(super) async fn ended(&self) {
+        let mut state = self.state.subscribe();
+        // The sender lives as long as we do.
+        let _ = state.wait_for(|state| *state != ContainerState::Running).await;
+    }
+
+    /// Remembers what it may use from now on.
+    pub(super) fn set_resources(&self, resources: LinuxContainerResources) -> Result<()> {
+        self.change(|record| record.config.resources = resources)
     }
 
     pub(super) fn signals(&self) -> watch::Receiver<Signal> {
@@ -298,11 +317,12 @@ impl Inner {
             process,
             folders,
             address,
-            log,
+            log: Arc::clone(&log),
             allowance: Arc::clone(&allowance),
         };
         let running = self.wasm.start(digest, bytes, plan, container.signals()).await?;
         let _ = container.allowance.set(allowance);
+        let _ = container.log.set(log);
         Ok(running)
     }
 
@@ -325,9 +345,30 @@ impl Inner {
             readonly_rootfs: record.config.readonly_rootfs,
             privileged: record.config.privileged,
             log_path: record.log_path.clone(),
+            stdin: record.config.stdin,
+            stdin_once: record.config.stdin_once,
+            tty: record.config.tty,
+            pid_namespace_of: record
+                .config
+                .target
+                .as_ref()
+                .map(|target| self.pid_of(target))
+                .transpose()?,
             ..Default::default()
         };
         self.oci.start(launch, container.signals()).await
+    }
+
+    /// The process whose processes another container is to see.
+    fn pid_of(&self, target: &str) -> Result<i32> {
+        let target = self.container(target)?;
+        if target.is_wasm() || target.status().state != ContainerState::Running {
+            return Err(Error::Container(format!(
+                "container {} runs no process whose namespace could be shared",
+                target.status().metadata.name
+            )));
+        }
+        self.oci.pid(&target.folder(), &target.id())
     }
 
     /// An image whose files a container uses must stay.

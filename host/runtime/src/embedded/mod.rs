@@ -9,6 +9,7 @@ mod address;
 mod container;
 mod record;
 mod service;
+mod session;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::Embedded;
+use super::{Embedded, session};
 use crate::image::Images;
 use crate::{
-    AuthConfig, ContainerConfig, ContainerStats, ContainerStatus, Cri, Error, ExecSyncResponse, Id, Image,
-    PodSandboxConfig, PodSandboxStatus, Result, RuntimeStatus,
+    AuthConfig, ContainerConfig, ContainerState, ContainerStats, ContainerStatus, Cri, Duplex,
+    ExecSyncResponse, Id, Image, LinuxContainerResources, PodSandboxConfig, PodSandboxStatus, Result,
+    RuntimeStatus, Session, Streams,
 };
 
 #[async_trait]
@@ -98,17 +99,37 @@ impl Cri for Embedded {
         timeout_seconds: i64,
     ) -> Result<ExecSyncResponse> {
         let container = self.inner.container(id)?;
-        if container.is_wasm() {
-            return Err(Error::Unsupported(format!(
-                "container {} is a Wasm component, which has no processes to run a command among; \
-                 use an httpGet or tcpSocket probe, or ask it over its port",
-                container.status().metadata.name
-            )));
-        }
+        session::has_processes(&container)?;
         self.inner
             .oci
             .exec(&container.folder(), command, timeout_seconds)
             .await
+    }
+
+    async fn exec(&self, id: &str, command: &[String], streams: Streams) -> Result<Session> {
+        let container = self.inner.container(id)?;
+        session::exec(&self.inner.oci, &container, command, streams).await
+    }
+
+    async fn attach(&self, id: &str, streams: Streams) -> Result<Session> {
+        let container = self.inner.container(id)?;
+        session::attach(&self.inner.oci, container, streams).await
+    }
+
+    async fn port_forward(&self, sandbox: &str, port: u16) -> Result<Box<dyn Duplex>> {
+        let sandbox = self.inner.sandbox(sandbox)?;
+        session::dial(&sandbox, port).await
+    }
+
+    async fn update_container_resources(&self, id: &str, resources: LinuxContainerResources) -> Result<()> {
+        let container = self.inner.container(id)?;
+        if container.status().state == ContainerState::Running {
+            match container.allowance() {
+                Some(allowance) => allowance.update(&resources)?,
+                None => self.inner.oci.update(&container.id(), &resources)?,
+            }
+        }
+        container.set_resources(resources)
     }
 
     async fn container_stats(&self, id: &str) -> Result<ContainerStats> {

@@ -4,8 +4,12 @@
 //! a node that starts again finds running containers by their sockets. Called by [`crate::Embedded`] alone.
 
 mod cgroup;
+mod clients;
+mod frame;
+mod session;
 mod shim;
 mod spec;
+mod terminal;
 mod user;
 
 use std::ffi::OsString;
@@ -25,7 +29,7 @@ use self::shim::{EXIT_FILE, ORDER_FILE, Order, Report, SOCKET, Started};
 use crate::files::{self, Survives};
 use crate::image::resolve_in;
 use crate::task::{self, EXIT_LOST, Exit, Process, Running, Signal};
-use crate::{ContainerStats, Error, ExecSyncResponse, Mount, Result};
+use crate::{ContainerStats, Error, ExecSyncResponse, LinuxContainerResources, Mount, Result};
 
 /// Creating a container may take this long.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -62,6 +66,11 @@ pub(crate) struct Launch {
     /// What this process may grant at most, a bit a capability.
     pub(crate) capability_bounds: u64,
     pub(crate) log_path: PathBuf,
+    pub(crate) stdin: bool,
+    pub(crate) stdin_once: bool,
+    pub(crate) tty: bool,
+    /// A process whose processes it sees.
+    pub(crate) pid_namespace_of: Option<i32>,
 }
 
 /// The OCI half of the runtime.
@@ -241,6 +250,18 @@ impl Oci {
         cgroup::stats(id)
     }
 
+    /// Changes a running container's limits.
+    pub(crate) fn update(&self, id: &str, resources: &LinuxContainerResources) -> Result<()> {
+        cgroup::update(id, resources)
+    }
+
+    /// The number of a running container's first process.
+    pub(crate) fn pid(&self, folder: &Path, id: &str) -> Result<i32> {
+        let state: Option<serde_json::Value> = files::read_json(&shim::state_file(folder, id))?;
+        let pid = state.and_then(|state| i32::try_from(state["pid"].as_i64()?).ok());
+        pid.ok_or_else(|| Error::Precondition(format!("container {id} has no process")))
+    }
+
     fn shim(&self, verb: &str, folder: &Path) -> Result<Command> {
         let (program, args) = self.shim_command.split_first().ok_or_else(|| {
             Error::Unsupported("this node is set up without OCI containers; Wasm images can run".into())
@@ -290,6 +311,9 @@ fn prepare(launch: &mut Launch) -> Result<()> {
         rootfs: launch.rootfs.clone(),
         log_path: launch.log_path.clone(),
         stop_signal: launch.stop_signal.clone(),
+        stdin: launch.stdin,
+        stdin_once: launch.stdin_once,
+        tty: launch.tty,
     };
     files::write_json(&launch.folder.join(ORDER_FILE), &order, Survives::Process)
 }

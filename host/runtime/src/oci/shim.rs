@@ -19,14 +19,14 @@ use std::time::Duration;
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
-use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
-use nix::unistd::{Pid, chdir, pipe2, setsid};
+use nix::unistd::{Pid, chdir, setsid};
 use serde::{Deserialize, Serialize};
 
+use super::clients::{Clients, Ends, Input};
 use super::{cgroup, spec};
 use crate::files::{self, Survives};
 use crate::logs::{LogFile, Stream};
@@ -50,6 +50,12 @@ pub(crate) struct Order {
     pub(crate) log_path: PathBuf,
     /// See [`super::Launch::stop_signal`].
     pub(crate) stop_signal: String,
+    #[serde(default)]
+    pub(crate) stdin: bool,
+    #[serde(default)]
+    pub(crate) stdin_once: bool,
+    #[serde(default)]
+    pub(crate) tty: bool,
 }
 
 impl Order {
@@ -62,11 +68,14 @@ impl Order {
 }
 
 /// How a container, or a command in it, ended.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) code: i32,
     pub(crate) out_of_memory: bool,
     pub(crate) timed_out: bool,
+    /// Why it did not begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
 }
 
 /// What the shim's first line of output says: nothing but `{}` when the container runs.
@@ -90,9 +99,10 @@ pub fn shim_main(args: Vec<OsString>) -> i32 {
     let done = match verb.to_str() {
         Some("run") => run(&folder),
         Some("exec") => exec(&folder, &rest),
+        Some("session") => return session(&folder, &rest),
         Some("clean") => clean(&folder),
         _ => Err(format!(
-            "a container shim is asked to run, exec or clean, not {}",
+            "a container shim is asked to run, exec, session or clean, not {}",
             verb.display()
         )),
     };
@@ -130,17 +140,14 @@ fn run(folder: &Path) -> Result<(), String> {
     mount_rootfs(folder, &order.rootfs)?;
     let listener = UnixListener::bind(SOCKET).map_err(because("binding the shim's socket"))?;
     let log = LogFile::open(&order.log_path).map_err(because("opening the container's log"))?;
-    let (stdout, stdout_writer) = pipe2(OFlag::O_CLOEXEC).map_err(because("making a pipe"))?;
-    let (stderr, stderr_writer) = pipe2(OFlag::O_CLOEXEC).map_err(because("making a pipe"))?;
-
-    let mut container = builder(folder, &order.id)?
-        .with_stdin(null()?)
-        .with_stdout(stdout_writer)
-        .with_stderr(stderr_writer)
+    let (ends, clients) = (Ends::open(&order)?, Clients::new());
+    let mut container = ends
+        .given_to(builder(folder, &order.id)?)?
         .as_init(folder.join(BUNDLE))
         .with_systemd(false)
         .build()
         .map_err(with_causes("creating the container"))?;
+    let ours = ends.ours()?;
     let started = container.start().map_err(with_causes("starting the container"));
     let pid = container.pid().map(|pid| Pid::from_raw(pid.as_raw()));
     let (Ok(()), Some(pid)) = (&started, pid) else {
@@ -149,13 +156,19 @@ fn run(folder: &Path) -> Result<(), String> {
     };
 
     let alive = Arc::new(Mutex::new(true));
-    let copies = [
-        copy(stdout, &log, Stream::Stdout),
-        copy(stderr, &log, Stream::Stderr),
-    ];
-    let for_orders = Arc::clone(&alive);
-    let stop_signal = order.stop_signal();
-    thread::spawn(move || obey(&listener, pid, stop_signal, &for_orders));
+    let copies: Vec<_> = ours
+        .outputs
+        .into_iter()
+        .map(|(output, stream)| copy(output, &log, stream, &clients))
+        .collect();
+    let orders = Arc::new(Orders {
+        pid,
+        stop_signal: order.stop_signal(),
+        alive: Arc::clone(&alive),
+        input: ours.input,
+        clients,
+    });
+    thread::spawn(move || obey(&listener, &orders));
     say(&Started::default());
 
     let code = wait(pid, &alive)?;
@@ -171,7 +184,7 @@ fn run(folder: &Path) -> Result<(), String> {
         &Report {
             code,
             out_of_memory,
-            timed_out: false,
+            ..Report::default()
         },
     )?;
     deleted
@@ -229,41 +242,69 @@ fn builder(folder: &Path, id: &str) -> Result<ContainerBuilder, String> {
         .map_err(with_causes("finding the container's state"))
 }
 
-/// Copies output to the log until nobody can write any more.
-fn copy(source: OwnedFd, log: &Arc<LogFile>, stream: Stream) -> thread::JoinHandle<()> {
-    let (mut source, mut target) = (File::from(source), log.stream(stream));
+/// Copies output to the log and to attached clients until nobody can write any more.
+fn copy(
+    mut source: File,
+    log: &Arc<LogFile>,
+    stream: Stream,
+    clients: &Arc<Clients>,
+) -> thread::JoinHandle<()> {
+    let (mut target, clients) = (log.stream(stream), Arc::clone(clients));
     thread::spawn(move || {
         let mut buffer = vec![0; COPY_BYTES];
         loop {
             match source.read(&mut buffer) {
                 Ok(0) => return,
-                // A full disk loses log lines, but must not stop the container.
-                Ok(count) => drop(target.write(&buffer[..count])),
+                Ok(count) => {
+                    // A full disk loses log lines, but must not stop the container.
+                    let _ = target.write(&buffer[..count]);
+                    clients.tell(stream, &buffer[..count]);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A terminal ends so.
                 Err(_) => return,
             }
         }
     })
 }
 
+/// What orders are carried out on.
+struct Orders {
+    pid: Pid,
+    stop_signal: Signal,
+    alive: Arc<Mutex<bool>>,
+    input: Input,
+    clients: Arc<Clients>,
+}
+
 /// Takes the node's orders. A connection also tells the node, by its end, that we are gone.
-fn obey(listener: &UnixListener, pid: Pid, stop_signal: Signal, alive: &Arc<Mutex<bool>>) {
+fn obey(listener: &UnixListener, orders: &Arc<Orders>) {
     for connection in listener.incoming().flatten() {
-        let alive = Arc::clone(alive);
-        thread::spawn(move || obey_one(connection, pid, stop_signal, &alive));
+        let orders = Arc::clone(orders);
+        thread::spawn(move || obey_one(connection, &orders));
     }
 }
 
-fn obey_one(connection: UnixStream, pid: Pid, stop_signal: Signal, alive: &Mutex<bool>) {
-    for line in BufReader::new(connection).lines() {
-        let signal = match line.as_deref() {
-            Ok("terminate") => stop_signal,
-            Ok("kill") => Signal::SIGKILL,
+fn obey_one(connection: UnixStream, orders: &Orders) {
+    let mut lines = BufReader::new(connection);
+    let mut line = String::new();
+    while lines.read_line(&mut line).is_ok_and(|count| count > 0) {
+        let signal = match line.trim_end() {
+            "terminate" => orders.stop_signal,
+            "kill" => Signal::SIGKILL,
+            "attach" => {
+                if let Ok(output) = lines.get_ref().try_clone() {
+                    orders.clients.join(output);
+                    orders.input.serve(&mut lines);
+                }
+                return;
+            }
             _ => return,
         };
-        let alive = alive.lock().unwrap_or_else(PoisonError::into_inner);
+        line.clear();
+        let alive = orders.alive.lock().unwrap_or_else(PoisonError::into_inner);
         if *alive {
-            let _ = kill(pid, signal);
+            let _ = kill(orders.pid, signal);
         }
     }
 }
@@ -285,27 +326,8 @@ fn exec(folder: &Path, args: &[String]) -> Result<(), String> {
     let [result, timeout_seconds, command @ ..] = args else {
         return Err("exec needs a report file, a timeout and a command".into());
     };
-    let order: Order = read(&folder.join(ORDER_FILE))?;
     let timeout_seconds: u64 = timeout_seconds.parse().map_err(because("reading the timeout"))?;
-    let process_file = Path::new(result).with_extension("process");
-    let mut config: serde_json::Value = read(&folder.join(BUNDLE).join("config.json"))?;
-    config["process"]["args"] = serde_json::json!(command);
-    files::write_json(&process_file, &config["process"], Survives::Process)
-        .map_err(|error| error.to_string())?;
-    let own = |fd: &dyn std::os::fd::AsFd| {
-        fd.as_fd()
-            .try_clone_to_owned()
-            .map_err(because("copying a descriptor"))
-    };
-    let pid = builder(folder, &order.id)?
-        .with_stdin(null()?)
-        .with_stdout(own(&io::stdout())?)
-        .with_stderr(own(&io::stderr())?)
-        .as_tenant()
-        .with_process(Some(process_file))
-        .build()
-        .map_err(with_causes("running the command"))?;
-    let pid = Pid::from_raw(pid.as_raw());
+    let pid = tenant(folder, Path::new(result), command, null()?, None)?;
     let alive = Arc::new(Mutex::new(true));
     let timed_out = Arc::new(Mutex::new(false));
     if timeout_seconds > 0 {
@@ -325,15 +347,85 @@ fn exec(folder: &Path, args: &[String]) -> Result<(), String> {
         Path::new(result),
         &Report {
             code,
-            out_of_memory: false,
             timed_out,
+            ..Report::default()
         },
     )
+}
+
+/// `session FOLDER REPORT CONSOLE COMMAND...`: runs a command in the container on our own streams, or on a
+/// terminal whose master goes to the socket CONSOLE. Our output is the command's: failures are reported.
+fn session(folder: &Path, args: &[String]) -> i32 {
+    let [result, console, command @ ..] = args else {
+        return 1;
+    };
+    let run = || -> Result<i32, String> {
+        let stdin = File::from(own(&io::stdin())?);
+        let console = Some(Path::new(console)).filter(|path| !path.as_os_str().is_empty());
+        let pid = tenant(folder, Path::new(result), command, stdin, console)?;
+        wait(pid, &Mutex::new(true))
+    };
+    let ended = match run() {
+        Ok(code) => Report {
+            code,
+            ..Report::default()
+        },
+        Err(message) => Report {
+            error: Some(message),
+            ..Report::default()
+        },
+    };
+    i32::from(report(Path::new(result), &ended).is_err())
+}
+
+/// Begins a command beside a container's process.
+fn tenant(
+    folder: &Path,
+    result: &Path,
+    command: &[String],
+    stdin: File,
+    console: Option<&Path>,
+) -> Result<Pid, String> {
+    let order: Order = read(&folder.join(ORDER_FILE))?;
+    let process_file = result.with_extension("process");
+    let mut config: serde_json::Value = read(&folder.join(BUNDLE).join("config.json"))?;
+    config["process"]["args"] = serde_json::json!(command);
+    config["process"]["terminal"] = console.is_some().into();
+    spec::name_terminal(&mut config["process"]["env"], console.is_some());
+    files::write_json(&process_file, &config["process"], Survives::Process)
+        .map_err(|error| error.to_string())?;
+    let mut builder = builder(folder, &order.id)?;
+    builder = match console {
+        Some(console) => builder.with_console_socket(Some(console)),
+        None => builder
+            .with_stdin(stdin)
+            .with_stdout(own(&io::stdout())?)
+            .with_stderr(own(&io::stderr())?),
+    };
+    let pid = builder
+        .as_tenant()
+        .with_detach(console.is_some())
+        .with_process(Some(process_file))
+        .build()
+        .map_err(with_causes("running the command"))?;
+    Ok(Pid::from_raw(pid.as_raw()))
+}
+
+fn own(descriptor: &dyn std::os::fd::AsFd) -> Result<OwnedFd, String> {
+    descriptor
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(because("copying a descriptor"))
 }
 
 /// Whether libcontainer still knows of a container in that folder.
 pub(crate) fn has_state(folder: &Path) -> bool {
     std::fs::read_dir(folder.join(LIBCONTAINER)).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+/// What libcontainer keeps of a container in that folder.
+pub(crate) fn state_file(folder: &Path, id: &str) -> PathBuf {
+    folder.join(LIBCONTAINER).join(id).join("state.json")
 }
 
 /// `clean FOLDER`: ends what a dead shim left running, and removes its cgroups.
@@ -358,11 +450,11 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, String> {
     found.ok_or_else(|| format!("{} is missing", path.display()))
 }
 
-fn null() -> Result<File, String> {
+pub(super) fn null() -> Result<File, String> {
     File::open("/dev/null").map_err(because("opening /dev/null"))
 }
 
-fn because<E: std::fmt::Display>(context: &'static str) -> impl FnOnce(E) -> String {
+pub(super) fn because<E: std::fmt::Display>(context: &'static str) -> impl FnOnce(E) -> String {
     move |error| format!("{context}: {error}")
 }
 
@@ -397,6 +489,9 @@ mod tests {
                 rootfs: none(),
                 log_path: none(),
                 stop_signal: text.into(),
+                stdin: false,
+                stdin_once: false,
+                tty: false,
             };
             assert_eq!(order.stop_signal(), signal, "{text}");
         }

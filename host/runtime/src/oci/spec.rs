@@ -80,6 +80,12 @@ pub(crate) fn spec(launch: &Launch, user: &User) -> Value {
     if !process.envs.iter().any(|(name, _)| name == "PATH") {
         env.insert(0, PATH_DEFAULT.into());
     }
+    let mut env = json!(env);
+    name_terminal(&mut env, launch.tty);
+    let pid_namespace = match launch.pid_namespace_of {
+        Some(pid) => json!({ "type": "pid", "path": format!("/proc/{pid}/ns/pid") }),
+        None => json!({ "type": "pid" }),
+    };
     let privileged = if launch.privileged {
         &CAPABILITIES_PRIVILEGED[..]
     } else {
@@ -101,7 +107,7 @@ pub(crate) fn spec(launch: &Launch, user: &User) -> Value {
     json!({
         "ociVersion": "1.0.2",
         "process": {
-            "terminal": false,
+            "terminal": launch.tty,
             "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.additional_gids },
             "args": process.args,
             "env": env,
@@ -117,13 +123,24 @@ pub(crate) fn spec(launch: &Launch, user: &User) -> Value {
         "hostname": launch.hostname,
         "mounts": mounts(launch),
         "linux": {
-            "namespaces": [{ "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" }],
+            "namespaces": [pid_namespace, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" }],
             "cgroupsPath": cgroup_path(&launch.id),
             "resources": resources(&process.resources, launch.privileged),
             "maskedPaths": hidden(&MASKED),
             "readonlyPaths": hidden(&READONLY),
         },
     })
+}
+
+/// Tells a process on a terminal what kind of terminal that is, as other runtimes do.
+pub(crate) fn name_terminal(env: &mut Value, tty: bool) {
+    if let Some(env) = env.as_array_mut().filter(|_| tty)
+        && !env
+            .iter()
+            .any(|one| one.as_str().is_some_and(|one| one.starts_with("TERM=")))
+    {
+        env.push(json!("TERM=xterm"));
+    }
 }
 
 fn mounts(launch: &Launch) -> Vec<Value> {

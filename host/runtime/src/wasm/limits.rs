@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use wasmtime::ResourceLimiter;
 
 use super::engine::TICK;
-use crate::LinuxContainerResources;
+use crate::{Error, LinuxContainerResources, Result};
 
 /// Elements of all tables of one instance.
 const TABLE_ELEMENTS_MAX: usize = 1 << 20;
@@ -24,11 +24,11 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// A container's share of the machine.
 #[derive(Debug)]
 pub(crate) struct Allowance {
-    memory_limit_bytes: u64,
+    memory_limit_bytes: AtomicU64,
     memory_bytes: AtomicU64,
     memory_was_refused: AtomicBool,
     cpu_ns: AtomicU64,
-    cpu: Option<Mutex<Quota>>,
+    cpu: Mutex<Option<Quota>>,
 }
 
 /// CPU time as a bucket that fills at the quota's rate.
@@ -43,32 +43,33 @@ struct Quota {
 
 impl Allowance {
     pub(crate) fn new(resources: &LinuxContainerResources) -> Arc<Self> {
-        let limit = u64::try_from(resources.memory_limit_bytes).unwrap_or(0);
-        let is_limited = resources.cpu_quota_us > 0 && resources.cpu_period_us > 0;
-        let cpu = is_limited.then(|| {
-            let burst_s = resources.cpu_quota_us as f64 / 1e6;
-            let rate = resources.cpu_quota_us as f64 / resources.cpu_period_us as f64;
-            Mutex::new(Quota {
-                rate,
-                burst_s,
-                left_s: burst_s,
-                filled_at: Instant::now(),
-            })
-        });
         Arc::new(Self {
-            memory_limit_bytes: if limit == 0 { u64::MAX } else { limit },
+            memory_limit_bytes: AtomicU64::new(memory_limit(resources)),
             memory_bytes: AtomicU64::new(0),
             memory_was_refused: AtomicBool::new(false),
             cpu_ns: AtomicU64::new(0),
-            cpu,
+            cpu: Mutex::new(Quota::of(resources)),
         })
+    }
+
+    /// Changes what may be used from now on; memory in use is not taken back.
+    pub(crate) fn update(&self, resources: &LinuxContainerResources) -> Result<()> {
+        let (limit, used) = (memory_limit(resources), self.memory_bytes());
+        if limit < used {
+            return Err(Error::Precondition(format!(
+                "the container uses {used} bytes of memory, more than the new limit of {limit}"
+            )));
+        }
+        self.memory_limit_bytes.store(limit, Relaxed);
+        *self.cpu.lock().unwrap_or_else(PoisonError::into_inner) = Quota::of(resources);
+        Ok(())
     }
 
     /// The limit, if a guest was refused memory.
     pub(crate) fn exhausted_memory(&self) -> Option<u64> {
         self.memory_was_refused
             .load(Relaxed)
-            .then_some(self.memory_limit_bytes)
+            .then(|| self.memory_limit_bytes.load(Relaxed))
     }
 
     pub(crate) fn memory_bytes(&self) -> u64 {
@@ -81,14 +82,14 @@ impl Allowance {
 
     /// Charges one tick; how long the guest must pause, if it is in debt.
     pub(crate) fn charge_tick(&self) -> Option<Duration> {
-        let mut quota = self.cpu.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
-        quota.charge(Instant::now())
+        let mut quota = self.cpu.lock().unwrap_or_else(PoisonError::into_inner);
+        quota.as_mut()?.charge(Instant::now())
     }
 
     fn take_memory(&self, bytes: u64) -> bool {
         let fits = |held: u64| {
             held.checked_add(bytes)
-                .filter(|sum| *sum <= self.memory_limit_bytes)
+                .filter(|sum| *sum <= self.memory_limit_bytes.load(Relaxed))
         };
         let taken = self.memory_bytes.fetch_update(Relaxed, Relaxed, fits).is_ok();
         if !taken {
@@ -98,7 +99,28 @@ impl Allowance {
     }
 }
 
+fn memory_limit(resources: &LinuxContainerResources) -> u64 {
+    match u64::try_from(resources.memory_limit_bytes) {
+        Ok(limit) if limit > 0 => limit,
+        _ => u64::MAX,
+    }
+}
+
 impl Quota {
+    /// None where CPU time is not limited.
+    fn of(resources: &LinuxContainerResources) -> Option<Self> {
+        if resources.cpu_quota_us <= 0 || resources.cpu_period_us <= 0 {
+            return None;
+        }
+        let burst_s = resources.cpu_quota_us as f64 / 1e6;
+        Some(Self {
+            rate: resources.cpu_quota_us as f64 / resources.cpu_period_us as f64,
+            burst_s,
+            left_s: burst_s,
+            filled_at: Instant::now(),
+        })
+    }
+
     fn charge(&mut self, now: Instant) -> Option<Duration> {
         let filled_s = now.saturating_duration_since(self.filled_at).as_secs_f64() * self.rate;
         self.filled_at = now;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Errors, structural, text};
 use crate::custom::schema::Schema;
-use crate::custom::{cel, check, settle};
+use crate::custom::{check, rule, settle};
 use crate::validate::FieldError;
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
@@ -58,7 +58,7 @@ pub(super) fn check(schema: &Value, at: &str, has_status: bool, errors: &mut Err
     }
     walk(schema, at, Some("root"), errors);
     if errors.len() == before {
-        errors.extend(cel::check(schema, &compiled, at));
+        errors.extend(rule::check(schema, &compiled, at));
     }
 }
 

@@ -1,0 +1,33 @@
+//! CEL, the Common Expression Language, as Kubernetes has it.
+//!
+//! `syntax` reads, `types` judges before anything is stored, `eval` runs within a budget: one expression at
+//! most [`CALL_COST_MAX`] units, all of one object at most [`OBJECT_COST_MAX`]. The rules of custom kinds
+//! (`custom`) and the admission policies and conditions (`admission`) are made of it; `authorizer` is the
+//! question that policies may ask, `message` the objects that they make. Ours, because the published crates
+//! have neither a bound on cost nor a check by schema. Pure.
+
+mod authorizer;
+mod eval;
+mod functions;
+mod library;
+mod message;
+mod syntax;
+mod tokens;
+mod types;
+mod value;
+
+pub use authorizer::{Access, Answer, Question, Subject};
+pub use eval::{CALL_COST_MAX, Evaluation, Failure, Outcome};
+pub use message::{Message, misnamed};
+pub use syntax::{Expr, Literal, Loop, Node, Operator, Problem, parse};
+pub use tokens::is_identifier;
+pub use types::{Type, check as check_types};
+pub use value::Value;
+
+/// Units that all expressions of one object may cost together, as in the original.
+pub const OBJECT_COST_MAX: u64 = 10_000_000;
+/// Bytes of a message that an expression makes.
+pub const MESSAGE_BYTES_MAX: usize = 5 * 1024;
+
+#[cfg(test)]
+mod tests;
