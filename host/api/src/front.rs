@@ -22,7 +22,7 @@ use crate::metrics::Labels;
 use crate::negotiate::{Wishes, content_type};
 use crate::refusal::Refusal;
 use crate::request::{Query, Route};
-use crate::server::{self, Server};
+use crate::server::{Server, attributes};
 
 const FLOW_SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
 const PRIORITY_LEVEL: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
@@ -41,7 +41,7 @@ struct Asked {
 
 impl Asked {
     fn of(route: &Route, query: &Query, request: &Request<Body>) -> Self {
-        let attributes = server::asked(route, request.method());
+        let attributes = attributes(route, request.method(), query);
         let version = match route {
             Route::Resource(target) => target.version.clone(),
             Route::Path(_) => String::new(),

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use capstan_kinds::resource::{Resource, find};
+use capstan_kinds::selector::FieldSelector;
 use capstan_kinds::status::Status;
 use capstan_points::Seats;
 use capstan_points::admission::Policy;
@@ -13,8 +14,8 @@ use capstan_store::Store;
 use http::{Method, Request, Response};
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{self, Attributes, Decision, Rbac, Tokens, UserInfo};
-use crate::admission::{self, Chain};
+use crate::access::{self, Attributes, Rbac, Tokens, UserInfo};
+use crate::admission::{self, Chain, Places, Switches};
 use crate::aggregate::{self, Aggregator};
 use crate::answer::{self, Answer};
 use crate::audit::{Auditor, Trail};
@@ -26,7 +27,6 @@ use crate::discovery::Discovery;
 use crate::fairness::Fairness;
 use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
-use crate::refusal::Refusal;
 use crate::registry::{Entry, Registry, Shared};
 use crate::request::{Query, Route, Target};
 use crate::services::{Cidr, Services};
@@ -48,6 +48,8 @@ pub(crate) enum Phase {
 pub(crate) struct Server {
     pub(crate) registry: Shared,
     pub(crate) admission: Chain,
+    pub(crate) switches: Switches,
+    pub(crate) quota_places: Places,
     pub(crate) services: Services,
     pub(crate) service_cidr: Cidr,
     pub(crate) advertise: Option<std::net::IpAddr>,
@@ -108,6 +110,8 @@ impl Server {
         Ok(Arc::new(Self {
             registry,
             admission: Chain::new(seats),
+            switches: Switches::new(config.disable_admission_plugins),
+            quota_places: Places::default(),
             services: Services::new(config.service_cidr),
             service_cidr: config.service_cidr,
             advertise: config.advertise,
@@ -160,20 +164,6 @@ impl Server {
         labels
             .map(|(key, value)| (key.to_string(), value.to_string()))
             .collect()
-    }
-
-    /// Whether the user may.
-    pub(crate) fn decide(&self, user: &UserInfo, asked: &Attributes) -> Decision {
-        self.rbac.decide(&self.registry, user, asked)
-    }
-
-    /// Refuses what RBAC does not allow.
-    pub(crate) fn authorize(&self, user: &UserInfo, attributes: &Attributes) -> Result<(), Refusal> {
-        if self.decide(user, attributes).allowed {
-            Ok(())
-        } else {
-            Err(access::refusal(user, attributes).into())
-        }
     }
 
     /// Answers a request that came over TLS.
@@ -300,6 +290,7 @@ impl Server {
             body: bytes::Bytes::new(),
             warnings: Vec::new(),
             trail,
+            charges: Vec::new(),
         };
         admission::connect(self, &mut call).await?;
         if connect::connects(&call.target.subresource, &call.headers) {
@@ -369,21 +360,38 @@ fn deprecation(resource: &Resource) -> Option<&'static str> {
 }
 
 /// What the request asks leave for.
-pub(crate) fn asked(route: &Route, method: &Method) -> Attributes {
-    match route {
-        Route::Resource(target) => attributes(target),
-        Route::Path(path) => Attributes {
-            verb: match *method {
+pub(crate) fn attributes(route: &Route, method: &Method, query: &Query) -> Attributes {
+    let target = match route {
+        Route::Resource(target) => target,
+        Route::Path(path) => {
+            let verb = match *method {
                 Method::HEAD => "get".to_owned(),
                 _ => method.as_str().to_ascii_lowercase(),
-            },
-            path: path.clone(),
-            ..Attributes::default()
-        },
+            };
+            return Attributes {
+                verb,
+                path: path.clone(),
+                ..Attributes::default()
+            };
+        }
+    };
+    let narrows = matches!(target.verb, "list" | "watch" | "deletecollection");
+    let selector = query.get("fieldSelector").filter(|_| narrows).unwrap_or_default();
+    // A selector that cannot be read narrows nothing here, and is refused where it is used.
+    let field_selector = FieldSelector::parse(selector).unwrap_or_default();
+    let name = match field_selector.required("metadata.name") {
+        Some(name) if target.name.is_empty() => name.to_owned(),
+        _ => target.name.clone(),
+    };
+    Attributes {
+        name,
+        field_selector,
+        ..target_attributes(target)
     }
 }
 
-pub(crate) fn attributes(target: &Target) -> Attributes {
+/// What a request to a resource asks leave for.
+pub(crate) fn target_attributes(target: &Target) -> Attributes {
     Attributes {
         verb: target.verb.to_owned(),
         group: target.group.clone(),
@@ -391,7 +399,7 @@ pub(crate) fn attributes(target: &Target) -> Attributes {
         subresource: target.subresource.clone(),
         namespace: target.namespace.clone(),
         name: target.name.clone(),
-        path: String::new(),
+        ..Attributes::default()
     }
 }
 
