@@ -194,7 +194,10 @@ impl Pki {
 
 /// An authority of that name, in `<file>.crt` and `<file>.key`.
 fn open_authority(folder: &Path, file: &str, name: &str) -> Result<(String, KeyPair), PkiError> {
-    let (certificate, key) = (folder.join(format!("{file}.crt")), folder.join(format!("{file}.key")));
+    let (certificate, key) = (
+        folder.join(format!("{file}.crt")),
+        folder.join(format!("{file}.key")),
+    );
     match (read(&certificate)?, read(&key)?) {
         (Some(ca), Some(pem)) => Ok((ca, key_from(&key, &pem)?)),
         (Some(_), None) => Err(PkiError::Damaged {

@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::default::complete_status;
 use crate::resource::Resource;
 
 /// Metadata that only the server writes; an update keeps the old values.
@@ -45,6 +46,7 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
         document.remove("status");
         note_storage_version(document);
     }
+    complete_status(resource, document);
     let counts = counts_generations(resource);
     if let Some(metadata) = metadata_of(document) {
         for field in [
@@ -181,6 +183,8 @@ pub fn prepare_status_update(resource: &Resource, new: &mut Value, old: &Value) 
         Some(status) => document.insert("status".to_string(), status),
         None => document.remove("status"),
     };
+    complete_status(resource, document);
+    keep_quality(resource, document, before);
     let (Some(metadata), Some(Value::Object(mut sent))) = (metadata_of(document), sent) else {
         return;
     };
@@ -202,6 +206,17 @@ pub fn prepare_status_update(resource: &Resource, new: &mut Value, old: &Value) 
             Some(value) => metadata.insert(field.to_string(), value),
             None => metadata.remove(field),
         };
+    }
+}
+
+/// A kubelet that leaves a pod's class out of its report does not take it away.
+fn keep_quality(resource: &Resource, document: &mut Map<String, Value>, before: &Map<String, Value>) {
+    let class = before.get("status").and_then(|status| status.get("qosClass"));
+    if let Some(class) = class.filter(|_| resource.is("", "Pod"))
+        && let Some(status) = document.get_mut("status").and_then(Value::as_object_mut)
+        && !status.contains_key("qosClass")
+    {
+        status.insert("qosClass".to_string(), class.clone());
     }
 }
 
@@ -298,8 +313,11 @@ mod tests {
         prepare_create(&deployment, &mut object);
         assert_eq!(
             object,
-            json!({"metadata": {"name": "a", "generation": 1}, "spec": {}})
+            json!({"metadata": {"name": "a", "generation": 1}, "spec": {}, "status": {}})
         );
+        let mut set = json!({"metadata": {}, "spec": {}});
+        prepare_create(&find_kind("apps/v1", "StatefulSet").unwrap(), &mut set);
+        assert_eq!(set["status"], json!({"replicas": 0, "availableReplicas": 0}));
         let mut pod =
             json!({"metadata": {}, "spec": {"containers": [{"resources": {"requests": {"cpu": "1"}}}]}});
         prepare_create(&find_kind("v1", "Pod").unwrap(), &mut pod);
@@ -313,7 +331,8 @@ mod tests {
     fn a_node_is_created_with_its_status() {
         let mut node = json!({"metadata": {"name": "n"}, "status": {"capacity": {"cpu": "1"}}});
         prepare_create(&find_kind("v1", "Node").unwrap(), &mut node);
-        assert_eq!(node["status"], json!({"capacity": {"cpu": "1"}}));
+        assert_eq!(node["status"]["capacity"], json!({"cpu": "1"}));
+        assert_eq!(node["status"]["nodeInfo"]["kubeletVersion"], json!(""));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Each step says what it does before it does it. Nothing is assumed on the machine but git, a C compiler and
 //! a stable Rust toolchain; what else a step needs, it installs or names. Called by people and by `.ci/run`.
 
+mod clients;
 mod components;
 mod guest_toolchain;
 mod run;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
-use crate::{components, tools};
+use crate::{clients, components, tools};
 
 /// The workspace's root.
 pub(crate) fn root() -> PathBuf {
@@ -69,6 +69,7 @@ pub(crate) fn test(arguments: &[String]) -> anyhow::Result<()> {
     components::build()?;
     let kubectl = tools::kubectl()?;
     let newest = tools::newest_kubectl();
+    clients::all();
     if let Err(error) = tools::etcd() {
         // As below.
         say(&format!("going on without etcd and etcdctl: {error:#}"));

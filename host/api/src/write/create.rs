@@ -73,6 +73,9 @@ pub(crate) async fn create_tracked(
     if !errors.is_empty() {
         return Err(Status::invalid(&resource, &name, errors).into());
     }
+    for warning in validate::warnings(&resource, &object, None) {
+        call.warn(warning);
+    }
     let object = Arc::new(object);
     chain
         .validate(server, call, &subject, Some(object.clone()))

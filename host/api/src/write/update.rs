@@ -224,19 +224,14 @@ async fn attempt(
         .services
         .assign(server, &resource, &mut new, Some(&old))
         .await?;
-    let validated = if update.subresource.is_empty() {
-        validate::update_main
-    } else {
-        validate::update
-    };
-    let mut errors = validated(&resource, &new, &old);
-    match update.subresource {
-        "ephemeralcontainers" => errors.extend(pod_part::validate_ephemeral(&new, &old)),
-        "resize" => errors.extend(pod_part::validate_resize(&new, &old)),
-        _ => {}
-    }
+    let errors = validate::update_through(&resource, update.subresource, &new, &old);
     if !errors.is_empty() {
         return Err(Status::invalid(&resource, &name, errors).into());
+    }
+    if update.subresource.is_empty() {
+        for warning in validate::warnings(&resource, &new, Some(&old)) {
+            call.warn(warning);
+        }
     }
     let new = Arc::new(new);
     chain.validate(server, call, &subject, Some(new.clone())).await?;

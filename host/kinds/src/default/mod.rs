@@ -7,12 +7,15 @@ mod cluster;
 mod core;
 mod normalize;
 mod pod;
+mod status;
 mod workload;
 
 use serde_json::{Map, Value, json};
 
 use crate::resource::Resource;
 use crate::schema;
+
+pub(crate) use status::complete as complete_status;
 
 type Fields = Map<String, Value>;
 
