@@ -57,7 +57,8 @@ impl Call {
         let offer = Offer {
             protobuf: protobuf::has(&api_version, kind),
             watch: self.target.verb == "watch",
-            views: true,
+            // A review, a binding: there is nothing to list.
+            views: self.resource.is_stored() || self.resource.plural == "componentstatuses",
         };
         Form::accepted(&self.headers, offer)
     }

@@ -32,29 +32,15 @@ pub struct Config {
     pub service_account_issuer: String,
     /// The way to the kubelets; without it, logs and proxied requests answer 503.
     pub kubelet: Option<Arc<dyn NodeProxy>>,
-    /// What extension servers know this server by; without it they are asked without a certificate, and
-    /// believe no header.
-    pub front_proxy: Option<FrontProxy>,
     /// Who is told of requests, and of which.
     pub audit: Option<AuditOptions>,
     /// How objects are sealed in the store.
     pub encryption: Option<Encryption>,
     /// How much is answered at once, and how long.
     pub limits: Limits,
-}
-
-/// The certificate that this server shows to extension servers, and what those need to check it; all PEM. The
-/// authorities are published in the ConfigMap `kube-system/extension-apiserver-authentication`.
-#[derive(Clone, Default)]
-pub struct FrontProxy {
-    /// The certificate, of the common name `front-proxy-client`.
-    pub certificate: String,
-    /// Its key.
-    pub key: String,
-    /// The authority that signed it, and nothing else.
-    pub ca: String,
-    /// The authority of the cluster's own clients.
-    pub client_ca: String,
+    /// What extension servers know this server by; without it they are asked without a certificate, and
+    /// believe no header.
+    pub front_proxy: Option<FrontProxy>,
 }
 
 /// Bounds of requests, by the original's flags.
@@ -87,6 +73,20 @@ impl Default for Limits {
     }
 }
 
+/// The certificate that this server shows to extension servers, and what those need to check it; all PEM. The
+/// authorities are published in the ConfigMap `kube-system/extension-apiserver-authentication`.
+#[derive(Clone, Default)]
+pub struct FrontProxy {
+    /// The certificate, of the common name `front-proxy-client`.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+    /// The authority that signed it, and nothing else.
+    pub ca: String,
+    /// The authority of the cluster's own clients.
+    pub client_ca: String,
+}
+
 impl Config {
     /// A configuration with the usual service range and nothing optional.
     pub fn new(listen: std::net::TcpListener, tls: Arc<rustls::ServerConfig>) -> Self {
@@ -102,10 +102,10 @@ impl Config {
             service_account_key: None,
             service_account_issuer: "https://kubernetes.default.svc.cluster.local".into(),
             kubelet: None,
-            front_proxy: None,
             audit: None,
             encryption: None,
             limits: Limits::default(),
+            front_proxy: None,
         }
     }
 }

@@ -4,7 +4,6 @@
 //! routing (`server`) → reads from the watch caches (`read`, `registry`) or the write path (`write`,
 //! `admission`). Every kind takes the same path by table; what is special about a kind is in
 //! `capstan-kinds`. The composition root starts it; clients reach it by TLS or by [`ApiServer::service`].
-//!
 
 mod access;
 mod admission;

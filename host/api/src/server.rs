@@ -1,5 +1,5 @@
-//! The router: from an HTTP request to the handler of what it asks for, through authentication,
-//! authorization, limits and metrics.
+//! The router: from an HTTP request to the handler of what it asks for. What stands around every request
+//! (audit, fairness, authorization, time) is `front`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -85,17 +85,23 @@ impl Server {
             object: "rbac".into(),
             message: "the table of kinds does not have it".into(),
         })?;
+        let listens = config.listen.local_addr().map_err(|source| Error::Listen {
+            address: "the given socket".into(),
+            source,
+        })?;
+        let ip = config.advertise.unwrap_or(listens.ip());
+        let address = std::net::SocketAddr::new(ip, listens.port()).to_string();
+        let seats_total = config.limits.max_requests_inflight + config.limits.max_mutating_requests_inflight;
+        let fairness = match config.limits.fairness && seats_total > 0 {
+            true => Fairness::new(seats_total),
+            false => None,
+        };
         let identity = config
             .front_proxy
             .as_ref()
             .map(aggregate::Identity::read)
             .transpose();
         let identity = identity.map_err(Error::FrontProxy)?.unwrap_or_default();
-        let seats_total = config.limits.max_requests_inflight + config.limits.max_mutating_requests_inflight;
-        let fairness = match config.limits.fairness && seats_total > 0 {
-            true => Fairness::new(seats_total),
-            false => None,
-        };
         let registry = Registry::start(store, config.encryption, stop.clone())
             .await
             .map_err(Error::ReadStore)?;
@@ -116,7 +122,7 @@ impl Server {
             audit: Auditor::start(config.audit).map_err(Error::OpenAuditLog)?,
             fairness,
             limits: config.limits,
-            discovery: Discovery::default(),
+            discovery: Discovery::new(address),
             aggregator: Aggregator::new(identity),
             front_proxy: config.front_proxy,
             openapi: OpenApi::default(),
@@ -156,10 +162,14 @@ impl Server {
             .collect()
     }
 
+    /// Whether the user may.
+    pub(crate) fn decide(&self, user: &UserInfo, asked: &Attributes) -> Decision {
+        self.rbac.decide(&self.registry, user, asked)
+    }
+
     /// Refuses what RBAC does not allow.
     pub(crate) fn authorize(&self, user: &UserInfo, attributes: &Attributes) -> Result<(), Refusal> {
-        let Decision { allowed, .. } = self.rbac.decide(&self.registry, user, attributes);
-        if allowed {
+        if self.decide(user, attributes).allowed {
             Ok(())
         } else {
             Err(access::refusal(user, attributes).into())
@@ -173,9 +183,9 @@ impl Server {
         request: Request<Body>,
     ) -> Response<Body> {
         match access::authenticate(self, certificate, request.headers()).await {
-            Ok((user, original)) => {
+            Ok(user) => {
                 self.metrics.authenticated.fetch_add(1, Ordering::Relaxed);
-                front::answer(self, user, original, request).await
+                front::answer(self, user, request).await
             }
             Err(refusal) => front::refuse(self, &request, &refusal),
         }
@@ -187,10 +197,10 @@ impl Server {
         user: Arc<UserInfo>,
         request: Request<Body>,
     ) -> Response<Body> {
-        front::answer(self, user, None, request).await
+        front::answer(self, user, request).await
     }
 
-    /// Authorizes a request and hands it to what answers it, within its time.
+    /// Hands a request that is allowed to what answers it, within its time.
     pub(crate) async fn route(
         self: &Arc<Self>,
         user: Arc<UserInfo>,
@@ -203,7 +213,7 @@ impl Server {
         let answered = async {
             match route {
                 Route::Resource(target) => self.resource(user, target, query, request, trail).await,
-                Route::Path(path) => self.path(&user, &path, &query, request, trail.as_deref()).await,
+                Route::Path(path) => self.path(&user, &path, &query, request).await,
             }
         };
         let Some(time) = time else { return answered.await };
@@ -212,34 +222,13 @@ impl Server {
         })
     }
 
-    /// Refuses what is not allowed, and tells the trail of either.
-    fn permit(&self, user: &UserInfo, attributes: &Attributes, trail: Option<&Trail>) -> Result<(), Refusal> {
-        let Some(trail) = trail else {
-            return self.authorize(user, attributes);
-        };
-        let Decision { allowed, reason } = self.rbac.decide(&self.registry, user, attributes);
-        let decision = if allowed { "allow" } else { "forbid" };
-        trail.annotate("authorization.k8s.io/decision", decision);
-        trail.annotate("authorization.k8s.io/reason", &reason);
-        match allowed {
-            true => Ok(()),
-            false => Err(access::refusal(user, attributes).into()),
-        }
-    }
-
     async fn path(
         self: &Arc<Self>,
         user: &UserInfo,
         path: &str,
         query: &Query,
         request: Request<Body>,
-        trail: Option<&Trail>,
     ) -> Answer {
-        let mut attributes = front::path_attributes(request.method(), path);
-        if attributes.verb == "head" {
-            attributes.verb = "get".into();
-        }
-        self.permit(user, &attributes, trail)?;
         if let Some(remote) = self.aggregator.of_path(path) {
             return aggregate::forward(self, &remote, user, request).await;
         }
@@ -281,7 +270,6 @@ impl Server {
         request: Request<Body>,
         trail: Option<Arc<Trail>>,
     ) -> Answer {
-        self.permit(&user, &attributes(&target), trail.as_deref())?;
         if let Some(remote) = self.aggregator.find(&target.group, &target.version) {
             return aggregate::forward(self, &remote, &user, request).await;
         }
@@ -354,6 +342,9 @@ impl Server {
         if !call.target.subresource.is_empty() {
             return subresource::answer(self, call).await;
         }
+        if !call.resource.is_stored() {
+            call.form()?;
+        }
         match (call.target.verb, call.resource.is_stored()) {
             ("get", true) => read::get(&self.registry, call).await,
             ("list", true) => read::list(&self.registry, call).await,
@@ -382,7 +373,27 @@ fn deprecation(resource: &Resource) -> Option<&'static str> {
     }
 }
 
-pub(crate) fn attributes(target: &Target) -> Attributes {
+/// What the request asks leave for.
+pub(crate) fn attributes(route: &Route, method: &Method, _query: &Query) -> Attributes {
+    let target = match route {
+        Route::Resource(target) => target,
+        Route::Path(path) => {
+            let verb = match *method {
+                Method::HEAD => "get".to_owned(),
+                _ => method.as_str().to_ascii_lowercase(),
+            };
+            return Attributes {
+                verb,
+                path: path.clone(),
+                ..Attributes::default()
+            };
+        }
+    };
+    target_attributes(target)
+}
+
+/// What a request to a resource asks leave for.
+pub(crate) fn target_attributes(target: &Target) -> Attributes {
     Attributes {
         verb: target.verb.to_owned(),
         group: target.group.clone(),

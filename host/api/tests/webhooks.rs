@@ -202,6 +202,29 @@ async fn mutating_webhooks_change_objects_in_order_and_again() {
         )
         .await;
     assert_eq!(made.document["data"], json!({"x": "1", "order": "abca"}));
+    // What a webhook makes must still be of the kind.
+    let broken =
+        Hook::start(|_, review| patched(review, json!([{"op": "replace", "path": "/data", "value": 5}])))
+            .await;
+    register(
+        &rig,
+        "Mutating",
+        "third",
+        vec![webhook(&broken, "d.test.io", json!({}))],
+    )
+    .await;
+    let path = format!("{MAPS}?dryRun=All");
+    let refused = rig
+        .until("POST", &path, map("m", json!({"x": "1"})), |reply| {
+            reply.code != 201
+        })
+        .await;
+    assert_eq!(
+        (refused.code, &refused.document["reason"]),
+        (500, &json!("InternalError")),
+        "{}",
+        refused.document
+    );
     rig.stop().await;
 }
 

@@ -147,6 +147,7 @@ impl Cluster {
             .map_err(anyhow::Error::msg)?;
         config.service_account_key = Some(pki.service_account_key().to_vec());
         config.kubelet = Some(Arc::clone(&proxied) as _);
+        api_server.apply(&mut config);
         let (front_proxy, front_proxy_ca) = pki.front_proxy()?;
         config.front_proxy = Some(capstan_api::FrontProxy {
             certificate: front_proxy.certificate,
@@ -154,7 +155,6 @@ impl Cluster {
             ca: front_proxy_ca,
             client_ca: pki.ca().to_owned(),
         });
-        api_server.apply(&mut config);
         warm.wait().await?;
         let api = ApiServer::start(store.shared(), host.admission_seats(), config).await?;
         let client = |user: &str| capstan_client::over(api.service(UserInfo::admin(user)));

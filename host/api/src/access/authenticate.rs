@@ -10,13 +10,12 @@ use super::{Attributes, UserInfo};
 use crate::refusal::Refusal;
 use crate::server::Server;
 
-/// The user of a request: of its bearer token, else of its certificate, else nobody; then whom they
-/// impersonate, where they may, and then the one behind as well.
+/// The user of a request: of its bearer token, else of its certificate, else nobody.
 pub(crate) async fn authenticate(
     server: &Server,
     certificate: Option<Arc<UserInfo>>,
     headers: &HeaderMap,
-) -> Result<(Arc<UserInfo>, Option<Arc<UserInfo>>), Refusal> {
+) -> Result<Arc<UserInfo>, Refusal> {
     let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = header
         .and_then(|value| value.strip_prefix("Bearer "))
@@ -29,12 +28,16 @@ pub(crate) async fn authenticate(
         },
         (None, None) => Arc::new(UserInfo::anonymous()),
     };
-    let acting = impersonated(server, user.clone(), headers)?;
-    let original = (!Arc::ptr_eq(&acting, &user)).then_some(user);
-    Ok((acting, original))
+    Ok(user)
 }
 
-fn impersonated(server: &Server, user: Arc<UserInfo>, headers: &HeaderMap) -> Result<Arc<UserInfo>, Refusal> {
+/// Whom the request is to be answered as: the user themselves where no header says otherwise.
+pub(crate) fn impersonated(
+    server: &Server,
+    user: Arc<UserInfo>,
+    headers: &mut HeaderMap,
+    _asked: &Attributes,
+) -> Result<Arc<UserInfo>, Refusal> {
     let all = |name: &str| {
         let values = headers.get_all(name).iter();
         values

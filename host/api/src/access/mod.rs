@@ -13,7 +13,7 @@ pub(crate) mod reviews;
 mod rules;
 mod user;
 
-pub(crate) use authenticate::authenticate;
+pub(crate) use authenticate::{authenticate, impersonated};
 pub(crate) use bearer::{Claims, Tokens};
 pub(crate) use rbac::{Decision, Rbac};
 pub(crate) use rules::{Attributes, Rule, refusal};

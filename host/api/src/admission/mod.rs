@@ -212,10 +212,13 @@ fn operation_name(operation: Operation) -> &'static str {
 }
 
 /// Whether hooks see the write itself. What a binding, an eviction or a scale leads to they have seen by
-/// [`Pinned::pass`] already, as the original does.
+/// [`Pinned::pass`] already, as the original does, and so they have a connection.
 fn hooked(call: &Call, subject: &Subject) -> bool {
     let led = |name: &str| matches!(name, "binding" | "eviction" | "scale");
-    !exempt(&call.resource) && !led(subject.subresource) && !led(&call.target.subresource)
+    !matches!(subject.operation, Operation::Connect)
+        && !exempt(&call.resource)
+        && !led(subject.subresource)
+        && !led(&call.target.subresource)
 }
 
 fn owned(object: Option<Arc<Value>>) -> Value {

@@ -61,7 +61,7 @@ fn may_create(server: &Server, call: &Call) -> Result<(), Refusal> {
     }
     let attributes = Attributes {
         verb: "create".into(),
-        ..crate::server::attributes(&call.target)
+        ..crate::server::target_attributes(&call.target)
     };
     server
         .authorize(&call.user, &attributes)

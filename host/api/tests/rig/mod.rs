@@ -192,6 +192,18 @@ impl Rig {
     }
 }
 
+/// Whether one more server starts on the store, with this encryption.
+pub async fn starts(
+    store: Arc<LocalStore>,
+    encryption: capstan_api::Encryption,
+) -> Result<ApiServer, capstan_api::Error> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = Config::new(listener, Arc::new(certificates().0));
+    config.encryption = Some(encryption);
+    let seating: Seating<dyn Policy> = Seating::default();
+    ApiServer::start(store, seating.seats(), config).await
+}
+
 fn base64(text: &str) -> String {
     use base64::Engine;
     base64::engine::general_purpose::STANDARD.encode(text)

@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use super::functions;
 use super::message::Message;
-use super::syntax::{Expr, Literal, Loop, Node, Operator};
 use super::tokens::is_keyword;
+use super::tree::{Expr, Literal, Loop, Node, Operator};
 use super::value::Value;
 
 /// Units that one expression may cost, as in the original.
