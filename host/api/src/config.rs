@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::access::UserInfo;
+use crate::access::{OpenIdProvider, UserInfo};
 use crate::audit::AuditOptions;
 use crate::body::Body;
 use crate::encryption::Encryption;
@@ -30,6 +30,12 @@ pub struct Config {
     pub service_account_key: Option<Vec<u8>>,
     /// `iss` of service account tokens, for instance `https://kubernetes.default.svc.cluster.local`.
     pub service_account_issuer: String,
+    /// OpenID Connect providers whose tokens are taken (`--oidc-*`, `--authentication-config`).
+    pub openid_providers: Vec<OpenIdProvider>,
+    /// Whether requests without credentials are taken, as of nobody (`--anonymous-auth`).
+    pub anonymous: bool,
+    /// Built-in admission that is switched off, by the original's names (`--disable-admission-plugins`).
+    pub disable_admission_plugins: Vec<String>,
     /// The way to the kubelets; without it, logs and proxied requests answer 503.
     pub kubelet: Option<Arc<dyn NodeProxy>>,
     /// What extension servers know this server by; without it they are asked without a certificate, and
@@ -101,6 +107,9 @@ impl Config {
             tokens: Vec::new(),
             service_account_key: None,
             service_account_issuer: "https://kubernetes.default.svc.cluster.local".into(),
+            openid_providers: Vec::new(),
+            anonymous: true,
+            disable_admission_plugins: Vec::new(),
             kubelet: None,
             front_proxy: None,
             audit: None,

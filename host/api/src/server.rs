@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use capstan_kinds::resource::{Resource, find};
+use capstan_kinds::selector::FieldSelector;
 use capstan_kinds::status::Status;
 use capstan_points::Seats;
 use capstan_points::admission::Policy;
@@ -13,8 +14,8 @@ use capstan_store::Store;
 use http::{Method, Request, Response};
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{self, Attributes, Decision, Rbac, Tokens, UserInfo};
-use crate::admission::{self, Chain};
+use crate::access::{self, Attributes, Rbac, Tokens, UserInfo};
+use crate::admission::{self, Chain, Places, Switches};
 use crate::aggregate::{self, Aggregator};
 use crate::answer::{self, Answer};
 use crate::audit::{Auditor, Trail};
@@ -26,7 +27,6 @@ use crate::discovery::Discovery;
 use crate::fairness::Fairness;
 use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
-use crate::refusal::Refusal;
 use crate::registry::{Entry, Registry, Shared};
 use crate::request::{Query, Route, Target};
 use crate::services::{Cidr, Services};
@@ -48,11 +48,14 @@ pub(crate) enum Phase {
 pub(crate) struct Server {
     pub(crate) registry: Shared,
     pub(crate) admission: Chain,
+    pub(crate) switches: Switches,
+    pub(crate) quota_places: Places,
     pub(crate) services: Services,
     pub(crate) service_cidr: Cidr,
     pub(crate) advertise: Option<std::net::IpAddr>,
     pub(crate) rbac: Rbac,
     pub(crate) tokens: Tokens,
+    pub(crate) anonymous: bool,
     pub(crate) kubelet: Option<Arc<dyn NodeProxy>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) audit: Option<Arc<Auditor>>,
@@ -108,6 +111,8 @@ impl Server {
         Ok(Arc::new(Self {
             registry,
             admission: Chain::new(seats),
+            switches: Switches::new(config.disable_admission_plugins),
+            quota_places: Places::default(),
             services: Services::new(config.service_cidr),
             service_cidr: config.service_cidr,
             advertise: config.advertise,
@@ -116,7 +121,9 @@ impl Server {
                 config.service_account_key,
                 config.service_account_issuer,
                 config.tokens,
+                config.openid_providers,
             )?,
+            anonymous: config.anonymous,
             kubelet: config.kubelet,
             metrics: Arc::default(),
             audit: Auditor::start(config.audit).map_err(Error::OpenAuditLog)?,
@@ -160,20 +167,6 @@ impl Server {
         labels
             .map(|(key, value)| (key.to_string(), value.to_string()))
             .collect()
-    }
-
-    /// Whether the user may.
-    pub(crate) fn decide(&self, user: &UserInfo, asked: &Attributes) -> Decision {
-        self.rbac.decide(&self.registry, user, asked)
-    }
-
-    /// Refuses what RBAC does not allow.
-    pub(crate) fn authorize(&self, user: &UserInfo, attributes: &Attributes) -> Result<(), Refusal> {
-        if self.decide(user, attributes).allowed {
-            Ok(())
-        } else {
-            Err(access::refusal(user, attributes).into())
-        }
     }
 
     /// Answers a request that came over TLS.
@@ -249,7 +242,12 @@ impl Server {
                 health::answer(self, path, query).await
             }
             path if path.starts_with("/openapi/v3") => {
-                self.openapi.v3(&self.registry, path, query, request.headers())
+                if let Some(remote) = self.aggregator.of_path(path.trim_start_matches("/openapi/v3")) {
+                    return aggregate::forward(self, &remote, user, request).await;
+                }
+                let (_, remotes) = self.aggregator.remotes();
+                self.openapi
+                    .v3(&self.registry, &remotes, path, query, request.headers())
             }
             path => self
                 .discovery
@@ -300,6 +298,7 @@ impl Server {
             body: bytes::Bytes::new(),
             warnings: Vec::new(),
             trail,
+            charges: Vec::new(),
         };
         admission::connect(self, &mut call).await?;
         if connect::connects(&call.target.subresource, &call.headers) {
@@ -369,7 +368,7 @@ fn deprecation(resource: &Resource) -> Option<&'static str> {
 }
 
 /// What the request asks leave for.
-pub(crate) fn attributes(route: &Route, method: &Method, _query: &Query) -> Attributes {
+pub(crate) fn attributes(route: &Route, method: &Method, query: &Query) -> Attributes {
     let target = match route {
         Route::Resource(target) => target,
         Route::Path(path) => {
@@ -384,7 +383,19 @@ pub(crate) fn attributes(route: &Route, method: &Method, _query: &Query) -> Attr
             };
         }
     };
-    target_attributes(target)
+    let narrows = matches!(target.verb, "list" | "watch" | "deletecollection");
+    let selector = query.get("fieldSelector").filter(|_| narrows).unwrap_or_default();
+    // A selector that cannot be read narrows nothing here, and is refused where it is used.
+    let field_selector = FieldSelector::parse(selector).unwrap_or_default();
+    let name = match field_selector.required("metadata.name") {
+        Some(name) if target.name.is_empty() => name.to_owned(),
+        _ => target.name.clone(),
+    };
+    Attributes {
+        name,
+        field_selector,
+        ..target_attributes(target)
+    }
 }
 
 /// What a request to a resource asks leave for.
@@ -396,7 +407,7 @@ pub(crate) fn target_attributes(target: &Target) -> Attributes {
         subresource: target.subresource.clone(),
         namespace: target.namespace.clone(),
         name: target.name.clone(),
-        path: String::new(),
+        ..Attributes::default()
     }
 }
 

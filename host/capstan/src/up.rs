@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use capstan_api::{ApiServer, UserInfo};
 use capstan_client::{Informer, Shared};
 use capstan_cluster::{DataDir, Pki};
-use capstan_controllers::Controllers;
+use capstan_controllers::{Authority, Controllers};
 use capstan_network::{Dns, DnsOptions, Proxy, ProxyOptions};
 use capstan_plugin::Host;
 use capstan_scheduler::Scheduler;
@@ -180,6 +180,7 @@ impl Cluster {
             capstan_controllers::Options {
                 shared: Some(shared.clone()),
                 root_ca_pem: pki.ca().to_owned(),
+                authority: Some(Authority::new(pki.ca(), pki.ca_key())),
                 ..Default::default()
             },
             plugins.host().remedy_seats(),

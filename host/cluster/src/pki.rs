@@ -107,6 +107,11 @@ impl Pki {
         &self.ca
     }
 
+    /// The CA's key, DER (PKCS #8, P-256): what signs certificate requests.
+    pub fn ca_key(&self) -> Vec<u8> {
+        self.authority.key().serialize_der()
+    }
+
     /// The key that signs service account tokens, DER (PKCS #8, P-256).
     pub fn service_account_key(&self) -> &[u8] {
         &self.service_account_key

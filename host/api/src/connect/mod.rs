@@ -22,7 +22,7 @@ use serde_json::Value;
 pub(crate) use self::backend::dial;
 pub use self::tunnel::Tunnel;
 pub(crate) use self::tunnel::{is_upgrade, join};
-use crate::access::{self, Attributes};
+use crate::access::Attributes;
 use crate::answer::Answer;
 use crate::body::Body;
 use crate::call::Call;
@@ -63,9 +63,7 @@ fn may_create(server: &Server, call: &Call) -> Result<(), Refusal> {
         verb: "create".into(),
         ..crate::server::target_attributes(&call.target)
     };
-    server
-        .authorize(&call.user, &attributes)
-        .map_err(|_| access::refusal(&call.user, &attributes).into())
+    server.authorize(&call.user, &attributes)
 }
 
 /// The pod that is asked for, as it is now.

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::managed::{self, Guard, Track};
 use super::{decode, finish};
-use crate::admission::Subject;
+use crate::access;
+use crate::admission::{self, Subject};
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::refusal::{self, Refusal};
@@ -45,6 +46,7 @@ pub(crate) async fn create_tracked(
     }
     let dry_run = call.dry_run()?;
     place(call, &mut object)?;
+    access::requests::stamp(&resource, &call.user, &mut object);
     default::apply(&resource, &mut object);
     if track == Track::Write {
         managed::track(call, "", None, &mut object);
@@ -83,6 +85,9 @@ pub(crate) async fn create_tracked(
     let object = Arc::try_unwrap(object).unwrap_or_else(|shared| (*shared).clone());
     let answer = store(server, call, object, (name, generated), dry_run).await;
     drop(holds);
+    if answer.is_err() {
+        admission::refund(server, call).await;
+    }
     answer
 }
 

@@ -1,13 +1,14 @@
 //! What every cluster has from the start: namespaces, default roles, priority classes, the `kubernetes`
 //! service. Created where missing, at each start; what an operator has changed stays, but for the
-//! addresses of the API server itself.
+//! addresses of the API server itself and permissions that a default role has lost.
+
+mod roles;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use capstan_kinds::resource::{Resource, find_kind};
 use capstan_kinds::{default, name};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::config::FrontProxy;
@@ -15,9 +16,6 @@ use crate::registry::{WriteError, canonical, keys};
 use crate::server::Server;
 use crate::write::prepare_create;
 use crate::{Error, Result};
-
-/// Roles and bindings, one document each, as YAML.
-const ROLES: &str = include_str!("../data/roles.yaml");
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
@@ -45,9 +43,7 @@ fn objects(server: &Server, address: SocketAddr) -> Result<Vec<Value>> {
     for name in NAMESPACES {
         all.push(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } }));
     }
-    for document in serde_norway::Deserializer::from_str(ROLES) {
-        all.push(Value::deserialize(document).map_err(|error| failed("default roles", &error))?);
-    }
+    all.extend(roles::objects().map_err(|error| failed("default roles", &error))?);
     let class = |name: &str, value: i64, description: &str| {
         json!({
             "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": { "name": name },
@@ -139,8 +135,12 @@ async fn ensure(server: &Server, mut object: Value) -> Result<i64> {
             old["endpoints"] = object["endpoints"].clone();
             old["ports"] = object["ports"].clone();
         }
+        let granted = resource.group == "rbac.authorization.k8s.io";
+        if granted {
+            roles::reconcile(&mut old, &object);
+        }
         default::apply(&resource, &mut old);
-        if !moves || old == before {
+        if !(moves || granted) || old == before {
             return Ok(kv.mod_revision);
         }
         object = old;
