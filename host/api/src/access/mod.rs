@@ -24,7 +24,7 @@ pub(crate) use authenticate::authenticate;
 pub(crate) use authorize::MASTERS;
 pub(crate) use bearer::{Claims, Tokens};
 pub(crate) use impersonate::impersonated;
+pub use oidc::{AuthenticationConfiguration, ConfigurationError, OpenIdProvider};
 pub(crate) use rbac::Rbac;
 pub(crate) use rules::{Attributes, Rule};
-pub use oidc::{AuthenticationConfiguration, ConfigurationError, OpenIdProvider};
 pub use user::UserInfo;

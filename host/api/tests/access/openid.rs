@@ -42,13 +42,20 @@ async fn provider() -> (String, String, EcdsaKeyPair) {
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            let Ok(stream) = acceptor.accept(stream).await else { continue };
+            let Ok(stream) = acceptor.accept(stream).await else {
+                continue;
+            };
             let (keys, discovery) = (keys.to_string(), discovery.to_string());
             let answer = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                let text = if request.uri().path() == "/keys" { keys.clone() } else { discovery.clone() };
+                let text = if request.uri().path() == "/keys" {
+                    keys.clone()
+                } else {
+                    discovery.clone()
+                };
                 async move { Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::from(text)))) }
             });
-            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
+            let connection =
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
             tokio::spawn(connection);
         }
     });
@@ -77,7 +84,9 @@ async fn a_providers_tokens_are_taken() {
     let as_ann = token(&key, &claims);
     let bearer = format!("--token={as_ann}");
     let mut command = rig.command(&["--user=reader", &bearer, "auth", "whoami", "-o", "json"]);
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap();
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     let own: Value = serde_json::from_str(&shown).unwrap_or_else(|_| panic!("{output:?}"));
     assert_eq!(
@@ -107,20 +116,50 @@ async fn a_providers_tokens_are_taken() {
 async fn kubectl_asks_who_and_whether() {
     let rig = Rig::start().await;
     rig.ok(&["create", "serviceaccount", "robot"], "").await;
-    rig.ok(&["create", "role", "look", "--verb=get,list", "--resource=pods"], "").await;
-    rig.ok(&["create", "rolebinding", "look", "--role=look", "--serviceaccount=default:robot"], "").await;
+    rig.ok(
+        &["create", "role", "look", "--verb=get,list", "--resource=pods"],
+        "",
+    )
+    .await;
+    rig.ok(
+        &[
+            "create",
+            "rolebinding",
+            "look",
+            "--role=look",
+            "--serviceaccount=default:robot",
+        ],
+        "",
+    )
+    .await;
     let as_robot = "--as=system:serviceaccount:default:robot";
-    assert_eq!(rig.ok(&["auth", "can-i", "list", "pods", as_robot], "").await, "yes\n");
-    let (allowed, out, _) = rig.kubectl(&["auth", "can-i", "delete", "pods", as_robot], "").await;
+    assert_eq!(
+        rig.ok(&["auth", "can-i", "list", "pods", as_robot], "").await,
+        "yes\n"
+    );
+    let (allowed, out, _) = rig
+        .kubectl(&["auth", "can-i", "delete", "pods", as_robot], "")
+        .await;
     assert_eq!((allowed, out.as_str()), (false, "no\n"));
     let listed = rig.ok(&["auth", "can-i", "--list", as_robot], "").await;
-    assert!(listed.contains("pods") && listed.contains("[get list]"), "{listed}");
+    assert!(
+        listed.contains("pods") && listed.contains("[get list]"),
+        "{listed}"
+    );
     let token = rig.ok(&["create", "token", "robot", "--duration=20m"], "").await;
     assert_eq!(token.trim().split('.').count(), 3);
-    let told = rig.fails(&["--context=reader", "get", "pods", "--as=bob"], "").await;
-    assert!(told.contains("User \"reader\" cannot impersonate-on:user-info:list resource \"pods\""), "{told}");
-    rig.ok(&["create", "quota", "q", "--hard=pods=3,count/secrets=2"], "").await;
-    let hard = rig.ok(&["get", "quota", "q", "-o", "jsonpath={.spec.hard.pods}"], "").await;
+    let told = rig
+        .fails(&["--context=reader", "get", "pods", "--as=bob"], "")
+        .await;
+    assert!(
+        told.contains("User \"reader\" cannot impersonate-on:user-info:list resource \"pods\""),
+        "{told}"
+    );
+    rig.ok(&["create", "quota", "q", "--hard=pods=3,count/secrets=2"], "")
+        .await;
+    let hard = rig
+        .ok(&["get", "quota", "q", "-o", "jsonpath={.spec.hard.pods}"], "")
+        .await;
     assert_eq!(hard, "3");
     rig.stop().await;
 }

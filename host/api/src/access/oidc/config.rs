@@ -70,9 +70,15 @@ impl OpenIdProvider {
     pub(super) fn user(&self, claims: &Value, now: i64) -> Result<UserInfo, String> {
         self.check(claims, now)?;
         let text = |claim: &str| claims[claim].as_str();
-        let name = text(&self.username_claim)
-            .ok_or_else(|| format!("parse username claims {:?}: claim not present", self.username_claim))?;
-        if self.username_claim == "email" && !matches!(claims["email_verified"], Value::Null | Value::Bool(true)) {
+        let name = text(&self.username_claim).ok_or_else(|| {
+            format!(
+                "parse username claims {:?}: claim not present",
+                self.username_claim
+            )
+        })?;
+        if self.username_claim == "email"
+            && !matches!(claims["email_verified"], Value::Null | Value::Bool(true))
+        {
             return Err("email not verified".to_owned());
         }
         let prefix = match &self.username_prefix {
@@ -86,7 +92,9 @@ impl OpenIdProvider {
             Some((claim, list)) => {
                 let read = |one: &Value| Some(format!("{}{}", self.groups_prefix, one.as_str()?));
                 let all = list.as_array().and_then(|list| list.iter().map(read).collect());
-                all.ok_or_else(|| format!("parse groups claim {claim:?}: neither a text nor a list of texts"))?
+                all.ok_or_else(|| {
+                    format!("parse groups claim {claim:?}: neither a text nor a list of texts")
+                })?
             }
         };
         let mut user = UserInfo {
@@ -105,9 +113,17 @@ impl OpenIdProvider {
     fn check(&self, claims: &Value, now: i64) -> Result<(), String> {
         let audiences: Vec<&str> = match &claims["aud"] {
             Value::String(one) => vec![one],
-            list => list.as_array().into_iter().flatten().filter_map(Value::as_str).collect(),
+            list => list
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect(),
         };
-        if !audiences.iter().any(|one| self.audiences.iter().any(|known| known == one)) {
+        if !audiences
+            .iter()
+            .any(|one| self.audiences.iter().any(|known| known == one))
+        {
             return Err(format!(
                 "verify token: oidc: expected audience in {:?} got {audiences:?}",
                 self.audiences
@@ -220,18 +236,28 @@ impl AuthenticationConfiguration {
                 return Err(field("issuer.url", "URL scheme must be https"));
             }
             if jwt.issuer.audiences.is_empty() {
-                return Err(field("issuer.audiences", "at least one jwt[*].issuer.audiences is required"));
+                return Err(field(
+                    "issuer.audiences",
+                    "at least one jwt[*].issuer.audiences is required",
+                ));
             }
             let mappings = jwt.claim_mappings;
             let Some(prefix) = mappings.username.prefix else {
-                return Err(field("claimMappings.username.prefix", "prefix is required when claim is set"));
+                return Err(field(
+                    "claimMappings.username.prefix",
+                    "prefix is required when claim is set",
+                ));
             };
             providers.push(OpenIdProvider {
                 discovery_url: jwt.issuer.discovery_url,
                 audiences: jwt.issuer.audiences,
                 username_claim: mappings.username.claim,
                 username_prefix: Some(prefix),
-                groups_prefix: mappings.groups.as_ref().and_then(|one| one.prefix.clone()).unwrap_or_default(),
+                groups_prefix: mappings
+                    .groups
+                    .as_ref()
+                    .and_then(|one| one.prefix.clone())
+                    .unwrap_or_default(),
                 groups_claim: mappings.groups.map(|one| one.claim),
                 uid_claim: mappings.uid.map(|one| one.claim),
                 required_claims: jwt
@@ -239,9 +265,11 @@ impl AuthenticationConfiguration {
                     .into_iter()
                     .map(|rule| (rule.claim, rule.required_value))
                     .collect(),
-                signing_algorithms: ["RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "PS384", "PS512"]
-                    .map(str::to_owned)
-                    .into(),
+                signing_algorithms: [
+                    "RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "PS384", "PS512",
+                ]
+                .map(str::to_owned)
+                .into(),
                 ca_pem: jwt.issuer.certificate_authority,
                 ..OpenIdProvider::new(jwt.issuer.url, "")
             });
@@ -266,7 +294,10 @@ mod tests {
         provider.groups_prefix = "oidc:".to_owned();
         let claims = |more: Value| {
             let mut claims = json!({"iss": "https://idp", "aud": "app", "sub": "ann", "exp": 100});
-            claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            claims
+                .as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
             claims
         };
         let show = |provider: &OpenIdProvider, claims: Value| match provider.user(&claims, 50) {
@@ -278,7 +309,10 @@ mod tests {
             show(&provider, good.clone()),
             "https://idp#ann oidc:a oidc:b system:authenticated"
         );
-        assert_eq!(show(&provider, claims(json!({"exp": 50}))), "verify token: oidc: token is expired");
+        assert_eq!(
+            show(&provider, claims(json!({"exp": 50}))),
+            "verify token: oidc: token is expired"
+        );
         assert_eq!(
             show(&provider, claims(json!({"aud": ["x"]}))),
             "verify token: oidc: expected audience in [\"app\"] got [\"x\"]"
@@ -301,7 +335,10 @@ mod tests {
             )
         };
         let read = AuthenticationConfiguration::parse(&text("{ claim: sub, prefix: '' }")).unwrap();
-        assert_eq!((read.providers[0].username_prefix.as_deref(), read.anonymous), (Some(""), Some(false)));
+        assert_eq!(
+            (read.providers[0].username_prefix.as_deref(), read.anonymous),
+            (Some(""), Some(false))
+        );
         let refused = AuthenticationConfiguration::parse(&text("{ expression: claims.sub }")).unwrap_err();
         assert!(refused.to_string().contains("expression"), "{refused}");
     }

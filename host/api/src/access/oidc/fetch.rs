@@ -26,7 +26,9 @@ impl Fetcher {
             Some(pem) => {
                 for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
                     let certificate = certificate.map_err(|error| format!("the authorities: {error}"))?;
-                    roots.add(certificate).map_err(|error| format!("the authorities: {error}"))?;
+                    roots
+                        .add(certificate)
+                        .map_err(|error| format!("the authorities: {error}"))?;
                 }
             }
             None => {
@@ -43,7 +45,9 @@ impl Fetcher {
     }
 
     pub(super) async fn get(&self, url: &str) -> Result<Value, String> {
-        self.try_get(url).await.map_err(|why| format!("cannot get {url}: {why}"))
+        self.try_get(url)
+            .await
+            .map_err(|why| format!("cannot get {url}: {why}"))
     }
 
     async fn try_get(&self, url: &str) -> Result<Value, String> {
@@ -74,7 +78,9 @@ impl Fetcher {
         if response.status() != http::StatusCode::OK {
             return Err(format!("the answer is {}", response.status()));
         }
-        let body = Limited::new(response.into_body(), DOCUMENT_BYTES_MAX).collect().await;
+        let body = Limited::new(response.into_body(), DOCUMENT_BYTES_MAX)
+            .collect()
+            .await;
         let bytes = body.map_err(|error| said(&error))?.to_bytes();
         serde_json::from_slice(&bytes).map_err(|error| said(&error))
     }

@@ -19,9 +19,15 @@ struct Key {
 
 #[derive(Debug)]
 enum Public {
-    Rsa { n: Vec<u8>, e: Vec<u8> },
+    Rsa {
+        n: Vec<u8>,
+        e: Vec<u8>,
+    },
     /// An uncompressed point, and the algorithm that its curve means.
-    Curve { algorithm: &'static str, point: Vec<u8> },
+    Curve {
+        algorithm: &'static str,
+        point: Vec<u8>,
+    },
     Edwards(Vec<u8>),
 }
 
@@ -82,18 +88,23 @@ impl Public {
                     "PS512" => &signature::RSA_PSS_2048_8192_SHA512,
                     _ => return false,
                 };
-                RsaPublicKeyComponents { n, e }.verify(parameters, text, signed).is_ok()
+                RsaPublicKeyComponents { n, e }
+                    .verify(parameters, text, signed)
+                    .is_ok()
             }
-            Self::Curve { algorithm: own, point } if *own == algorithm => {
+            Self::Curve {
+                algorithm: own,
+                point,
+            } if *own == algorithm => {
                 let kind = match *own {
                     "ES256" => &signature::ECDSA_P256_SHA256_FIXED,
                     _ => &signature::ECDSA_P384_SHA384_FIXED,
                 };
                 UnparsedPublicKey::new(kind, point).verify(text, signed).is_ok()
             }
-            Self::Edwards(key) if algorithm == "EdDSA" => {
-                UnparsedPublicKey::new(&signature::ED25519, key).verify(text, signed).is_ok()
-            }
+            Self::Edwards(key) if algorithm == "EdDSA" => UnparsedPublicKey::new(&signature::ED25519, key)
+                .verify(text, signed)
+                .is_ok(),
             _ => false,
         }
     }
@@ -118,7 +129,10 @@ mod tests {
         let signed = URL_SAFE_NO_PAD.decode(SIGNED).unwrap();
         assert!(keys.verify(Some("one"), "RS256", b"a.b", &signed));
         assert!(keys.verify(None, "RS256", b"a.b", &signed));
-        assert!(!keys.verify(Some("two"), "RS256", b"a.b", &signed), "another key's name");
+        assert!(
+            !keys.verify(Some("two"), "RS256", b"a.b", &signed),
+            "another key's name"
+        );
         assert!(!keys.verify(None, "RS256", b"a.c", &signed), "another text");
         assert!(!keys.verify(None, "RS512", b"a.b", &signed), "another algorithm");
         assert!(!keys.verify(None, "none", b"a.b", b""), "no algorithm");

@@ -98,7 +98,10 @@ impl Provider {
         let issuer = &self.config.issuer_url;
         let discovery = match &self.config.discovery_url {
             Some(url) => url.clone(),
-            None => format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/')),
+            None => format!(
+                "{}/.well-known/openid-configuration",
+                issuer.trim_end_matches('/')
+            ),
         };
         let document = self.fetcher.get(&discovery).await?;
         if document["issuer"] != **issuer {
