@@ -43,7 +43,10 @@ fn is_behind(quota: &ResourceQuota) -> bool {
     let status = quota.status.as_ref();
     let seen = status.and_then(|status| status.hard.as_ref());
     let used = status.and_then(|status| status.used.as_ref());
-    let counted = hard.into_iter().flatten().all(|(name, _)| used.is_some_and(|used| used.contains_key(name)));
+    let counted = hard
+        .into_iter()
+        .flatten()
+        .all(|(name, _)| used.is_some_and(|used| used.contains_key(name)));
     hard != seen || !counted
 }
 
@@ -70,7 +73,13 @@ impl ResourceQuotas {
         };
         let every = {
             let quotas = self.informers.resource_quotas.clone();
-            move || -> Vec<Key> { quotas.list().iter().map(|quota| Key::of(quota.as_ref())).collect() }
+            move || -> Vec<Key> {
+                quotas
+                    .list()
+                    .iter()
+                    .map(|quota| Key::of(quota.as_ref()))
+                    .collect()
+            }
         };
         let of_pod = {
             let of = of.clone();
@@ -105,7 +114,13 @@ impl ResourceQuotas {
     }
 
     /// What the objects of a kind use of the quota.
-    async fn used(&self, entry: &Entry, counted: Counted<'_>, quota: &Value, namespace: &str) -> Result<Amounts, Error> {
+    async fn used(
+        &self,
+        entry: &Entry,
+        counted: Counted<'_>,
+        quota: &Value,
+        namespace: &str,
+    ) -> Result<Amounts, Error> {
         let mut used = Amounts::new();
         if let Counted::Number { .. } = counted {
             let number = self.number(entry, namespace).await?;
@@ -137,17 +152,29 @@ impl ResourceQuotas {
             Api::namespaced_with(self.client.clone(), namespace, &entry.resource);
         let page = api.list_metadata(&ListParams::default().limit(1)).await?;
         let listed = i64::try_from(page.items.len()).unwrap_or(i64::MAX);
-        Ok(page.metadata.remaining_item_count.unwrap_or(0).saturating_add(listed))
+        Ok(page
+            .metadata
+            .remaining_item_count
+            .unwrap_or(0)
+            .saturating_add(listed))
     }
 
     async fn recalculate(&self, quota: &mut ResourceQuota) -> Result<bool, Error> {
-        let hard = quota.spec.as_ref().and_then(|spec| spec.hard.clone()).unwrap_or_default();
+        let hard = quota
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.hard.clone())
+            .unwrap_or_default();
         let document = serde_json::to_value(&*quota).unwrap_or_default();
         let namespace = quota.namespace().unwrap_or_default();
         let entries = self.catalog.borrow().clone();
         let mut used: BTreeMap<String, Quantity> = BTreeMap::new();
         let scoped = document["spec"]["scopes"].is_array() || document["spec"]["scopeSelector"].is_object();
-        for entry in entries.iter().flat_map(|all| all.iter()).filter(|entry| entry.namespaced) {
+        for entry in entries
+            .iter()
+            .flat_map(|all| all.iter())
+            .filter(|entry| entry.namespaced)
+        {
             let resource = &entry.resource;
             let Some(counted) = Counted::of(&resource.group, &resource.plural) else {
                 continue;

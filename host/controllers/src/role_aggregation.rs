@@ -34,7 +34,11 @@ impl RoleAggregation {
             all.iter().map(|role| Key::of(role.as_ref())).collect()
         };
         let of_change = aggregated.clone();
-        vec![wakes(&self.informers.cluster_roles, move |_| of_change(), aggregated)]
+        vec![wakes(
+            &self.informers.cluster_roles,
+            move |_| of_change(),
+            aggregated,
+        )]
     }
 }
 

@@ -145,7 +145,8 @@ impl SecretTokens {
     }
 
     async fn delete(&self, secret: &Secret) -> Result<(), Error> {
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &secret.namespace().unwrap_or_default());
+        let secrets: Api<Secret> =
+            Api::namespaced(self.client.clone(), &secret.namespace().unwrap_or_default());
         let same = Preconditions {
             uid: secret.uid(),
             resource_version: secret.resource_version(),
@@ -190,7 +191,10 @@ impl Reconcile for SecretTokens {
             return Ok(None);
         };
         let account = self.account(&secret).await?;
-        match plan_of_account(&secret, account.as_ref().and_then(|one| one.metadata.uid.as_deref())) {
+        match plan_of_account(
+            &secret,
+            account.as_ref().and_then(|one| one.metadata.uid.as_deref()),
+        ) {
             Plan::Delete => self.delete(&secret).await?,
             Plan::Fill => {
                 if let Some(account) = &account {
@@ -217,8 +221,14 @@ mod tests {
         let filled = json!({"token": "eA==", "namespace": "eA=="});
         let own = json!({ACCOUNT_UID: "u"});
         assert_eq!(plan_of_account(&secret(json!({}), json!({})), None), Plan::Delete);
-        assert_eq!(plan_of_account(&secret(json!({}), json!({})), Some("u")), Plan::Fill);
-        assert_eq!(plan_of_account(&secret(own.clone(), filled.clone()), Some("u")), Plan::Nothing);
+        assert_eq!(
+            plan_of_account(&secret(json!({}), json!({})), Some("u")),
+            Plan::Fill
+        );
+        assert_eq!(
+            plan_of_account(&secret(own.clone(), filled.clone()), Some("u")),
+            Plan::Nothing
+        );
         assert_eq!(plan_of_account(&secret(own, filled), Some("v")), Plan::Delete);
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let until = |text: &str| -> Secret {
@@ -227,9 +237,18 @@ mod tests {
             made.data = Some([("expiration".to_owned(), bytes)].into());
             made
         };
-        assert_eq!(plan_of_bootstrap(&secret(json!({}), json!({})), now), Plan::Nothing);
-        assert_eq!(plan_of_bootstrap(&until("2026-01-01T00:01:00Z"), now), Plan::Wait(60));
-        assert_eq!(plan_of_bootstrap(&until("2025-01-01T00:01:00Z"), now), Plan::Delete);
+        assert_eq!(
+            plan_of_bootstrap(&secret(json!({}), json!({})), now),
+            Plan::Nothing
+        );
+        assert_eq!(
+            plan_of_bootstrap(&until("2026-01-01T00:01:00Z"), now),
+            Plan::Wait(60)
+        );
+        assert_eq!(
+            plan_of_bootstrap(&until("2025-01-01T00:01:00Z"), now),
+            Plan::Delete
+        );
         assert_eq!(plan_of_bootstrap(&until("soon"), now), Plan::Delete);
     }
 }

@@ -40,8 +40,14 @@ pub(crate) struct StorageProtection {
 fn claims_of(pod: &Pod) -> impl Iterator<Item = String> + '_ {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     volumes.filter_map(|volume| {
-        let named = volume.persistent_volume_claim.as_ref().map(|claim| claim.claim_name.clone());
-        let own = volume.ephemeral.as_ref().map(|_| format!("{}-{}", pod.name_any(), volume.name));
+        let named = volume
+            .persistent_volume_claim
+            .as_ref()
+            .map(|claim| claim.claim_name.clone());
+        let own = volume
+            .ephemeral
+            .as_ref()
+            .map(|_| format!("{}-{}", pod.name_any(), volume.name));
         named.or(own)
     })
 }
@@ -57,7 +63,10 @@ fn waits(meta: &ObjectMeta, finalizer: &str) -> bool {
 }
 
 fn classes_of_claim(claim: &PersistentVolumeClaim) -> Vec<&str> {
-    let wanted = claim.spec.as_ref().and_then(|spec| spec.volume_attributes_class_name.as_deref());
+    let wanted = claim
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.volume_attributes_class_name.as_deref());
     let status = claim.status.as_ref();
     let current = status.and_then(|status| status.current_volume_attributes_class_name.as_deref());
     let target = status.and_then(|status| {
@@ -87,18 +96,34 @@ impl StorageProtection {
         let of_pod = |pod: &Pod| -> Vec<Held> {
             let namespace = pod.namespace().unwrap_or_default();
             let names = claims_of(pod);
-            names.map(|name| Held::Claim(Key::new(namespace.clone(), name))).collect()
+            names
+                .map(|name| Held::Claim(Key::new(namespace.clone(), name)))
+                .collect()
         };
         let waiting = {
             let classes = classes.clone();
             move || -> Vec<Held> {
                 let all = classes.filter(|class| waits(&class.metadata, CLASS));
-                all.iter().map(|class| Held::Class(Key::of(class.as_ref()))).collect()
+                all.iter()
+                    .map(|class| Held::Class(Key::of(class.as_ref())))
+                    .collect()
             }
         };
         let (with_claims, with_volumes) = (waiting.clone(), waiting.clone());
-        let all_claims = move || claims.list().iter().map(|one| Held::Claim(Key::of(one.as_ref()))).collect();
-        let all_volumes = move || volumes.list().iter().map(|one| Held::Volume(Key::of(one.as_ref()))).collect();
+        let all_claims = move || {
+            claims
+                .list()
+                .iter()
+                .map(|one| Held::Claim(Key::of(one.as_ref())))
+                .collect()
+        };
+        let all_volumes = move || {
+            volumes
+                .list()
+                .iter()
+                .map(|one| Held::Volume(Key::of(one.as_ref())))
+                .collect()
+        };
         let with = |own: Held, mut others: Vec<Held>| {
             others.push(own);
             others
@@ -128,7 +153,12 @@ impl StorageProtection {
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
     {
         let meta = object.meta();
-        let left: Vec<&String> = meta.finalizers.iter().flatten().filter(|one| *one != finalizer).collect();
+        let left: Vec<&String> = meta
+            .finalizers
+            .iter()
+            .flatten()
+            .filter(|one| *one != finalizer)
+            .collect();
         let patch = json!({ "metadata": { "resourceVersion": meta.resource_version, "finalizers": left } });
         api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
             .await
@@ -161,7 +191,8 @@ impl StorageProtection {
         if phase == Some("Bound") {
             return Ok(());
         }
-        self.release(Api::all(self.client.clone()), volume.as_ref(), VOLUME).await
+        self.release(Api::all(self.client.clone()), volume.as_ref(), VOLUME)
+            .await
     }
 
     async fn class(&self, key: &Key) -> Result<(), Error> {
@@ -170,8 +201,14 @@ impl StorageProtection {
             return Ok(());
         };
         let name = key.name.as_str();
-        let by_claim = self.informers.claims.filter(|claim| classes_of_claim(claim).contains(&name));
-        let by_volume = self.informers.volumes.filter(|volume| class_of_volume(volume) == Some(name));
+        let by_claim = self
+            .informers
+            .claims
+            .filter(|claim| classes_of_claim(claim).contains(&name));
+        let by_volume = self
+            .informers
+            .volumes
+            .filter(|volume| class_of_volume(volume) == Some(name));
         if !by_claim.is_empty() || !by_volume.is_empty() {
             return Ok(());
         }

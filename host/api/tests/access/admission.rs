@@ -106,10 +106,15 @@ async fn classes_give_their_defaults() {
     let claim = json!({"metadata": {"name": "c"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
     let made = create(&rig, &claims, claim).await;
     assert_eq!(made["spec"]["storageClassName"], "gold");
+    let bound = json!({"status": {"phase": "Bound"}});
+    assert_eq!(
+        ask(&rig, "PATCH", &format!("{claims}/c/status"), bound).await.0,
+        200
+    );
     let grow = json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}});
     assert_eq!(
         refused(&rig, admin(), "PATCH", &format!("{claims}/c"), grow).await,
-        "422 PersistentVolumeClaim \"c\" is invalid: spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+        "403 persistentvolumeclaims \"c\" is forbidden: only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"
     );
     create(
         &rig,

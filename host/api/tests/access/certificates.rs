@@ -70,7 +70,14 @@ async fn requests_are_approved_and_signed_by_who_may() {
     );
     assert!(now["status"]["conditions"][0]["lastTransitionTime"].is_string());
     let mut signed = now.clone();
-    signed["status"]["certificate"] = json!(STANDARD.encode("x"));
+    signed["status"]["certificate"] = json!(
+        STANDARD.encode(
+            rcgen::generate_simple_self_signed(["a".to_owned()])
+                .unwrap()
+                .cert
+                .pem()
+        )
+    );
     assert_eq!(
         refused(&rig, user("pat"), "PUT", &format!("{REQUESTS}/a/status"), signed).await,
         "403 certificatesigningrequests.certificates.k8s.io \"a\" is forbidden: user not permitted to sign requests with signerName \"kubernetes.io/kube-apiserver-client\""

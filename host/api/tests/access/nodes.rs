@@ -3,6 +3,30 @@
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bound_pod_is_labelled_with_where_it_is() {
+    let rig = Rig::start().await;
+    let labels =
+        json!({"topology.kubernetes.io/zone": "z1", "topology.kubernetes.io/region": "r1", "other": "x"});
+    create(
+        &rig,
+        "/api/v1/nodes",
+        json!({"metadata": {"name": "n", "labels": labels}}),
+    )
+    .await;
+    let pods = format!("{DEFAULT}/pods");
+    create(&rig, &pods, pod("p", json!({}))).await;
+    let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
+    let (code, status) = ask(&rig, "POST", &format!("{pods}/p/binding"), binding).await;
+    assert_eq!(code, 201, "{status}");
+    let (_, bound) = ask(&rig, "GET", &format!("{pods}/p"), Value::Null).await;
+    assert_eq!(
+        bound["metadata"]["labels"],
+        json!({"topology.kubernetes.io/zone": "z1", "topology.kubernetes.io/region": "r1"})
+    );
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_keeps_to_itself() {
     let rig = Rig::start().await;
     for name in ["used", "other"] {

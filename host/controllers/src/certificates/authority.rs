@@ -85,12 +85,16 @@ impl Authority {
 
     fn own(&self) -> Result<Own, String> {
         let unreadable = || "the authority's certificate is unreadable".to_owned();
-        let (_, pem) = x509_parser::pem::parse_x509_pem(self.certificate_pem.as_bytes()).map_err(|_| unreadable())?;
+        let (_, pem) =
+            x509_parser::pem::parse_x509_pem(self.certificate_pem.as_bytes()).map_err(|_| unreadable())?;
         let (_, certificate) = X509Certificate::from_der(&pem.contents).map_err(|_| unreadable())?;
-        let key_id = certificate.extensions().iter().find_map(|one| match one.parsed_extension() {
-            ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
-            _ => None,
-        });
+        let key_id = certificate
+            .extensions()
+            .iter()
+            .find_map(|one| match one.parsed_extension() {
+                ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
+                _ => None,
+            });
         let end = certificate.validity().not_after.timestamp();
         Ok(Own {
             subject: certificate.subject().as_raw().to_vec(),
@@ -100,14 +104,20 @@ impl Authority {
     }
 
     /// The certificate that is asked for, PEM.
-    pub(super) fn sign(&self, spec: &CertificateSigningRequestSpec, now: Timestamp) -> Result<String, String> {
+    pub(super) fn sign(
+        &self,
+        spec: &CertificateSigningRequestSpec,
+        now: Timestamp,
+    ) -> Result<String, String> {
         let parsed = Parsed::read(&spec.request.0)?;
         let own = self.own()?;
         let (from, until) = life(spec.expiration_seconds, now, own.not_after);
         let random = SystemRandom::new();
         let failed = |what: &str| format!("{what} failed");
         let mut serial = [0; 16];
-        random.fill(&mut serial).map_err(|_| failed("drawing a serial number"))?;
+        random
+            .fill(&mut serial)
+            .map_err(|_| failed("drawing a serial number"))?;
         // Positive, and of full length.
         serial[0] = serial[0] & 0x7f | 0x40;
         let algorithm = sequence(&[&value(OBJECT, &ECDSA_WITH_SHA256)]);
@@ -136,7 +146,11 @@ fn life(asked: Option<i32>, now: Timestamp, end: Timestamp) -> (Timestamp, Times
     let seconds = asked.map_or(LIFE_SECONDS_MAX, |seconds| {
         i64::from(seconds).clamp(LIFE_SECONDS_MIN, LIFE_SECONDS_MAX)
     });
-    let early = if seconds < SHORT_SECONDS { 0 } else { BACKDATE_SECONDS };
+    let early = if seconds < SHORT_SECONDS {
+        0
+    } else {
+        BACKDATE_SECONDS
+    };
     let shift = |by: i64| now.saturating_add(SignedDuration::from_secs(by)).unwrap_or(now);
     (shift(-BACKDATE_SECONDS), shift(seconds - early).min(end))
 }
@@ -172,7 +186,11 @@ fn extensions(usages: &[String], parsed: &Parsed, own: &Own) -> Result<Vec<u8>, 
     // No authority itself.
     all.extend(extension(&BASIC_CONSTRAINTS, true, &value(SEQUENCE, &[])));
     if let Some(id) = &own.key_id {
-        all.extend(extension(&AUTHORITY_KEY, false, &value(SEQUENCE, &value(0x80, id))));
+        all.extend(extension(
+            &AUTHORITY_KEY,
+            false,
+            &value(SEQUENCE, &value(0x80, id)),
+        ));
     }
     if let Some(names) = &parsed.alternative_names {
         all.extend(extension(&ALTERNATIVE_NAMES, false, names));

@@ -19,7 +19,10 @@ pub(super) fn value(tag: u8, content: &[u8]) -> Vec<u8> {
         out.push(length.to_le_bytes()[0]);
     } else {
         let bytes = length.to_be_bytes();
-        let first = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len() - 1);
+        let first = bytes
+            .iter()
+            .position(|byte| *byte != 0)
+            .unwrap_or(bytes.len() - 1);
         let bytes = &bytes[first..];
         out.push(0x80 | bytes.len().to_le_bytes()[0]);
         out.extend_from_slice(bytes);
@@ -38,7 +41,10 @@ pub(super) fn time(at: jiff::Timestamp) -> Vec<u8> {
     let at = at.to_zoned(jiff::tz::TimeZone::UTC);
     match at.year() {
         1950..=2049 => value(UTC_TIME, at.strftime("%y%m%d%H%M%SZ").to_string().as_bytes()),
-        _ => value(GENERALIZED_TIME, at.strftime("%Y%m%d%H%M%SZ").to_string().as_bytes()),
+        _ => value(
+            GENERALIZED_TIME,
+            at.strftime("%Y%m%d%H%M%SZ").to_string().as_bytes(),
+        ),
     }
 }
 
@@ -76,7 +82,13 @@ mod tests {
         assert_eq!(value(OCTET_STRING, &[7; 200])[..3], [4, 0x81, 200]);
         assert_eq!(value(OCTET_STRING, &[7; 300])[..4], [4, 0x82, 1, 44]);
         let at = |text: &str| time(text.parse().unwrap());
-        assert_eq!(at("2026-01-02T03:04:05Z"), [&[0x17, 13][..], b"260102030405Z"].concat());
-        assert_eq!(at("2051-01-02T03:04:05Z"), [&[0x18, 15][..], b"20510102030405Z"].concat());
+        assert_eq!(
+            at("2026-01-02T03:04:05Z"),
+            [&[0x17, 13][..], b"260102030405Z"].concat()
+        );
+        assert_eq!(
+            at("2051-01-02T03:04:05Z"),
+            [&[0x18, 15][..], b"20510102030405Z"].concat()
+        );
     }
 }

@@ -71,7 +71,9 @@ fn plan(request: &CertificateSigningRequest, signs: bool, now: Timestamp) -> Pla
     let age = |time: Option<&Time>| time.map_or(0, |time| now.as_second() - time.0.as_second());
     let of = |kind: &str| condition(request, kind);
     let issued = !certificate(request).is_empty();
-    let decided = of("Denied").or(of("Failed")).or(of("Approved").filter(|_| issued));
+    let decided = of("Denied")
+        .or(of("Failed"))
+        .or(of("Approved").filter(|_| issued));
     if let Some(decided) = decided {
         return match DECIDED_SECONDS - age(decided.last_update_time.as_ref()) {
             left if left <= 0 => Plan::Delete,
@@ -144,7 +146,11 @@ impl Certificates {
 
     pub(crate) fn wakes(&self) -> Vec<BoxStream<'static, Key>> {
         let requests = &self.informers.certificate_requests;
-        vec![wakes(requests, |request| vec![Key::of(request)], keys_of(requests))]
+        vec![wakes(
+            requests,
+            |request| vec![Key::of(request)],
+            keys_of(requests),
+        )]
     }
 
     async fn may(&self, request: &CertificateSigningRequest, leave: Leave) -> Result<bool, Error> {
@@ -196,8 +202,14 @@ impl Certificates {
         let name = request.metadata.name.clone().unwrap_or_default();
         let (requests, params) = (self.requests(), PostParams::default());
         match kind {
-            "Approved" => requests.replace_subresource("approval", &name, &params, &request).await.or_gone()?,
-            _ => requests.replace_status(&name, &params, &request).await.or_gone()?,
+            "Approved" => requests
+                .replace_subresource("approval", &name, &params, &request)
+                .await
+                .or_gone()?,
+            _ => requests
+                .replace_status(&name, &params, &request)
+                .await
+                .or_gone()?,
         };
         Ok(())
     }
@@ -247,7 +259,10 @@ impl Reconcile for Certificates {
             Plan::Sign => self.sign(request).await?,
             Plan::Fail(reason, why) => self.conclude(request, "Failed", reason, why).await?,
             Plan::Delete => {
-                self.requests().delete(&key.name, &DeleteParams::default()).await.or_gone()?;
+                self.requests()
+                    .delete(&key.name, &DeleteParams::default())
+                    .await
+                    .or_gone()?;
             }
         }
         Ok(None)

@@ -42,7 +42,8 @@ impl Parsed {
             .verify_signature()
             .map_err(|_| "the certificate request's signature is invalid".to_owned())?;
         let info = &parsed.certification_request_info;
-        let read = |part: &x509_parser::x509::AttributeTypeAndValue<'_>| part.as_str().ok().map(str::to_owned);
+        let read =
+            |part: &x509_parser::x509::AttributeTypeAndValue<'_>| part.as_str().ok().map(str::to_owned);
         let mut request = Self {
             common_name: info.subject.iter_common_name().find_map(read).unwrap_or_default(),
             organizations: info.subject.iter_organization().filter_map(read).collect(),

@@ -148,7 +148,9 @@ fn authority() -> (Authority, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    params.distinguished_name.push(rcgen::DnType::CommonName, "test-ca");
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "test-ca");
     let pem = params.self_signed(&key).unwrap().pem();
     (Authority::new(pem.clone(), key.serialize_der()), pem)
 }
