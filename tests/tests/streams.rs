@@ -295,7 +295,7 @@ fn debugging(cluster: &Cluster) {
         "look",
         "--",
     ];
-    let command = ["sh", "-c", "cat /proc/1/cmdline; sleep 1000"];
+    let command = ["sh", "-c", "cat /proc/1/cmdline; echo; sleep 1000"];
     cluster
         .kubectl(&[&debug[..], &command[..]].concat())
         .clean_or_warned();

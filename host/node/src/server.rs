@@ -95,7 +95,7 @@ impl Handler {
         let text = request.uri().query().unwrap_or_default();
         let streams = match stream::streams(&query(text)) {
             Ok(streams) => streams,
-            Err(refusal) => return Ok(whole(refusal)),
+            Err(refusal) => return Ok(whole(*refusal)),
         };
         let command: Vec<String> = form_urlencoded::parse(text.as_bytes())
             .filter(|(name, _)| name == "command")
@@ -118,7 +118,7 @@ impl Handler {
     ) -> Result<Response<ResponseBody>, Refusal> {
         let streams = match stream::streams(&query(request.uri().query().unwrap_or_default())) {
             Ok(streams) => streams,
-            Err(refusal) => return Ok(whole(refusal)),
+            Err(refusal) => return Ok(whole(*refusal)),
         };
         let id = self.running(namespace, pod, container).await?;
         // The container's own terminal counts, whatever the client believes.

@@ -31,11 +31,11 @@ pub(crate) enum Agreed {
     Spdy(&'static str),
 }
 
+/// Why there is no agreement, as a whole answer.
+pub(crate) type Refusal = Box<Response<String>>;
+
 /// Agrees with a client, or says why not; the answer is whole but for its body.
-pub(crate) fn negotiate(
-    headers: &HeaderMap,
-    offer: &Offer,
-) -> Result<(Agreed, Response<()>), Response<String>> {
+pub(crate) fn negotiate(headers: &HeaderMap, offer: &Offer) -> Result<(Agreed, Response<()>), Refusal> {
     let says = |name: http::HeaderName, wanted: &str| {
         let values = headers
             .get_all(name)
@@ -66,10 +66,7 @@ pub(crate) fn negotiate(
     Ok((Agreed::Spdy(protocol), answer))
 }
 
-fn websocket(
-    headers: &HeaderMap,
-    offer: &'static [&'static str],
-) -> Result<(Agreed, Response<()>), Response<String>> {
+fn websocket(headers: &HeaderMap, offer: &'static [&'static str]) -> Result<(Agreed, Response<()>), Refusal> {
     let key = headers.get(WEBSOCKET_KEY).filter(|key| !key.is_empty());
     let version = headers
         .get(WEBSOCKET_VERSION)
@@ -111,10 +108,7 @@ fn websocket(
     Ok((Agreed::WebSocket(agreed), answer))
 }
 
-fn spdy_protocol(
-    headers: &HeaderMap,
-    offer: &'static [&'static str],
-) -> Result<&'static str, Response<String>> {
+fn spdy_protocol(headers: &HeaderMap, offer: &'static [&'static str]) -> Result<&'static str, Refusal> {
     if !headers.contains_key(PROTOCOL_VERSION) {
         let message = format!(
             "unable to upgrade: header X-Stream-Protocol-Version does not exist in request with {} headers",
@@ -170,8 +164,8 @@ fn switching(protocol: &'static str) -> Response<()> {
 }
 
 /// An error as Go's `http.Error` writes it.
-pub(crate) fn refusal(status: StatusCode, message: String) -> Response<String> {
-    let mut answer = Response::new(message + "\n");
+pub(crate) fn refusal(status: StatusCode, message: String) -> Refusal {
+    let mut answer = Box::new(Response::new(message + "\n"));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(
