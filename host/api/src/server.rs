@@ -242,7 +242,12 @@ impl Server {
                 health::answer(self, path, query).await
             }
             path if path.starts_with("/openapi/v3") => {
-                self.openapi.v3(&self.registry, path, query, request.headers())
+                if let Some(remote) = self.aggregator.of_path(path.trim_start_matches("/openapi/v3")) {
+                    return aggregate::forward(self, &remote, user, request).await;
+                }
+                let (_, remotes) = self.aggregator.remotes();
+                self.openapi
+                    .v3(&self.registry, &remotes, path, query, request.headers())
             }
             path => self
                 .discovery

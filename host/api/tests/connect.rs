@@ -438,7 +438,7 @@ async fn pods_get_ephemeral_containers_and_new_resources() {
         "{pod}"
     );
     assert_eq!(pod["metadata"]["generation"], 3);
-    let less = json!({ "requests": { "cpu": "1", "memory": null }, "limits": { "cpu": "1" } });
+    let less = json!({ "requests": { "cpu": "1" }, "limits": { "cpu": "1" } });
     let (code, status) = ask(&rig, "PATCH", &format!("{path}/resize"), resize(less)).await;
     assert!(
         code == 422
@@ -596,6 +596,13 @@ async fn an_extension_server_serves_its_group() {
         )
         .await;
     assert!(kinds.contains("flunders") && kinds.contains("Flunder"), "{kinds}");
+    let (_, index) = ask(&rig, "GET", "/openapi/v3", Value::Null).await;
+    let own = "/openapi/v3/apis/wardle.example.com/v1alpha1";
+    assert_eq!(
+        index["paths"]["apis/wardle.example.com/v1alpha1"]["serverRelativeURL"],
+        own
+    );
+    assert_eq!(ask(&rig, "GET", own, Value::Null).await.1["uri"], own);
     // The request as it is, with who asks and without how they showed it.
     let mut user = UserInfo::new("jane", &["system:masters", "devs"]);
     user.extra = vec![("scopes".into(), vec!["a".into(), "b".into()])];

@@ -372,6 +372,7 @@ async fn services_conditions_connections_and_scales_are_seen() {
         vec![
             judged,
             own("connect.test.io", "/deny", rules("CONNECT", "pods/*")),
+            own("token.test.io", "/deny", rules("CREATE", "serviceaccounts/token")),
         ],
     )
     .await;
@@ -410,6 +411,20 @@ async fn services_conditions_connections_and_scales_are_seen() {
             "{path}"
         );
     }
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    rig.done("POST", accounts, json!({"metadata": {"name": "robot"}}))
+        .await;
+    let token = rig
+        .ask(
+            "POST",
+            &format!("{accounts}/robot/token"),
+            json!({"spec": {"audiences": ["x"]}}),
+        )
+        .await;
+    assert_eq!(
+        token.message(),
+        "admission webhook \"token.test.io\" denied the request without explanation"
+    );
     let asked = hook.asked.lock().unwrap().clone();
     let attach = asked
         .iter()

@@ -212,7 +212,7 @@ pub fn validate_resize(new: &Value, old: &Value) -> Vec<FieldError> {
             for kind in ["requests", "limits"] {
                 let removed = then["resources"][kind].as_object().is_some_and(|then| {
                     then.keys()
-                        .any(|amount| now["resources"][kind].get(amount).is_none())
+                        .any(|amount| now["resources"][kind].get(amount).is_none_or(Value::is_null))
                 });
                 if removed {
                     let why = format!("resource {kind} cannot be removed");

@@ -3,6 +3,9 @@
 //! generation rises exactly when what the user wants changes. The API server calls one of the three for
 //! each write; names, uid, creation time and revisions are set by it, not here.
 
+mod pod;
+mod service;
+
 use serde_json::{Map, Value, json};
 
 use crate::default::complete_status;
@@ -31,10 +34,9 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
         document.insert("status".to_string(), json!({"phase": "Active"}));
     }
     if resource.is("", "Pod") {
-        document.insert(
-            "status".to_string(),
-            json!({"phase": "Pending", "qosClass": qos_class(document.get("spec"))}),
-        );
+        pod::select_by_own_labels(document);
+        let status = pod::first_status(document.get("spec"));
+        document.insert("status".to_string(), status);
     }
     if resource.is("", "PersistentVolumeClaim") || resource.is("", "PersistentVolume") {
         document.insert("status".to_string(), json!({"phase": "Pending"}));
@@ -150,6 +152,9 @@ pub fn prepare_update(resource: &Resource, new: &mut Value, old: &Value) {
         {
             spec.insert("finalizers".to_string(), finalizers.clone());
         }
+    }
+    if resource.is("", "Service") {
+        service::drop_what_the_type_lost(document, old);
     }
     if resource.is("apiextensions.k8s.io", "CustomResourceDefinition") {
         note_storage_version(document);

@@ -153,8 +153,9 @@ fn answers(row: &Row, bases: &Value) -> Vec<String> {
         return texts(validate::create(&resource, &object));
     }
     let old = stored(changed(base, before));
-    let new = stored(changed(&old, after));
+    let mut new = stored(changed(&old, after));
     let subresource = if row.operation == "update" {
+        strategy::prepare_update(&resource, &mut new, &old);
         ""
     } else {
         row.operation

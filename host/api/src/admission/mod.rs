@@ -93,6 +93,11 @@ impl Pinned {
         !self.seats.is_empty() || self.hooks.mutate()
     }
 
+    /// Whether hooks may change or refuse anything.
+    pub(crate) fn is_hooked(&self) -> bool {
+        self.hooks.mutate() || self.hooks.validate()
+    }
+
     /// The object as the chain wants it.
     pub(crate) async fn mutate(
         &self,
@@ -198,7 +203,7 @@ impl Pinned {
         other: &Other,
         (object, old): (Value, Option<Value>),
     ) -> Result<Value, Refusal> {
-        if !(self.hooks.mutate() || self.hooks.validate()) {
+        if !self.is_hooked() {
             return Ok(object);
         }
         let dry_run = call.dry_run()?;

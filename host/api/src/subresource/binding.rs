@@ -23,6 +23,9 @@ pub(crate) async fn bind(server: &Server, call: &mut Call) -> Answer {
             .to_owned();
         call.resource = find("", "v1", "pods").ok_or_else(|| Status::internal("no pods in the table"))?;
     }
+    if !binding.is_object() {
+        return Err(Status::bad_request("the body of a binding must be an object").into());
+    }
     binding["apiVersion"] = json!("v1");
     binding["kind"] = json!("Binding");
     let other = Other {

@@ -171,7 +171,12 @@ pub(crate) fn prepare(resource: &Resource, object: &mut Value) {
     // After name and uid, which a Job's selector is made of.
     strategy::prepare_create(resource, object);
     if resource.is("", "Namespace") {
-        object["spec"]["finalizers"] = json!(["kubernetes"]);
+        let finalizers = &mut object["spec"]["finalizers"];
+        match finalizers.as_array_mut() {
+            Some(list) if list.iter().any(|one| one == "kubernetes") => {}
+            Some(list) => list.push(json!("kubernetes")),
+            None => *finalizers = json!(["kubernetes"]),
+        }
         let name = object["metadata"]["name"].clone();
         object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;
     }

@@ -112,7 +112,19 @@ pub(super) fn check_canonical_network(at: &At, field: &str) {
     }
 }
 
-/// An address that traffic from elsewhere can reach.
+/// An address outside of the node.
+pub(super) fn check_remote(at: &At, field: &str) {
+    let text = at.text(field);
+    if sloppy(text).is_some_and(|address| address.is_loopback()) {
+        let why = "may not be in the loopback range (127.0.0.0/8, ::1/128)";
+        at.invalid_as(field, text, why);
+    } else {
+        check_reachable(at, field);
+    }
+}
+
+/// An address that traffic from elsewhere can reach. The original refuses loopback addresses too; the pods of a
+/// node without privileges have such.
 pub(super) fn check_reachable(at: &At, field: &str) {
     let text = at.text(field);
     let Some(address) = sloppy(text) else {
@@ -120,13 +132,6 @@ pub(super) fn check_reachable(at: &At, field: &str) {
     };
     if address.is_unspecified() {
         at.invalid_as(field, text, &format!("may not be unspecified ({text})"));
-    }
-    if address.is_loopback() {
-        at.invalid_as(
-            field,
-            text,
-            "may not be in the loopback range (127.0.0.0/8, ::1/128)",
-        );
     }
     let (local, local_group) = match address {
         IpAddr::V4(four) => (four.is_link_local(), four.octets()[..3] == [224, 0, 0]),

@@ -53,7 +53,7 @@ pub(super) fn check(object: &At, old: Option<&At>) {
         .unwrap_or_default();
     for external in spec.each("externalIPs") {
         if address::check(&external, "", &known) {
-            address::check_reachable(&external, "");
+            address::check_remote(&external, "");
         }
     }
     let types = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];

@@ -306,11 +306,10 @@ fn same_order(spec: &At, before: &At, list: &str) {
 
 fn removed(after: &At, before: &At, what: &str) {
     for kind in ["requests", "limits"] {
-        let gone = before
-            .map(kind)
-            .into_iter()
-            .flatten()
-            .any(|(name, _)| after.map(kind).is_none_or(|map| !map.contains_key(name)));
+        let gone = before.map(kind).into_iter().flatten().any(|(name, _)| {
+            let left = after.map(kind).and_then(|map| map.get(name));
+            left.is_none_or(Value::is_null)
+        });
         if gone {
             after.forbidden(kind, &format!("{what} {kind} cannot be removed"));
         }
