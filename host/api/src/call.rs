@@ -8,6 +8,7 @@ use capstan_kinds::validate::FieldError;
 use http::{HeaderMap, Method};
 
 use crate::UserInfo;
+use crate::admission::Charge;
 use crate::audit::Trail;
 use crate::negotiate::{Form, Offer};
 use crate::present::Presenter;
@@ -29,6 +30,8 @@ pub(crate) struct Call {
     pub warnings: Vec<String>,
     /// What the audit is told, where it is.
     pub trail: Option<Arc<Trail>>,
+    /// What the write has taken from quotas so far.
+    pub charges: Vec<Charge>,
 }
 
 /// What becomes of fields that the schema does not have.
@@ -57,7 +60,8 @@ impl Call {
         let offer = Offer {
             protobuf: protobuf::has(&api_version, kind),
             watch: self.target.verb == "watch",
-            views: true,
+            // A review, a binding: there is nothing to list.
+            views: self.resource.is_stored() || self.resource.plural == "componentstatuses",
         };
         Form::accepted(&self.headers, offer)
     }

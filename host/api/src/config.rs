@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::access::UserInfo;
+use crate::access::{OpenIdProvider, UserInfo};
 use crate::audit::AuditOptions;
 use crate::body::Body;
 use crate::encryption::Encryption;
@@ -30,17 +30,37 @@ pub struct Config {
     pub service_account_key: Option<Vec<u8>>,
     /// `iss` of service account tokens, for instance `https://kubernetes.default.svc.cluster.local`.
     pub service_account_issuer: String,
+    /// OpenID Connect providers whose tokens are taken (`--oidc-*`, `--authentication-config`).
+    pub openid_providers: Vec<OpenIdProvider>,
+    /// Whether requests without credentials are taken, as of nobody (`--anonymous-auth`).
+    pub anonymous: bool,
+    /// Built-in admission that is switched off, by the original's names (`--disable-admission-plugins`).
+    pub disable_admission_plugins: Vec<String>,
     /// The way to the kubelets; without it, logs and proxied requests answer 503.
     pub kubelet: Option<Arc<dyn NodeProxy>>,
+    /// What extension servers know this server by; without it they are asked without a certificate, and
+    /// believe no header.
+    pub front_proxy: Option<FrontProxy>,
     /// Who is told of requests, and of which.
     pub audit: Option<AuditOptions>,
     /// How objects are sealed in the store.
     pub encryption: Option<Encryption>,
     /// How much is answered at once, and how long.
     pub limits: Limits,
-    /// What extension servers know this server by; without it they are asked without a certificate, and
-    /// believe no header.
-    pub front_proxy: Option<FrontProxy>,
+}
+
+/// The certificate that this server shows to extension servers, and what those need to check it; all PEM. The
+/// authorities are published in the ConfigMap `kube-system/extension-apiserver-authentication`.
+#[derive(Clone, Default)]
+pub struct FrontProxy {
+    /// The certificate, of the common name `front-proxy-client`.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+    /// The authority that signed it, and nothing else.
+    pub ca: String,
+    /// The authority of the cluster's own clients.
+    pub client_ca: String,
 }
 
 /// Bounds of requests, by the original's flags.
@@ -73,20 +93,6 @@ impl Default for Limits {
     }
 }
 
-/// The certificate that this server shows to extension servers, and what those need to check it; all PEM. The
-/// authorities are published in the ConfigMap `kube-system/extension-apiserver-authentication`.
-#[derive(Clone, Default)]
-pub struct FrontProxy {
-    /// The certificate, of the common name `front-proxy-client`.
-    pub certificate: String,
-    /// Its key.
-    pub key: String,
-    /// The authority that signed it, and nothing else.
-    pub ca: String,
-    /// The authority of the cluster's own clients.
-    pub client_ca: String,
-}
-
 impl Config {
     /// A configuration with the usual service range and nothing optional.
     pub fn new(listen: std::net::TcpListener, tls: Arc<rustls::ServerConfig>) -> Self {
@@ -101,11 +107,14 @@ impl Config {
             tokens: Vec::new(),
             service_account_key: None,
             service_account_issuer: "https://kubernetes.default.svc.cluster.local".into(),
+            openid_providers: Vec::new(),
+            anonymous: true,
+            disable_admission_plugins: Vec::new(),
             kubelet: None,
+            front_proxy: None,
             audit: None,
             encryption: None,
             limits: Limits::default(),
-            front_proxy: None,
         }
     }
 }

@@ -33,10 +33,20 @@ struct Aggregated {
 }
 
 /// See the module.
-#[derive(Default)]
-pub(crate) struct Discovery(Mutex<Option<Arc<Aggregated>>>);
+pub(crate) struct Discovery {
+    held: Mutex<Option<Arc<Aggregated>>>,
+    /// Where clients reach this server.
+    address: String,
+}
 
 impl Discovery {
+    pub(crate) fn new(address: String) -> Self {
+        Self {
+            held: Mutex::default(),
+            address,
+        }
+    }
+
     pub(crate) fn answer(
         &self,
         table: &Table,
@@ -59,7 +69,10 @@ impl Discovery {
         };
         let document = match segments.as_slice() {
             [] => json!({ "paths": paths(&listed()) }),
-            ["api"] => json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] }),
+            ["api"] => json!({
+                "kind": "APIVersions", "versions": ["v1"],
+                "serverAddressByClientCIDRs": [{ "clientCIDR": "0.0.0.0/0", "serverAddress": self.address }],
+            }),
             ["apis"] => json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": listed() }),
             ["apis", name] => {
                 let mut groups = listed().into_iter();
@@ -86,7 +99,7 @@ impl Discovery {
         let (generation, all) = table.all();
         let (remote, remotes) = aggregator.remotes();
         let generation = (generation, remote);
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let current = match held.as_ref().filter(|held| held.generation == generation) {
             Some(current) => current.clone(),
             None => {

@@ -1,7 +1,7 @@
 //! What stands around every request, whatever it asks for: its name, audit, fairness, its time, its metrics.
 //!
-//! The router answers in between. In order: the audit trail begins; the request waits for its seat or is sent
-//! away with 429; the router authorizes and answers; the trail and the metrics learn the outcome; the answer
+//! The router answers in between. In order: the audit trail begins; impersonation; the request waits for its
+//! seat or is sent away with 429; authorization; the router answers; the trail and the metrics learn the outcome; the answer
 //! gets its last form. A seat is held until the answer begins, so that a watch holds none; what streams is
 //! counted until its body is gone.
 
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use capstan_kinds::status::Status;
 use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
-use http::{Method, Request, Response};
+use http::{Request, Response};
 
-use crate::access::{Attributes, UserInfo};
-use crate::answer;
+use crate::access::{self, Attributes, UserInfo};
+use crate::answer::{self, Answer};
 use crate::audit::{self, Stage, Trail};
 use crate::body::Body;
 use crate::fairness::Entry;
@@ -41,9 +41,10 @@ struct Asked {
 
 impl Asked {
     fn of(route: &Route, query: &Query, request: &Request<Body>) -> Self {
-        let (attributes, version) = match route {
-            Route::Resource(target) => (attributes(target), target.version.clone()),
-            Route::Path(path) => (path_attributes(request.method(), path), String::new()),
+        let attributes = attributes(route, request.method(), query);
+        let version = match route {
+            Route::Resource(target) => target.version.clone(),
+            Route::Path(_) => String::new(),
         };
         let long = attributes.verb == "watch"
             || attributes.verb == "proxy"
@@ -122,21 +123,11 @@ fn known_path(path: &str) -> &str {
     }
 }
 
-/// What a request for something that is no resource asks for.
-pub(crate) fn path_attributes(method: &Method, path: &str) -> Attributes {
-    Attributes {
-        verb: method.as_str().to_ascii_lowercase(),
-        path: path.to_owned(),
-        ..Attributes::default()
-    }
-}
-
-/// Answers a request of a known user; `original` is who acts as them, where it is somebody else.
+/// Answers a request of a known user.
 pub(crate) async fn answer(
     server: &Arc<Server>,
     user: Arc<UserInfo>,
-    original: Option<Arc<UserInfo>>,
-    request: Request<Body>,
+    mut request: Request<Body>,
 ) -> Response<Body> {
     let started = Instant::now();
     let query = Query::parse(request.uri());
@@ -144,32 +135,22 @@ pub(crate) async fn answer(
     let route = Route::parse(request.method(), request.uri().path(), &query);
     let asked = Asked::of(&route, &query, &request);
     let name = audit::audit_id(&request);
-    let judged = original.as_deref().unwrap_or(&user);
-    let trail = begin(server, &name, judged, &asked, &request);
-    if let (Some(trail), Some(original)) = (&trail, &original) {
-        trail.impersonates(original, &user);
+    let trail = begin(server, &name, &user, &asked, &request);
+    let acting = access::impersonated(server, user.clone(), request.headers_mut(), &asked.attributes);
+    if let (Some(trail), Ok(acting)) = (&trail, &acting)
+        && !Arc::ptr_eq(acting, &user)
+    {
+        trail.impersonates(&user, acting);
     }
-    let entry = seat(server, &user, &asked, &query).await;
-    let (uids, outcome) = match entry {
-        Entered::Refused(uids) => {
-            server
-                .metrics
-                .terminated(asked.labels(), 429, Some(asked.mutates()));
-            (uids, Ok(too_many()))
-        }
-        Entered::Runs(uids, ticket) => {
-            let running = (!asked.long).then(|| server.metrics.in_flight(asked.mutates()));
-            let outcome = match deadline(server, &asked, &query) {
-                Ok(time) => {
-                    server
-                        .route(user, route, query, request, trail.clone(), time)
-                        .await
-                }
-                Err(refusal) => Err(refusal),
-            };
-            drop((running, ticket));
-            (uids, outcome)
-        }
+    let call = Incoming {
+        route,
+        query,
+        request,
+        trail: trail.clone(),
+    };
+    let (uids, outcome) = match acting {
+        Ok(acting) => seated(server, acting, &asked, call).await,
+        Err(refusal) => (None, Err(refusal)),
     };
     let mut response = outcome.unwrap_or_else(|refusal| answer::status(&refusal));
     let code = response.status().as_u16();
@@ -193,6 +174,63 @@ pub(crate) async fn answer(
     }
     observe(server, &asked, code, started.elapsed(), bytes);
     response
+}
+
+/// A request on its way to the router.
+struct Incoming {
+    route: Route,
+    query: Query,
+    request: Request<Body>,
+    trail: Option<Arc<Trail>>,
+}
+
+/// Waits for the request's seat and has it answered, or sends it away.
+async fn seated(server: &Arc<Server>, user: Arc<UserInfo>, asked: &Asked, call: Incoming) -> (Uids, Answer) {
+    let (uids, ticket) = match seat(server, &user, asked, &call.query).await {
+        Entered::Runs(uids, ticket) => (uids, ticket),
+        Entered::Refused(uids) => {
+            let mutates = Some(asked.mutates());
+            server.metrics.terminated(asked.labels(), 429, mutates);
+            return (uids, Ok(too_many()));
+        }
+    };
+    let running = (!asked.long).then(|| server.metrics.in_flight(asked.mutates()));
+    let time = permit(server, &user, &asked.attributes, call.trail.as_deref())
+        .and_then(|()| deadline(server, asked, &call.query));
+    let outcome = match time {
+        Ok(time) => {
+            let Incoming {
+                route,
+                query,
+                request,
+                trail,
+            } = call;
+            server.route(user, route, query, request, trail, time).await
+        }
+        Err(refusal) => Err(refusal),
+    };
+    drop((running, ticket));
+    (uids, outcome)
+}
+
+/// Refuses what is not allowed, and tells the trail of either.
+fn permit(
+    server: &Server,
+    user: &UserInfo,
+    asked: &Attributes,
+    trail: Option<&Trail>,
+) -> Result<(), Refusal> {
+    let Some(trail) = trail else {
+        return server.authorize(user, asked);
+    };
+    let decision = server.decide(user, asked);
+    let word = if decision.allowed { "allow" } else { "forbid" };
+    trail.annotate("authorization.k8s.io/decision", word);
+    trail.annotate("authorization.k8s.io/reason", &decision.reason);
+    match decision.allowed {
+        true => Ok(()),
+        false => server.authorize(user, asked),
+    }
 }
 
 /// Answers a request whose author was not recognized.

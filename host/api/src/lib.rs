@@ -4,6 +4,7 @@
 //! routing (`server`) → reads from the watch caches (`read`, `registry`) or the write path (`write`,
 //! `admission`). Every kind takes the same path by table; what is special about a kind is in
 //! `capstan-kinds`. The composition root starts it; clients reach it by TLS or by [`ApiServer::service`].
+//!
 
 mod access;
 mod admission;
@@ -42,7 +43,7 @@ mod webhook;
 mod write;
 
 pub use self::http::{ApiServer, Local};
-pub use access::UserInfo;
+pub use access::{AuthenticationConfiguration, ConfigurationError, OpenIdProvider, UserInfo};
 pub use audit::{AuditOptions, AuditPolicy, LogOptions, WebhookOptions, WebhookServer};
 pub use body::{Body, BoxError};
 pub use capstan_store::Store;
@@ -72,6 +73,9 @@ pub enum Error {
     /// The service account key is no ECDSA P-256 key in PKCS#8.
     #[error("the service account key is unusable: {0}")]
     ServiceAccountKey(String),
+    /// An OpenID Connect provider cannot be used.
+    #[error("the OpenID Connect provider {0} cannot be used: {1}")]
+    OpenIdProvider(String, String),
     /// The certificate for extension servers is unusable.
     #[error("{0}")]
     FrontProxy(String),

@@ -1,11 +1,12 @@
-//! The router: from an HTTP request to the handler of what it asks for, through authentication,
-//! authorization, limits and metrics.
+//! The router: from an HTTP request to the handler of what it asks for. What stands around every request
+//! (audit, fairness, authorization, time) is `front`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use capstan_kinds::resource::{Resource, find};
+use capstan_kinds::selector::FieldSelector;
 use capstan_kinds::status::Status;
 use capstan_points::Seats;
 use capstan_points::admission::Policy;
@@ -13,8 +14,8 @@ use capstan_store::Store;
 use http::{Method, Request, Response};
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{self, Attributes, Decision, Rbac, Tokens, UserInfo};
-use crate::admission::{self, Chain};
+use crate::access::{self, Attributes, Rbac, Tokens, UserInfo};
+use crate::admission::{self, Chain, Places, Switches};
 use crate::aggregate::{self, Aggregator};
 use crate::answer::{self, Answer};
 use crate::audit::{Auditor, Trail};
@@ -26,7 +27,6 @@ use crate::discovery::Discovery;
 use crate::fairness::Fairness;
 use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
-use crate::refusal::Refusal;
 use crate::registry::{Entry, Registry, Shared};
 use crate::request::{Query, Route, Target};
 use crate::services::{Cidr, Services};
@@ -48,11 +48,14 @@ pub(crate) enum Phase {
 pub(crate) struct Server {
     pub(crate) registry: Shared,
     pub(crate) admission: Chain,
+    pub(crate) switches: Switches,
+    pub(crate) quota_places: Places,
     pub(crate) services: Services,
     pub(crate) service_cidr: Cidr,
     pub(crate) advertise: Option<std::net::IpAddr>,
     pub(crate) rbac: Rbac,
     pub(crate) tokens: Tokens,
+    pub(crate) anonymous: bool,
     pub(crate) kubelet: Option<Arc<dyn NodeProxy>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) audit: Option<Arc<Auditor>>,
@@ -85,6 +88,12 @@ impl Server {
             object: "rbac".into(),
             message: "the table of kinds does not have it".into(),
         })?;
+        let listens = config.listen.local_addr().map_err(|source| Error::Listen {
+            address: "the given socket".into(),
+            source,
+        })?;
+        let ip = config.advertise.unwrap_or(listens.ip());
+        let address = std::net::SocketAddr::new(ip, listens.port()).to_string();
         let seats_total = config.limits.max_requests_inflight + config.limits.max_mutating_requests_inflight;
         let fairness = match config.limits.fairness && seats_total > 0 {
             true => Fairness::new(seats_total),
@@ -102,6 +111,8 @@ impl Server {
         Ok(Arc::new(Self {
             registry,
             admission: Chain::new(seats),
+            switches: Switches::new(config.disable_admission_plugins),
+            quota_places: Places::default(),
             services: Services::new(config.service_cidr),
             service_cidr: config.service_cidr,
             advertise: config.advertise,
@@ -110,13 +121,15 @@ impl Server {
                 config.service_account_key,
                 config.service_account_issuer,
                 config.tokens,
+                config.openid_providers,
             )?,
+            anonymous: config.anonymous,
             kubelet: config.kubelet,
             metrics: Arc::default(),
             audit: Auditor::start(config.audit).map_err(Error::OpenAuditLog)?,
             fairness,
             limits: config.limits,
-            discovery: Discovery::default(),
+            discovery: Discovery::new(address),
             aggregator: Aggregator::new(identity),
             front_proxy: config.front_proxy,
             openapi: OpenApi::default(),
@@ -156,16 +169,6 @@ impl Server {
             .collect()
     }
 
-    /// Refuses what RBAC does not allow.
-    pub(crate) fn authorize(&self, user: &UserInfo, attributes: &Attributes) -> Result<(), Refusal> {
-        let Decision { allowed, .. } = self.rbac.decide(&self.registry, user, attributes);
-        if allowed {
-            Ok(())
-        } else {
-            Err(access::refusal(user, attributes).into())
-        }
-    }
-
     /// Answers a request that came over TLS.
     pub(crate) async fn answer_from_wire(
         self: &Arc<Self>,
@@ -173,9 +176,9 @@ impl Server {
         request: Request<Body>,
     ) -> Response<Body> {
         match access::authenticate(self, certificate, request.headers()).await {
-            Ok((user, original)) => {
+            Ok(user) => {
                 self.metrics.authenticated.fetch_add(1, Ordering::Relaxed);
-                front::answer(self, user, original, request).await
+                front::answer(self, user, request).await
             }
             Err(refusal) => front::refuse(self, &request, &refusal),
         }
@@ -187,10 +190,10 @@ impl Server {
         user: Arc<UserInfo>,
         request: Request<Body>,
     ) -> Response<Body> {
-        front::answer(self, user, None, request).await
+        front::answer(self, user, request).await
     }
 
-    /// Authorizes a request and hands it to what answers it, within its time.
+    /// Hands a request that is allowed to what answers it, within its time.
     pub(crate) async fn route(
         self: &Arc<Self>,
         user: Arc<UserInfo>,
@@ -203,7 +206,7 @@ impl Server {
         let answered = async {
             match route {
                 Route::Resource(target) => self.resource(user, target, query, request, trail).await,
-                Route::Path(path) => self.path(&user, &path, &query, request, trail.as_deref()).await,
+                Route::Path(path) => self.path(&user, &path, &query, request).await,
             }
         };
         let Some(time) = time else { return answered.await };
@@ -212,34 +215,13 @@ impl Server {
         })
     }
 
-    /// Refuses what is not allowed, and tells the trail of either.
-    fn permit(&self, user: &UserInfo, attributes: &Attributes, trail: Option<&Trail>) -> Result<(), Refusal> {
-        let Some(trail) = trail else {
-            return self.authorize(user, attributes);
-        };
-        let Decision { allowed, reason } = self.rbac.decide(&self.registry, user, attributes);
-        let decision = if allowed { "allow" } else { "forbid" };
-        trail.annotate("authorization.k8s.io/decision", decision);
-        trail.annotate("authorization.k8s.io/reason", &reason);
-        match allowed {
-            true => Ok(()),
-            false => Err(access::refusal(user, attributes).into()),
-        }
-    }
-
     async fn path(
         self: &Arc<Self>,
         user: &UserInfo,
         path: &str,
         query: &Query,
         request: Request<Body>,
-        trail: Option<&Trail>,
     ) -> Answer {
-        let mut attributes = front::path_attributes(request.method(), path);
-        if attributes.verb == "head" {
-            attributes.verb = "get".into();
-        }
-        self.permit(user, &attributes, trail)?;
         if let Some(remote) = self.aggregator.of_path(path) {
             return aggregate::forward(self, &remote, user, request).await;
         }
@@ -260,7 +242,12 @@ impl Server {
                 health::answer(self, path, query).await
             }
             path if path.starts_with("/openapi/v3") => {
-                self.openapi.v3(&self.registry, path, query, request.headers())
+                if let Some(remote) = self.aggregator.of_path(path.trim_start_matches("/openapi/v3")) {
+                    return aggregate::forward(self, &remote, user, request).await;
+                }
+                let (_, remotes) = self.aggregator.remotes();
+                self.openapi
+                    .v3(&self.registry, &remotes, path, query, request.headers())
             }
             path => self
                 .discovery
@@ -276,7 +263,6 @@ impl Server {
         request: Request<Body>,
         trail: Option<Arc<Trail>>,
     ) -> Answer {
-        self.permit(&user, &attributes(&target), trail.as_deref())?;
         if let Some(remote) = self.aggregator.find(&target.group, &target.version) {
             return aggregate::forward(self, &remote, &user, request).await;
         }
@@ -312,6 +298,7 @@ impl Server {
             body: bytes::Bytes::new(),
             warnings: Vec::new(),
             trail,
+            charges: Vec::new(),
         };
         admission::connect(self, &mut call).await?;
         if connect::connects(&call.target.subresource, &call.headers) {
@@ -349,6 +336,9 @@ impl Server {
         if !call.target.subresource.is_empty() {
             return subresource::answer(self, call).await;
         }
+        if !call.resource.is_stored() {
+            call.form()?;
+        }
         match (call.target.verb, call.resource.is_stored()) {
             ("get", true) => read::get(&self.registry, call).await,
             ("list", true) => read::list(&self.registry, call).await,
@@ -377,7 +367,39 @@ fn deprecation(resource: &Resource) -> Option<&'static str> {
     }
 }
 
-pub(crate) fn attributes(target: &Target) -> Attributes {
+/// What the request asks leave for.
+pub(crate) fn attributes(route: &Route, method: &Method, query: &Query) -> Attributes {
+    let target = match route {
+        Route::Resource(target) => target,
+        Route::Path(path) => {
+            let verb = match *method {
+                Method::HEAD => "get".to_owned(),
+                _ => method.as_str().to_ascii_lowercase(),
+            };
+            return Attributes {
+                verb,
+                path: path.clone(),
+                ..Attributes::default()
+            };
+        }
+    };
+    let narrows = matches!(target.verb, "list" | "watch" | "deletecollection");
+    let selector = query.get("fieldSelector").filter(|_| narrows).unwrap_or_default();
+    // A selector that cannot be read narrows nothing here, and is refused where it is used.
+    let field_selector = FieldSelector::parse(selector).unwrap_or_default();
+    let name = match field_selector.required("metadata.name") {
+        Some(name) if target.name.is_empty() => name.to_owned(),
+        _ => target.name.clone(),
+    };
+    Attributes {
+        name,
+        field_selector,
+        ..target_attributes(target)
+    }
+}
+
+/// What a request to a resource asks leave for.
+pub(crate) fn target_attributes(target: &Target) -> Attributes {
     Attributes {
         verb: target.verb.to_owned(),
         group: target.group.clone(),
@@ -385,7 +407,7 @@ pub(crate) fn attributes(target: &Target) -> Attributes {
         subresource: target.subresource.clone(),
         namespace: target.namespace.clone(),
         name: target.name.clone(),
-        path: String::new(),
+        ..Attributes::default()
     }
 }
 

@@ -135,6 +135,7 @@ impl Services {
         let errors = [
             self.address(service, old, &taken),
             node_ports(service, old, &mut taken),
+            health_check(&mut service["spec"], old, &mut taken),
         ];
         let errors: Vec<FieldError> = errors.into_iter().filter_map(Result::err).collect();
         if !errors.is_empty() {
@@ -147,11 +148,6 @@ impl Services {
     fn address(&self, service: &mut Value, old: Option<&Value>, taken: &Taken) -> Result<(), FieldError> {
         let spec = &mut service["spec"];
         if spec["type"] == "ExternalName" {
-            if let Some(spec) = spec.as_object_mut() {
-                for field in ["clusterIP", "clusterIPs"] {
-                    spec.remove(field);
-                }
-            }
             return Ok(());
         }
         let mut asked = spec["clusterIP"].as_str().unwrap_or_default().to_owned();
@@ -287,9 +283,6 @@ fn node_ports(service: &mut Value, old: Option<&Value>, taken: &mut Taken) -> Re
     for (position, port) in ports.iter_mut().enumerate() {
         let protocol = port["protocol"].as_str().unwrap_or("TCP").to_owned();
         if !exposed {
-            if let Some(port) = port.as_object_mut() {
-                port.remove("nodePort");
-            }
             continue;
         }
         let field = format!("spec.ports[{position}].nodePort");
@@ -307,6 +300,27 @@ fn node_ports(service: &mut Value, old: Option<&Value>, taken: &mut Taken) -> Re
         }
         taken.ports.extend(node_port(port));
     }
+    Ok(())
+}
+
+/// Where a balancer asks a node whether it has pods of a service whose traffic stays on the node.
+fn health_check(spec: &mut Value, old: Option<&Value>, taken: &mut Taken) -> Result<(), FieldError> {
+    const FIELD: &str = "spec.healthCheckNodePort";
+    let local = |spec: &Value| spec["type"] == "LoadBalancer" && spec["externalTrafficPolicy"] == "Local";
+    if !local(spec) {
+        return Ok(());
+    }
+    let before = old.map(|old| &old["spec"]).filter(|spec| local(spec));
+    let chosen = match (health_port(spec), before.and_then(health_port)) {
+        (Some(asked), _) => {
+            check_port(FIELD, &asked, taken)?;
+            asked
+        }
+        (None, Some(kept)) => kept,
+        (None, None) => free_port(FIELD, "TCP".to_owned(), taken)?,
+    };
+    spec["healthCheckNodePort"] = json!(chosen.1);
+    taken.ports.insert(chosen);
     Ok(())
 }
 

@@ -449,6 +449,16 @@ async fn secrets_are_sealed_in_the_store() {
     assert_eq!(value(&second, "plain").await, "aHVzaC1odXNo");
     let (_, list) = get(&second, secrets).await;
     assert_eq!(list.matches("aHVzaC1odXNo").count(), 2);
+    // Without the key nothing is shown, and a server does not start on what it cannot read.
+    let blind = tokio::spawn({
+        let store = rig.store.clone();
+        async move { rig::starts(store, config("{identity: {}}")).await }
+    });
+    let refusal = blind.await.unwrap().unwrap_err().to_string();
+    assert!(
+        refusal.contains("/registry/secrets/default/plain cannot be decrypted"),
+        "{refusal}"
+    );
     second.api.shutdown().await;
     first.api.shutdown().await;
     rig.stop().await;
@@ -520,8 +530,8 @@ async fn metrics_have_the_originals_names() {
         format!("apiserver_request_total{{code=\"404\",component=\"apiserver\",dry_run=\"\",{place},scope=\"resource\",subresource=\"\",verb=\"GET\",version=\"v1\"}} 1"),
         format!("apiserver_request_duration_seconds_count{{component=\"apiserver\",dry_run=\"\",{place},scope=\"namespace\",subresource=\"\",verb=\"LIST\",version=\"v1\"}} 1"),
         format!("apiserver_watch_events_total{{{place},version=\"v1\"}} 1"),
-        "apiserver_storage_objects{resource=\"configmaps\"} 1".into(),
-        format!("apiserver_resource_objects{{{place}}} 1"),
+        "apiserver_storage_objects{resource=\"configmaps\"}".into(),
+        format!("apiserver_resource_objects{{{place}}}"),
         format!("apiserver_longrunning_requests{{component=\"apiserver\",{place},scope=\"namespace\",subresource=\"\",verb=\"WATCH\",version=\"v1\"}} 0"),
         "apiserver_current_inflight_requests{request_kind=\"readOnly\"}".into(),
         "apiserver_admission_step_admission_duration_seconds_count{operation=\"CREATE\",rejected=\"false\",type=\"validate\"}".into(),
@@ -623,5 +633,45 @@ async fn the_api_is_described_in_every_form_that_clients_ask_for() {
     .await;
     let (code, _, text) = asked("/openapi/v3/apis/example.com/v1", v3, "").await;
     assert!(code == 200 && text.contains("teeth"), "{code}");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_fairness_the_limits_are_plain() {
+    let rig = Rig::start_with(|config| {
+        config.limits.fairness = false;
+        config.limits.max_mutating_requests_inflight = 1;
+    })
+    .await;
+    let binding = json!({
+        "metadata": {"name": "writer"}, "subjects": [{"kind": "User", "name": "writer"}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+    });
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+    assert_eq!(ask(&rig, admin(), ("POST", bindings), &[], binding).await.0, 201);
+    let endless = Request::post(MAPS)
+        .header("content-type", "application/json")
+        .body(Body::stream(futures::stream::pending()))
+        .unwrap();
+    let mut service = rig.api.service(admin());
+    let held = tokio::spawn(async move { service.call(endless).await });
+    let writer = || UserInfo::new("writer", &[]);
+    let map = || json!({"metadata": {"generateName": "w-"}});
+    let headers = until("the place is taken", async || {
+        let (code, headers, _) = ask(&rig, writer(), ("POST", MAPS), &[], map()).await;
+        (code == 429).then_some(headers)
+    })
+    .await;
+    assert_eq!(headers["retry-after"], "1");
+    assert!(!headers.contains_key("x-kubernetes-pf-flowschema-uid"));
+    // Readers and administrators go on.
+    assert_eq!(ask(&rig, writer(), ("GET", MAPS), &[], Value::Null).await.0, 200);
+    assert_eq!(ask(&rig, admin(), ("POST", MAPS), &[], map()).await.0, 201);
+    held.abort();
+    until("the place is free", async || {
+        let (code, ..) = ask(&rig, writer(), ("POST", MAPS), &[], map()).await;
+        (code == 201).then_some(())
+    })
+    .await;
     rig.stop().await;
 }

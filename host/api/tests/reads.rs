@@ -180,7 +180,7 @@ async fn a_list_is_of_the_state_that_was_asked_for() {
         ("?limit=x", 400, "strconv.ParseInt: parsing \"x\": invalid syntax"),
         (
             "/a?resourceVersion=x",
-            500,
+            400,
             "resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid syntax",
         ),
     ] {
@@ -425,6 +425,13 @@ async fn options_are_checked_and_forms_negotiated() {
             (code, media),
             "{accept}"
         );
+    }
+    let review = json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}});
+    let reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    for (accept, expected) in [(table, 406), (&format!("{table},application/json"), 201)] {
+        let (code, ..) = ask(&rig, "POST", reviews, &[("accept", accept)], review.clone()).await;
+        assert_eq!(code, expected, "{accept}");
     }
     let odd = [("content-type", "text/csv")];
     let (code, _, status) = ask(&rig, "POST", MAPS, &odd, map()).await;

@@ -202,6 +202,29 @@ async fn mutating_webhooks_change_objects_in_order_and_again() {
         )
         .await;
     assert_eq!(made.document["data"], json!({"x": "1", "order": "abca"}));
+    // What a webhook makes must still be of the kind.
+    let broken =
+        Hook::start(|_, review| patched(review, json!([{"op": "replace", "path": "/data", "value": 5}])))
+            .await;
+    register(
+        &rig,
+        "Mutating",
+        "third",
+        vec![webhook(&broken, "d.test.io", json!({}))],
+    )
+    .await;
+    let path = format!("{MAPS}?dryRun=All");
+    let refused = rig
+        .until("POST", &path, map("m", json!({"x": "1"})), |reply| {
+            reply.code != 201
+        })
+        .await;
+    assert_eq!(
+        (refused.code, &refused.document["reason"]),
+        (500, &json!("InternalError")),
+        "{}",
+        refused.document
+    );
     rig.stop().await;
 }
 
@@ -349,6 +372,7 @@ async fn services_conditions_connections_and_scales_are_seen() {
         vec![
             judged,
             own("connect.test.io", "/deny", rules("CONNECT", "pods/*")),
+            own("token.test.io", "/deny", rules("CREATE", "serviceaccounts/token")),
         ],
     )
     .await;
@@ -387,6 +411,20 @@ async fn services_conditions_connections_and_scales_are_seen() {
             "{path}"
         );
     }
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    rig.done("POST", accounts, json!({"metadata": {"name": "robot"}}))
+        .await;
+    let token = rig
+        .ask(
+            "POST",
+            &format!("{accounts}/robot/token"),
+            json!({"spec": {"audiences": ["x"]}}),
+        )
+        .await;
+    assert_eq!(
+        token.message(),
+        "admission webhook \"token.test.io\" denied the request without explanation"
+    );
     let asked = hook.asked.lock().unwrap().clone();
     let attach = asked
         .iter()

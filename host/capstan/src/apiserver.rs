@@ -1,4 +1,4 @@
-//! The API server's options, by kube-apiserver's flags: audit, encryption, limits.
+//! The API server's options, by kube-apiserver's flags: authentication, admission, audit, encryption, limits.
 //!
 //! Files are read before anything starts, so that a mistake in one shows at once and with its flag.
 
@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use capstan_api::{
-    AuditOptions, AuditPolicy, Config, Encryption, Limits, LogOptions, WebhookOptions, WebhookServer,
+    AuditOptions, AuditPolicy, AuthenticationConfiguration, Config, Encryption, Limits, LogOptions,
+    OpenIdProvider, WebhookOptions, WebhookServer,
 };
 use clap::Args;
 
@@ -59,6 +60,54 @@ pub(crate) struct ApiServerFlags {
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = duration)]
     audit_webhook_initial_backoff: Duration,
 
+    /// Built-in admission that is switched off, by name
+    #[arg(long, value_delimiter = ',', value_name = "NAME,..")]
+    disable_admission_plugins: Vec<String>,
+
+    /// Take requests without credentials, as of nobody
+    #[arg(long, action = clap::ArgAction::Set, value_name = "BOOL")]
+    anonymous_auth: Option<bool>,
+
+    /// Whose tokens are taken, as an AuthenticationConfiguration
+    #[arg(long, value_name = "FILE", conflicts_with = "oidc_issuer_url")]
+    authentication_config: Option<PathBuf>,
+
+    /// An OpenID Connect provider whose tokens are taken
+    #[arg(long, value_name = "URL", requires = "oidc_client_id")]
+    oidc_issuer_url: Option<String>,
+
+    /// Whom the provider's tokens must be for
+    #[arg(long, value_name = "ID", requires = "oidc_issuer_url")]
+    oidc_client_id: Option<String>,
+
+    /// Who signs the provider's certificate; the machine's own authorities without it
+    #[arg(long, value_name = "FILE", requires = "oidc_issuer_url")]
+    oidc_ca_file: Option<PathBuf>,
+
+    /// Claim that is the user's name
+    #[arg(long, default_value = "sub", value_name = "CLAIM")]
+    oidc_username_claim: String,
+
+    /// Put before the name; - is nothing, without it the issuer is
+    #[arg(long, value_name = "TEXT")]
+    oidc_username_prefix: Option<String>,
+
+    /// Claim that is the user's groups
+    #[arg(long, value_name = "CLAIM")]
+    oidc_groups_claim: Option<String>,
+
+    /// Put before each group
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    oidc_groups_prefix: String,
+
+    /// A claim that tokens must have
+    #[arg(long, value_name = "CLAIM=VALUE", value_parser = claim)]
+    oidc_required_claim: Vec<(String, String)>,
+
+    /// Algorithms by which tokens may be signed
+    #[arg(long, value_delimiter = ',', default_value = "RS256", value_name = "NAME,..")]
+    oidc_signing_algs: Vec<String>,
+
     /// How objects are encrypted in the store
     #[arg(long, value_name = "FILE")]
     encryption_provider_config: Option<PathBuf>,
@@ -93,6 +142,8 @@ pub(crate) struct ApiServerOptions {
     audit: Option<AuditOptions>,
     encryption: Option<Encryption>,
     limits: Limits,
+    authentication: AuthenticationConfiguration,
+    disable_admission_plugins: Vec<String>,
 }
 
 impl ApiServerFlags {
@@ -113,6 +164,8 @@ impl ApiServerFlags {
         Ok(ApiServerOptions {
             audit: self.audit()?,
             encryption,
+            authentication: self.authentication()?,
+            disable_admission_plugins: self.disable_admission_plugins.clone(),
             limits: Limits {
                 fairness: self.enable_priority_and_fairness,
                 max_requests_inflight: self.max_requests_inflight,
@@ -122,6 +175,40 @@ impl ApiServerFlags {
                 shutdown_delay: self.shutdown_delay_duration,
             },
         })
+    }
+
+    fn authentication(&self) -> anyhow::Result<AuthenticationConfiguration> {
+        let read = |flag: &str, path: &Path| {
+            std::fs::read_to_string(path).with_context(|| format!("{flag}: {}", path.display()))
+        };
+        let mut configuration = match &self.authentication_config {
+            Some(path) => AuthenticationConfiguration::parse(&read("--authentication-config", path)?)
+                .map_err(|error| anyhow!("--authentication-config: {}: {error}", path.display()))?,
+            None => AuthenticationConfiguration::default(),
+        };
+        if let (Some(issuer), Some(client)) = (&self.oidc_issuer_url, &self.oidc_client_id) {
+            if !issuer.starts_with("https://") {
+                bail!("--oidc-issuer-url: {issuer:?} is no https URL");
+            }
+            let ca = self.oidc_ca_file.as_deref();
+            // A dash says that there is to be no prefix.
+            let prefix = self.oidc_username_prefix.as_deref();
+            let prefix = prefix.map(|prefix| if prefix == "-" { "" } else { prefix });
+            configuration.providers.push(OpenIdProvider {
+                username_claim: self.oidc_username_claim.clone(),
+                username_prefix: prefix.map(str::to_owned),
+                groups_claim: self.oidc_groups_claim.clone(),
+                groups_prefix: self.oidc_groups_prefix.clone(),
+                required_claims: self.oidc_required_claim.clone(),
+                signing_algorithms: self.oidc_signing_algs.clone(),
+                ca_pem: ca.map(|path| read("--oidc-ca-file", path)).transpose()?,
+                ..OpenIdProvider::new(issuer, client)
+            });
+        }
+        if let Some(anonymous) = self.anonymous_auth {
+            configuration.anonymous = Some(anonymous);
+        }
+        Ok(configuration)
     }
 
     fn audit(&self) -> anyhow::Result<Option<AuditOptions>> {
@@ -163,7 +250,15 @@ impl ApiServerOptions {
         config.audit = self.audit;
         config.encryption = self.encryption;
         config.limits = self.limits;
+        config.openid_providers = self.authentication.providers;
+        config.anonymous = self.authentication.anonymous.unwrap_or(true);
+        config.disable_admission_plugins = self.disable_admission_plugins;
     }
+}
+
+fn claim(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as claim=value")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use capstan_api::{ApiServer, UserInfo};
 use capstan_client::{Informer, Shared};
 use capstan_cluster::{DataDir, Pki};
-use capstan_controllers::Controllers;
+use capstan_controllers::{Authority, Controllers};
 use capstan_network::{Dns, DnsOptions, Proxy, ProxyOptions};
 use capstan_plugin::Host;
 use capstan_scheduler::Scheduler;
@@ -147,7 +147,6 @@ impl Cluster {
             .map_err(anyhow::Error::msg)?;
         config.service_account_key = Some(pki.service_account_key().to_vec());
         config.kubelet = Some(Arc::clone(&proxied) as _);
-        api_server.apply(&mut config);
         let (front_proxy, front_proxy_ca) = pki.front_proxy()?;
         config.front_proxy = Some(capstan_api::FrontProxy {
             certificate: front_proxy.certificate,
@@ -155,6 +154,7 @@ impl Cluster {
             ca: front_proxy_ca,
             client_ca: pki.ca().to_owned(),
         });
+        api_server.apply(&mut config);
         warm.wait().await?;
         let api = ApiServer::start(store.shared(), host.admission_seats(), config).await?;
         let client = |user: &str| capstan_client::over(api.service(UserInfo::admin(user)));
@@ -180,6 +180,7 @@ impl Cluster {
             capstan_controllers::Options {
                 shared: Some(shared.clone()),
                 root_ca_pem: pki.ca().to_owned(),
+                authority: Some(Authority::new(pki.ca(), pki.ca_key())),
                 ..Default::default()
             },
             plugins.host().remedy_seats(),

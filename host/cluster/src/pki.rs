@@ -107,6 +107,11 @@ impl Pki {
         &self.ca
     }
 
+    /// The CA's key, DER (PKCS #8, P-256): what signs certificate requests.
+    pub fn ca_key(&self) -> Vec<u8> {
+        self.authority.key().serialize_der()
+    }
+
     /// The key that signs service account tokens, DER (PKCS #8, P-256).
     pub fn service_account_key(&self) -> &[u8] {
         &self.service_account_key
@@ -194,7 +199,10 @@ impl Pki {
 
 /// An authority of that name, in `<file>.crt` and `<file>.key`.
 fn open_authority(folder: &Path, file: &str, name: &str) -> Result<(String, KeyPair), PkiError> {
-    let (certificate, key) = (folder.join(format!("{file}.crt")), folder.join(format!("{file}.key")));
+    let (certificate, key) = (
+        folder.join(format!("{file}.crt")),
+        folder.join(format!("{file}.key")),
+    );
     match (read(&certificate)?, read(&key)?) {
         (Some(ca), Some(pem)) => Ok((ca, key_from(&key, &pem)?)),
         (Some(_), None) => Err(PkiError::Damaged {

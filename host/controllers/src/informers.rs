@@ -7,14 +7,21 @@ use std::time::Duration;
 use capstan_client::{Informer, Shared};
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota,
+    Secret, Service, ServiceAccount,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::storage::v1::VolumeAttributesClass;
 use kube::runtime::watcher::Config;
 use kube::{Api, Client};
 
 use crate::Error;
 use crate::catalog::Definition;
+use crate::secret_tokens::{ACCOUNT_TOKEN, BOOTSTRAP_TOKEN};
 
 /// Longest wait for the first lists.
 const SYNC_MAX: Duration = Duration::from_secs(60);
@@ -22,6 +29,12 @@ const SYNC_MAX: Duration = Duration::from_secs(60);
 /// All informers.
 #[derive(Clone)]
 pub(crate) struct Informers {
+    pub(crate) account_tokens: Informer<Secret>,
+    pub(crate) attributes_classes: Informer<VolumeAttributesClass>,
+    pub(crate) bootstrap_tokens: Informer<Secret>,
+    pub(crate) certificate_requests: Informer<CertificateSigningRequest>,
+    pub(crate) claims: Informer<PersistentVolumeClaim>,
+    pub(crate) cluster_roles: Informer<ClusterRole>,
     pub(crate) config_maps: Informer<ConfigMap>,
     pub(crate) controller_revisions: Informer<ControllerRevision>,
     pub(crate) cron_jobs: Informer<CronJob>,
@@ -36,9 +49,11 @@ pub(crate) struct Informers {
     pub(crate) nodes: Informer<Node>,
     pub(crate) pods: Informer<Pod>,
     pub(crate) replica_sets: Informer<ReplicaSet>,
+    pub(crate) resource_quotas: Informer<ResourceQuota>,
     pub(crate) service_accounts: Informer<ServiceAccount>,
     pub(crate) services: Informer<Service>,
     pub(crate) stateful_sets: Informer<StatefulSet>,
+    pub(crate) volumes: Informer<PersistentVolume>,
 }
 
 impl Informers {
@@ -50,7 +65,17 @@ impl Informers {
             };
         }
         let root_ca = Config::default().fields("metadata.name=kube-root-ca.crt");
+        let secrets = |kind: &str| {
+            let of_type = Config::default().fields(&format!("type={kind}"));
+            Informer::start(Api::all(client.clone()), of_type)
+        };
         Self {
+            account_tokens: secrets(ACCOUNT_TOKEN),
+            attributes_classes: all!(),
+            bootstrap_tokens: secrets(BOOTSTRAP_TOKEN),
+            certificate_requests: all!(),
+            claims: all!(),
+            cluster_roles: all!(),
             config_maps: Informer::start(Api::all(client.clone()), root_ca),
             controller_revisions: all!(),
             cron_jobs: all!(),
@@ -68,15 +93,23 @@ impl Informers {
             nodes: shared.nodes,
             pods: shared.pods,
             replica_sets: all!(),
+            resource_quotas: all!(),
             service_accounts: all!(),
             services: shared.services,
             stateful_sets: all!(),
+            volumes: all!(),
         }
     }
 
     /// Waits until every one has its first list.
     pub(crate) async fn synced(&self) -> Result<(), Error> {
         let Self {
+            account_tokens,
+            attributes_classes,
+            bootstrap_tokens,
+            certificate_requests,
+            claims,
+            cluster_roles,
             config_maps,
             controller_revisions,
             cron_jobs,
@@ -91,11 +124,21 @@ impl Informers {
             nodes,
             pods,
             replica_sets,
+            resource_quotas,
             service_accounts,
             services,
             stateful_sets,
+            volumes,
         } = self;
         futures::try_join!(
+            account_tokens.synced(SYNC_MAX),
+            bootstrap_tokens.synced(SYNC_MAX),
+            attributes_classes.synced(SYNC_MAX),
+            certificate_requests.synced(SYNC_MAX),
+            claims.synced(SYNC_MAX),
+            cluster_roles.synced(SYNC_MAX),
+            resource_quotas.synced(SYNC_MAX),
+            volumes.synced(SYNC_MAX),
             config_maps.synced(SYNC_MAX),
             controller_revisions.synced(SYNC_MAX),
             cron_jobs.synced(SYNC_MAX),

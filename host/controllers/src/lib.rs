@@ -6,6 +6,7 @@
 //! that [`remedy`] asks.
 
 mod catalog;
+mod certificates;
 mod cron_job;
 mod daemon_set;
 mod deployment;
@@ -24,10 +25,15 @@ mod pods_of;
 mod queue;
 mod remedy;
 mod replica_set;
+mod resource_quota;
+mod role_aggregation;
+mod secret_tokens;
 mod service_account;
 mod start;
 mod stateful_set;
+mod storage_protection;
 mod work;
 
+pub use certificates::Authority;
 pub use error::Error;
 pub use start::{Controllers, Options};

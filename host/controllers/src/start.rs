@@ -9,6 +9,7 @@ use capstan_points::remedy::Remedy;
 use kube::Client;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::certificates::{Authority, Certificates};
 use crate::cron_job::CronJobs;
 use crate::daemon_set::DaemonSets;
 use crate::deployment::Deployments;
@@ -23,12 +24,19 @@ use crate::node::Nodes;
 use crate::pod_gc::PodGc;
 use crate::remedy::Remedies;
 use crate::replica_set::ReplicaSets;
+use crate::resource_quota::ResourceQuotas;
+use crate::role_aggregation::RoleAggregation;
+use crate::secret_tokens::SecretTokens;
 use crate::service_account::ServiceAccounts;
 use crate::stateful_set::StatefulSets;
+use crate::storage_protection::StorageProtection;
 use crate::work::run;
 
 /// Pause before the start is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// Namespaces that wait to have their quotas recalculated; over it, all quotas are.
+const GONE_MAX: usize = 4096;
 
 /// What the composition root decides.
 #[derive(Clone)]
@@ -39,6 +47,8 @@ pub struct Options {
     pub election: Option<Election>,
     /// Published to every namespace as `kube-root-ca.crt`; empty publishes nothing.
     pub root_ca_pem: String,
+    /// Signs certificate requests (`--cluster-signing-cert-file`, `--cluster-signing-key-file`); `None` signs none.
+    pub authority: Option<Authority>,
     /// How long a node may be silent (`--node-monitor-grace-period`).
     pub node_monitor_grace: Duration,
     /// Ended pods that are kept (`--terminated-pod-gc-threshold`).
@@ -51,6 +61,7 @@ impl Default for Options {
             shared: None,
             election: None,
             root_ca_pem: String::new(),
+            authority: None,
             node_monitor_grace: Duration::from_secs(40),
             terminated_pods_max: 12_500,
         }
@@ -159,7 +170,26 @@ async fn run_all(client: Client, options: &Options, remedies: Seats<dyn Remedy>)
         options.terminated_pods_max
     ));
     start!(Remedies::new(client.clone(), &informers, &events, remedies));
-    start!(Garbage::new(client.clone(), &informers, catalog.clone()));
+    start!(SecretTokens::new(
+        client.clone(),
+        &informers,
+        &options.root_ca_pem
+    ));
+    start!(RoleAggregation::new(client.clone(), &informers));
+    start!(StorageProtection::new(client.clone(), &informers));
+    start!(Certificates::new(
+        client.clone(),
+        &informers,
+        options.authority.clone()
+    ));
+    let (gone, _) = tokio::sync::broadcast::channel(GONE_MAX);
+    start!(ResourceQuotas::new(
+        client.clone(),
+        &informers,
+        catalog.clone(),
+        gone.clone()
+    ));
+    start!(Garbage::new(client.clone(), &informers, catalog.clone(), gone));
     tasks.join_next().await;
     Ok(())
 }

@@ -36,12 +36,9 @@ async fn a_kind_is_watched_once() {
         let uri = request.uri();
         let query = uri.query().unwrap_or_default();
         if query.contains("watch=true") {
-            // One name alone, such as the root CA of every namespace, is another matter.
-            let part = if query.contains("fieldSelector") {
-                " (selected)"
-            } else {
-                ""
-            };
+            // A part, such as the root CA of every namespace, is another matter.
+            let part = query.split('&').find(|one| one.contains("fieldSelector"));
+            let part = part.map(|selector| format!(" {selector}")).unwrap_or_default();
             *seen
                 .lock()
                 .unwrap()

@@ -10,7 +10,10 @@ use crate::resource::Resource;
 
 /// The object in the version of the resource.
 pub fn to_version(resource: &Resource, mut object: Value) -> Value {
-    let by_webhook = resource.custom.as_ref().is_some_and(|custom| custom.conversion.is_some());
+    let by_webhook = resource
+        .custom
+        .as_ref()
+        .is_some_and(|custom| custom.conversion.is_some());
     if by_webhook && object["apiVersion"] != resource.api_version() {
         return object;
     }

@@ -5,6 +5,7 @@
 //! (`custom`).
 
 pub mod admission;
+pub mod aggregation;
 pub mod apply;
 pub mod cel;
 pub mod columns;
@@ -17,7 +18,9 @@ pub mod name;
 pub mod patch;
 pub mod plugin;
 pub mod pod_part;
+pub mod pod_resources;
 pub mod quantity;
+pub mod quota;
 pub mod resource;
 pub mod schema;
 pub mod selector;

@@ -43,6 +43,11 @@ pub fn generate(prefix: &str, mut random: impl FnMut(usize) -> usize) -> String 
 }
 
 fn too_long(length_max: usize) -> String {
+    format!("must be no more than {length_max} characters")
+}
+
+/// The words for parts of labels differ.
+fn too_many_bytes(length_max: usize) -> String {
     format!("must be no more than {length_max} bytes")
 }
 
@@ -85,7 +90,15 @@ pub fn dns1123_label(text: &str) -> Vec<String> {
         problems.push(too_long(LABEL_LENGTH_MAX));
     }
     if !label_shape(text) {
-        problems.push(LABEL_MESSAGE.to_string());
+        let dotted = text.split('.').all(label_shape);
+        problems.push(
+            if dotted {
+                "must not contain dots"
+            } else {
+                LABEL_MESSAGE
+            }
+            .to_string(),
+        );
     }
     problems
 }
@@ -137,11 +150,12 @@ pub fn qualified(text: &str) -> Vec<String> {
             if first.is_empty() {
                 problems.push("prefix part must be non-empty".to_string());
             } else {
-                problems.extend(
-                    dns1123_subdomain(first)
-                        .into_iter()
-                        .map(|problem| format!("prefix part {problem}")),
-                );
+                if first.len() > SUBDOMAIN_LENGTH_MAX {
+                    problems.push(format!("prefix part {}", too_many_bytes(SUBDOMAIN_LENGTH_MAX)));
+                }
+                if !first.split('.').all(label_shape) {
+                    problems.push(format!("prefix part {SUBDOMAIN_MESSAGE}"));
+                }
             }
             name
         }
@@ -152,7 +166,7 @@ pub fn qualified(text: &str) -> Vec<String> {
     if name.is_empty() {
         problems.push("name part must be non-empty".to_string());
     } else if name.len() > LABEL_LENGTH_MAX {
-        problems.push(format!("name part {}", too_long(LABEL_LENGTH_MAX)));
+        problems.push(format!("name part {}", too_many_bytes(LABEL_LENGTH_MAX)));
     }
     if !qualified_shape(name) {
         problems.push(QUALIFIED_MESSAGE.to_string());
@@ -164,7 +178,7 @@ pub fn qualified(text: &str) -> Vec<String> {
 pub fn label_value(text: &str) -> Vec<String> {
     let mut problems = Vec::new();
     if text.len() > LABEL_LENGTH_MAX {
-        problems.push(too_long(LABEL_LENGTH_MAX));
+        problems.push(too_many_bytes(LABEL_LENGTH_MAX));
     }
     if !text.is_empty() && !qualified_shape(text) {
         problems.push(LABEL_VALUE_MESSAGE.to_string());
@@ -215,7 +229,7 @@ pub fn port(text: &str) -> Vec<String> {
     if text.len() > 15 {
         problems.push("must be no more than 15 characters".to_string());
     }
-    if !text.bytes().all(|byte| lower_alphanumeric(byte) || byte == b'-') {
+    if text.is_empty() || !text.bytes().all(|byte| lower_alphanumeric(byte) || byte == b'-') {
         problems.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_string());
     }
     if !text.bytes().any(|byte| byte.is_ascii_lowercase()) {

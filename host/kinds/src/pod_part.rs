@@ -42,7 +42,10 @@ pub fn prepare(subresource: &str, new: &mut Value, old: &Value) {
     if subresource == "ephemeralcontainers" {
         match sent.get("ephemeralContainers") {
             Some(all) => spec["ephemeralContainers"] = all.clone(),
-            None => drop(spec.as_object_mut().map(|spec| spec.remove("ephemeralContainers"))),
+            None => drop(
+                spec.as_object_mut()
+                    .map(|spec| spec.remove("ephemeralContainers")),
+            ),
         }
     } else if !resize(&mut spec, &sent) {
         // Containers of another number, order or name: refused, as they are.
@@ -59,7 +62,11 @@ pub fn prepare(subresource: &str, new: &mut Value, old: &Value) {
     for field in &KEPT_METADATA[1..] {
         match old["metadata"].get(*field) {
             Some(value) => new["metadata"][*field] = value.clone(),
-            None => drop(new["metadata"].as_object_mut().map(|metadata| metadata.remove(*field))),
+            None => drop(
+                new["metadata"]
+                    .as_object_mut()
+                    .map(|metadata| metadata.remove(*field)),
+            ),
         }
     }
 }
@@ -74,7 +81,11 @@ fn resize(spec: &mut Value, sent: &Value) -> bool {
         }
     }
     for name in ["containers", "initContainers"] {
-        let own = spec[name].as_array_mut().into_iter().flatten();
+        let own = spec
+            .get_mut(name)
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten();
         for (container, sent) in own.zip(list(sent, name)) {
             for field in ["resources", "resizePolicy"] {
                 match sent.get(field) {
@@ -92,21 +103,33 @@ pub fn validate_ephemeral(new: &Value, old: &Value) -> Vec<FieldError> {
     let (path, mut errors) = ("spec.ephemeralContainers", Vec::new());
     let (spec, before) = (&new["spec"], &old["spec"]);
     let all = list(spec, "ephemeralContainers");
-    let others = list(spec, "containers").iter().chain(list(spec, "initContainers"));
+    let others = list(spec, "containers")
+        .iter()
+        .chain(list(spec, "initContainers"));
     let others: Vec<&str> = others.filter_map(|one| one["name"].as_str()).collect();
     let mut seen = others.clone();
     for (place, one) in all.iter().enumerate() {
         let at = |field: &str| format!("{path}[{place}].{field}");
         let name = one["name"].as_str().unwrap_or_default();
         if seen.contains(&name) {
-            errors.push(FieldError::new(at("name"), Cause::Duplicate, format!("Duplicate value: \"{name}\"")));
+            errors.push(FieldError::new(
+                at("name"),
+                Cause::Duplicate,
+                format!("Duplicate value: \"{name}\""),
+            ));
         }
         seen.push(name);
-        if let Some(target) = one["targetContainerName"].as_str().filter(|target| !target.is_empty())
+        if let Some(target) = one["targetContainerName"]
+            .as_str()
+            .filter(|target| !target.is_empty())
             && !others.contains(&target)
         {
             let message = format!("Not found: \"{target}\"");
-            errors.push(FieldError::new(at("targetContainerName"), Cause::NotFound, message));
+            errors.push(FieldError::new(
+                at("targetContainerName"),
+                Cause::NotFound,
+                message,
+            ));
         }
         let is_set = |field: &str| match &one[field] {
             Value::Null => false,
@@ -142,7 +165,8 @@ pub fn validate_ephemeral(new: &Value, old: &Value) -> Vec<FieldError> {
 /// What is wrong with a change of the resources.
 pub fn validate_resize(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let forbidden = |field: &str, why: &str| FieldError::new(field, Cause::Forbidden, format!("Forbidden: {why}"));
+    let forbidden =
+        |field: &str, why: &str| FieldError::new(field, Cause::Forbidden, format!("Forbidden: {why}"));
     let (spec, before) = (&new["spec"], &old["spec"]);
     if before["os"]["name"] == "windows" {
         return vec![forbidden("", "windows pods cannot be resized")];
@@ -155,13 +179,19 @@ pub fn validate_resize(new: &Value, old: &Value) -> Vec<FieldError> {
     for name in ["containers", "initContainers"] {
         let (now, then) = (list(spec, name), list(before, name));
         if now.len() != then.len() {
-            errors.push(forbidden(&format!("spec.{name}"), &format!("{name} may not be added or removed on resize")));
+            errors.push(forbidden(
+                &format!("spec.{name}"),
+                &format!("{name} may not be added or removed on resize"),
+            ));
             return errors;
         }
         for (place, (now, then)) in now.iter().zip(then).enumerate() {
             if now["name"] != then["name"] {
                 let field = format!("spec.{name}[{place}].name");
-                errors.push(forbidden(&field, &format!("{name} may not be renamed or reordered on resize")));
+                errors.push(forbidden(
+                    &field,
+                    &format!("{name} may not be renamed or reordered on resize"),
+                ));
                 return errors;
             }
         }
@@ -171,14 +201,18 @@ pub fn validate_resize(new: &Value, old: &Value) -> Vec<FieldError> {
             let is_sidecar = then["restartPolicy"] == "Always";
             if name == "initContainers" && !is_sidecar {
                 if now != then {
-                    errors.push(forbidden("spec", "resources for non-sidecar init containers are immutable"));
+                    errors.push(forbidden(
+                        "spec",
+                        "resources for non-sidecar init containers are immutable",
+                    ));
                 }
                 continue;
             }
             let path = format!("spec.{name}[{place}].resources");
             for kind in ["requests", "limits"] {
                 let removed = then["resources"][kind].as_object().is_some_and(|then| {
-                    then.keys().any(|amount| now["resources"][kind].get(amount).is_none())
+                    then.keys()
+                        .any(|amount| now["resources"][kind].get(amount).is_none_or(Value::is_null))
                 });
                 if removed {
                     let why = format!("resource {kind} cannot be removed");
@@ -201,11 +235,22 @@ fn others(container: &Value) -> Value {
             amounts.remove("cpu");
             amounts.remove("memory");
         }
-        if rest["resources"][kind].as_object().is_some_and(serde_json::Map::is_empty) || rest["resources"][kind].is_null() {
-            drop(rest["resources"].as_object_mut().map(|resources| resources.remove(kind)));
+        if rest["resources"][kind]
+            .as_object()
+            .is_some_and(serde_json::Map::is_empty)
+            || rest["resources"][kind].is_null()
+        {
+            drop(
+                rest["resources"]
+                    .as_object_mut()
+                    .map(|resources| resources.remove(kind)),
+            );
         }
     }
-    if rest["resources"].as_object().is_none_or(serde_json::Map::is_empty) {
+    if rest["resources"]
+        .as_object()
+        .is_none_or(serde_json::Map::is_empty)
+    {
         drop(rest.as_object_mut().map(|rest| rest.remove("resources")));
     }
     rest
@@ -232,18 +277,28 @@ mod tests {
         new["metadata"]["labels"] = json!({});
         new["spec"]["ephemeralContainers"] = json!([{ "name": "e", "image": "i" }]);
         prepare("ephemeralcontainers", &mut new, &old);
-        assert_eq!((new["spec"]["nodeName"].as_str(), new["metadata"]["generation"].as_i64()), (Some("n"), Some(2)));
+        assert_eq!(
+            (
+                new["spec"]["nodeName"].as_str(),
+                new["metadata"]["generation"].as_i64()
+            ),
+            (Some("n"), Some(2))
+        );
         assert_eq!(new["metadata"]["labels"], json!({ "a": "b" }));
         assert!(validate_ephemeral(&new, &old).is_empty());
         let mut again = new.clone();
-        again["spec"]["ephemeralContainers"] = json!([{ "name": "c", "targetContainerName": "x", "ports": [{}] }]);
+        again["spec"]["ephemeralContainers"] =
+            json!([{ "name": "c", "targetContainerName": "x", "ports": [{}] }]);
         prepare("ephemeralcontainers", &mut again, &new);
-        assert_eq!(words(&validate_ephemeral(&again, &new)), [
-            "spec.ephemeralContainers[0].name: Duplicate value: \"c\"",
-            "spec.ephemeralContainers[0].targetContainerName: Not found: \"x\"",
-            "spec.ephemeralContainers[0].ports: Forbidden: cannot be set for an Ephemeral Container",
-            "spec.ephemeralContainers: Forbidden: existing ephemeral containers \"e\" may not be removed\n",
-        ]);
+        assert_eq!(
+            words(&validate_ephemeral(&again, &new)),
+            [
+                "spec.ephemeralContainers[0].name: Duplicate value: \"c\"",
+                "spec.ephemeralContainers[0].targetContainerName: Not found: \"x\"",
+                "spec.ephemeralContainers[0].ports: Forbidden: cannot be set for an Ephemeral Container",
+                "spec.ephemeralContainers: Forbidden: existing ephemeral containers \"e\" may not be removed\n",
+            ]
+        );
     }
 
     #[test]
@@ -256,12 +311,18 @@ mod tests {
         assert_eq!(new["metadata"]["generation"], 2);
         assert!(validate_resize(&new, &old).is_empty());
         new["spec"]["containers"][0]["resources"] = json!({ "requests": { "cpu": "2", "x/y": "1" } });
-        assert_eq!(words(&validate_resize(&new, &old)), [
-            "spec.containers[0].resources.limits: Forbidden: resource limits cannot be removed",
-            "spec: Forbidden: only cpu and memory resources are mutable",
-        ]);
+        assert_eq!(
+            words(&validate_resize(&new, &old)),
+            [
+                "spec.containers[0].resources.limits: Forbidden: resource limits cannot be removed",
+                "spec: Forbidden: only cpu and memory resources are mutable",
+            ]
+        );
         new["spec"]["containers"][0]["resources"] = json!({});
         let said = words(&validate_resize(&new, &old));
-        assert!(said[0].contains("Invalid value: \"Burstable\": Pod QOS Class may not change"), "{said:?}");
+        assert!(
+            said[0].contains("Invalid value: \"Burstable\": Pod QOS Class may not change"),
+            "{said:?}"
+        );
     }
 }

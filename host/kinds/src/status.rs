@@ -136,7 +136,12 @@ impl Status {
 
     /// 422: the object breaks rules of its kind.
     pub fn invalid(resource: &Resource, name: &str, errors: Vec<FieldError>) -> Self {
-        let texts: Vec<String> = errors.iter().map(FieldError::to_string).collect();
+        let mut texts: Vec<String> = Vec::with_capacity(errors.len());
+        for text in errors.iter().map(FieldError::to_string) {
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
         let list = if texts.len() == 1 {
             texts.concat()
         } else {
@@ -365,10 +370,12 @@ mod tests {
                 ]}
             })
         );
-        let two = Status::invalid(&deployments, "x", vec![missing.clone(), missing]).message;
+        let other = FieldError::new("spec.replicas", Cause::Required, "Required value");
+        let two = Status::invalid(&deployments, "x", vec![missing.clone(), other, missing]);
         assert_eq!(
-            two,
-            "Deployment.apps \"x\" is invalid: [spec.containers: Required value, spec.containers: Required value]"
+            two.message,
+            "Deployment.apps \"x\" is invalid: [spec.containers: Required value, spec.replicas: Required value]"
         );
+        assert_eq!(two.details.map(|details| details.causes.len()), Some(3));
     }
 }

@@ -3,6 +3,9 @@
 //! generation rises exactly when what the user wants changes. The API server calls one of the three for
 //! each write; names, uid, creation time and revisions are set by it, not here.
 
+mod pod;
+mod service;
+
 use serde_json::{Map, Value, json};
 
 use crate::default::complete_status;
@@ -31,10 +34,9 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
         document.insert("status".to_string(), json!({"phase": "Active"}));
     }
     if resource.is("", "Pod") {
-        document.insert(
-            "status".to_string(),
-            json!({"phase": "Pending", "qosClass": qos_class(document.get("spec"))}),
-        );
+        pod::select_by_own_labels(document);
+        let status = pod::first_status(document.get("spec"));
+        document.insert("status".to_string(), status);
     }
     if resource.is("", "PersistentVolumeClaim") || resource.is("", "PersistentVolume") {
         document.insert("status".to_string(), json!({"phase": "Pending"}));
@@ -151,6 +153,9 @@ pub fn prepare_update(resource: &Resource, new: &mut Value, old: &Value) {
             spec.insert("finalizers".to_string(), finalizers.clone());
         }
     }
+    if resource.is("", "Service") {
+        service::drop_what_the_type_lost(document, old);
+    }
     if resource.is("apiextensions.k8s.io", "CustomResourceDefinition") {
         note_storage_version(document);
     }
@@ -184,6 +189,7 @@ pub fn prepare_status_update(resource: &Resource, new: &mut Value, old: &Value) 
         None => document.remove("status"),
     };
     complete_status(resource, document);
+    keep_quality(resource, document, before);
     let (Some(metadata), Some(Value::Object(mut sent))) = (metadata_of(document), sent) else {
         return;
     };
@@ -205,6 +211,17 @@ pub fn prepare_status_update(resource: &Resource, new: &mut Value, old: &Value) 
             Some(value) => metadata.insert(field.to_string(), value),
             None => metadata.remove(field),
         };
+    }
+}
+
+/// A kubelet that leaves a pod's class out of its report does not take it away.
+fn keep_quality(resource: &Resource, document: &mut Map<String, Value>, before: &Map<String, Value>) {
+    let class = before.get("status").and_then(|status| status.get("qosClass"));
+    if let Some(class) = class.filter(|_| resource.is("", "Pod"))
+        && let Some(status) = document.get_mut("status").and_then(Value::as_object_mut)
+        && !status.contains_key("qosClass")
+    {
+        status.insert("qosClass".to_string(), class.clone());
     }
 }
 

@@ -95,7 +95,7 @@ impl Handler {
         let text = request.uri().query().unwrap_or_default();
         let streams = match stream::streams(&query(text)) {
             Ok(streams) => streams,
-            Err(refusal) => return Ok(whole(refusal)),
+            Err(refusal) => return Ok(whole(*refusal)),
         };
         let command: Vec<String> = form_urlencoded::parse(text.as_bytes())
             .filter(|(name, _)| name == "command")
@@ -104,7 +104,9 @@ impl Handler {
         let id = self.running(namespace, pod, container).await?;
         let begin = self.node.cri.exec(&id, &command, streams);
         let purpose = stream::Purpose::Exec(command.clone());
-        Ok(whole(stream::remote(request.headers(), streams, purpose, begin).await))
+        Ok(whole(
+            stream::remote(request.headers(), streams, purpose, begin).await,
+        ))
     }
 
     async fn attach(
@@ -116,7 +118,7 @@ impl Handler {
     ) -> Result<Response<ResponseBody>, Refusal> {
         let streams = match stream::streams(&query(request.uri().query().unwrap_or_default())) {
             Ok(streams) => streams,
-            Err(refusal) => return Ok(whole(refusal)),
+            Err(refusal) => return Ok(whole(*refusal)),
         };
         let id = self.running(namespace, pod, container).await?;
         // The container's own terminal counts, whatever the client believes.
@@ -136,8 +138,7 @@ impl Handler {
         name: &str,
     ) -> Result<Response<ResponseBody>, Refusal> {
         let pod = self.pod(namespace, name)?;
-        let failed =
-            |error: capstan_runtime::Error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+        let failed = |error: capstan_runtime::Error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
         let sandboxes = self.node.cri.list_pod_sandbox().await.map_err(failed)?;
         let uid = spec::uid(&pod).to_owned();
         let sandbox = sandboxes
@@ -169,7 +170,9 @@ impl Handler {
         let uid = spec::uid(&pod);
         let seen = PodRuntime::observe(self.node.cri.as_ref(), uid).await;
         let seen = seen.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-        let latest = seen.latest(container).filter(|run| run.state == ContainerState::Running);
+        let latest = seen
+            .latest(container)
+            .filter(|run| run.state == ContainerState::Running);
         latest.map(|run| run.id.clone()).ok_or_else(|| {
             let message = format!("container not found (\"{container}\")");
             (StatusCode::INTERNAL_SERVER_ERROR, message)

@@ -347,14 +347,21 @@ async fn commands_are_talked_to() {
     assert_eq!(text(session.stderr).await, "err\n");
     assert_eq!(session.exit.await.unwrap(), 7);
     // More output than pipes hold, all of it.
-    let session = exec("x=0123456789abcdef; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do x=$x$x; done; echo $x", ALL).await;
+    let session = exec(
+        "x=0123456789abcdef; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do x=$x$x; done; echo $x",
+        ALL,
+    )
+    .await;
     drop(session.stdin);
     assert_eq!(text(session.stdout).await.len(), (16 << 16) + 1);
     assert_eq!(session.exit.await.unwrap(), 0);
     // A terminal: sized, echoing, its interrupt obeyed.
     let tty = Streams { tty: true, ..ALL };
     let mut session = exec("[ -t 0 ] && [ -t 1 ] && echo on $TERM; read line; echo got $line; trap 'echo cut; exit 9' INT; echo ready; while :; do sleep 0.05; done", tty).await;
-    let size = capstan_runtime::TerminalSize { width: 100, height: 30 };
+    let size = capstan_runtime::TerminalSize {
+        width: 100,
+        height: 30,
+    };
     session.resize.take().unwrap().send(size).await.unwrap();
     let (mut stdin, mut stdout) = (session.stdin.take().unwrap(), session.stdout.take().unwrap());
     until(&mut stdout, "on xterm").await;
@@ -395,7 +402,11 @@ async fn containers_are_attached_to() {
     config.metadata.attempt = 1;
     (config.stdin, config.tty) = (true, true);
     let id = node.start(&sandbox, config).await;
-    let mut session = node.runtime.attach(&id, Streams { tty: true, ..ALL }).await.unwrap();
+    let mut session = node
+        .runtime
+        .attach(&id, Streams { tty: true, ..ALL })
+        .await
+        .unwrap();
     session.stdin.as_mut().unwrap().write_all(b"two\n").await.unwrap();
     until(session.stdout.as_mut().unwrap(), "got two").await;
     assert_eq!(node.ended(&id).await.exit_code, 3);
@@ -415,7 +426,10 @@ async fn limits_change_while_it_runs() {
     let mut config = shell("read line; x=0123456789abcdef; while :; do x=$x$x; done");
     (config.stdin, config.resources) = (true, limits(512));
     let id = node.start(&sandbox, config).await;
-    node.runtime.update_container_resources(&id, limits(16)).await.unwrap();
+    node.runtime
+        .update_container_resources(&id, limits(16))
+        .await
+        .unwrap();
     let mut session = node.runtime.attach(&id, ALL).await.unwrap();
     session.stdin.as_mut().unwrap().write_all(b"go\n").await.unwrap();
     assert_eq!(node.ended(&id).await.reason, "OOMKilled");

@@ -1,79 +1,54 @@
-//! Authentication of a request from the wire, and impersonation.
+//! Authentication of a request from the wire.
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use capstan_kinds::status::Status;
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 
-use super::{Attributes, UserInfo};
+use super::UserInfo;
 use crate::refusal::Refusal;
 use crate::server::Server;
 
-/// The user of a request: of its bearer token, else of its certificate, else nobody; then whom they
-/// impersonate, where they may, and then the one behind as well.
+/// Subprotocol by which a browser, which cannot set headers, hands over its token.
+const WEBSOCKET_BEARER: &str = "base64url.bearer.authorization.k8s.io.";
+
+/// The user of a request: of its certificate, else of its bearer token, else nobody.
 pub(crate) async fn authenticate(
     server: &Server,
     certificate: Option<Arc<UserInfo>>,
     headers: &HeaderMap,
-) -> Result<(Arc<UserInfo>, Option<Arc<UserInfo>>), Refusal> {
-    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = header
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .map(str::trim);
-    let user = match (certificate, token) {
+) -> Result<Arc<UserInfo>, Refusal> {
+    let user = match (certificate, bearer(headers)) {
         (Some(user), _) => user,
-        (None, Some(token)) => match server.tokens.user(server, token, None).await {
-            Some((user, _)) => Arc::new(user),
-            None => return Err(Status::unauthorized().into()),
+        (None, Some(token)) => match server.tokens.user(server, &token, &[]).await {
+            Ok((user, _)) => Arc::new(user),
+            Err(why) => {
+                tracing::debug!(why, "a bearer token is refused");
+                return Err(Status::unauthorized().into());
+            }
         },
-        (None, None) => Arc::new(UserInfo::anonymous()),
+        (None, None) if server.anonymous => Arc::new(UserInfo::anonymous()),
+        (None, None) => return Err(Status::unauthorized().into()),
     };
-    let acting = impersonated(server, user.clone(), headers)?;
-    let original = (!Arc::ptr_eq(&acting, &user)).then_some(user);
-    Ok((acting, original))
+    Ok(user)
 }
 
-fn impersonated(server: &Server, user: Arc<UserInfo>, headers: &HeaderMap) -> Result<Arc<UserInfo>, Refusal> {
-    let all = |name: &str| {
-        let values = headers.get_all(name).iter();
-        values
-            .filter_map(|value| value.to_str().ok().map(str::to_owned))
-            .collect::<Vec<_>>()
-    };
-    let names = all("impersonate-user");
-    let groups = all("impersonate-group");
-    let Some(name) = names.into_iter().next() else {
-        if groups.is_empty() {
-            return Ok(user);
-        }
-        let message = "impersonating groups needs a user as well: set Impersonate-User";
-        return Err(Status::bad_request(message).into());
-    };
-    let wanted = std::iter::once(("users", name.clone()));
-    for (resource, name) in wanted.chain(groups.iter().map(|group| ("groups", group.clone()))) {
-        let attributes = Attributes {
-            verb: "impersonate".into(),
-            resource: resource.into(),
-            name: name.clone(),
-            ..Attributes::default()
-        };
-        server.authorize(&user, &attributes)?;
-    }
-    let mut other = UserInfo {
-        name,
-        groups,
-        ..UserInfo::default()
-    };
-    if let Some(account) = other.name.strip_prefix("system:serviceaccount:")
-        && let Some((namespace, name)) = account.split_once(':')
-        && other.groups.is_empty()
+/// The token of the `Authorization` header; of a browser's WebSocket, that of its subprotocol.
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if let Some((scheme, token)) = header.and_then(|value| value.trim().split_once(' '))
+        && scheme.eq_ignore_ascii_case("bearer")
+        && !token.trim().is_empty()
     {
-        other.groups = UserInfo::service_account(namespace, name, "").groups;
+        return Some(token.trim().to_owned());
     }
-    Ok(Arc::new(if other.name == "system:anonymous" {
-        other
-    } else {
-        other.authenticated()
-    }))
+    let all = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    let protocols = all.filter_map(|value| value.to_str().ok());
+    let encoded = protocols
+        .flat_map(|list| list.split(','))
+        .find_map(|one| one.trim().strip_prefix(WEBSOCKET_BEARER))?;
+    String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()
 }

@@ -1,7 +1,8 @@
 //! Bearer tokens: the static table, and service accounts' JSON Web Tokens (ES256), signed and verified.
 //!
-//! A service account's token is good while it has not expired and the account (and the pod it is bound to)
-//! still exists with the same uid.
+//! A service account's token is good while it has not expired and the account (and the pod, secret or node that
+//! it is bound to) still exists with the same uid. Bootstrap tokens are looked up beside them, and
+//! tokens of other issuers are their providers'.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,14 +15,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::UserInfo;
+use super::oidc::{OpenIdProvider, Provider};
+use super::{UserInfo, bootstrap};
 use crate::config::StaticToken;
 use crate::server::Server;
 use crate::{Error, Result};
 
 /// Bytes of a token at most.
 const TOKEN_BYTES_MAX: usize = 16 << 10;
-const HEADER: &str = r#"{"alg":"ES256","typ":"JWT"}"#;
 
 /// What a token says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,10 +44,21 @@ pub(crate) struct Tokens {
     random: SystemRandom,
     pub(crate) issuer: String,
     known: Vec<([u8; 32], UserInfo)>,
+    providers: Vec<Provider>,
 }
 
 impl Tokens {
-    pub(crate) fn new(key: Option<Vec<u8>>, issuer: String, known: Vec<StaticToken>) -> Result<Self> {
+    pub(crate) fn new(
+        key: Option<Vec<u8>>,
+        issuer: String,
+        known: Vec<StaticToken>,
+        providers: Vec<OpenIdProvider>,
+    ) -> Result<Self> {
+        let providers = providers.into_iter().map(|one| {
+            let url = one.issuer_url.clone();
+            Provider::new(one).map_err(|why| Error::OpenIdProvider(url, why))
+        });
+        let providers = providers.collect::<Result<Vec<_>>>()?;
         let random = SystemRandom::new();
         let unusable = |error: &dyn std::fmt::Display| Error::ServiceAccountKey(error.to_string());
         let key = match key {
@@ -67,37 +79,56 @@ impl Tokens {
             random,
             issuer,
             known,
+            providers,
         })
     }
 
-    /// The user of a token and the audiences it is good for; none where it is not good.
+    /// The user of a token and the audiences it is good for, of those that are asked for (the API server's own
+    /// where none is); else why it is not good.
     pub(crate) async fn user(
         &self,
         server: &Server,
         token: &str,
-        audiences: Option<&[String]>,
-    ) -> Option<(UserInfo, Vec<String>)> {
+        audiences: &[String],
+    ) -> Result<(UserInfo, Vec<String>), String> {
+        const INVALID: &str = "invalid bearer token";
         if token.len() > TOKEN_BYTES_MAX {
-            return None;
+            return Err(INVALID.to_owned());
         }
+        let own = [self.issuer.clone()];
+        let wanted = if audiences.is_empty() { &own[..] } else { audiences };
+        let good: Vec<String> = wanted.iter().filter(|one| own.contains(one)).cloned().collect();
         // Comparing digests leaks nothing of the token through time.
         let hashed = digest(token);
         if let Some((_, user)) = self.known.iter().find(|(one, _)| *one == hashed) {
-            return Some((user.clone(), audiences.unwrap_or_default().to_vec()));
+            return Ok((user.clone(), good));
         }
-        let claims = self.verify(token)?;
-        let own = [self.issuer.clone()];
-        let wanted = audiences.filter(|list| !list.is_empty()).unwrap_or(&own);
-        let good: Vec<String> = wanted
-            .iter()
-            .filter(|one| claims.aud.contains(one))
-            .cloned()
-            .collect();
-        if good.is_empty() {
-            return None;
+        if let Some(user) = bootstrap::user(server, token) {
+            return Ok((user, good));
         }
-        let user = account(server, &claims).await?;
-        Some((user, good))
+        if let Some(claims) = self.verify(token) {
+            let why = |why: String| format!("[{INVALID}, {why}]");
+            let claims = claims.and_then(|claims| self.on_time(claims)).map_err(why)?;
+            let good: Vec<String> = wanted
+                .iter()
+                .filter(|one| claims.aud.contains(one))
+                .cloned()
+                .collect();
+            if good.is_empty() {
+                return Err(why(format!(
+                    "token audiences {:?} is invalid for the target audiences {wanted:?}",
+                    claims.aud
+                )));
+            }
+            return Ok((account(server, &claims).map_err(why)?, good));
+        }
+        for provider in &self.providers {
+            if let Some(user) = provider.user(token).await {
+                let user = user.map_err(|why| format!("[{INVALID}, {why}]"))?;
+                return Ok((user, good));
+            }
+        }
+        Err(INVALID.to_owned())
     }
 
     /// Signs claims.
@@ -105,26 +136,48 @@ impl Tokens {
         let payload = serde_json::to_vec(claims).ok()?;
         let text = format!(
             "{}.{}",
-            URL_SAFE_NO_PAD.encode(HEADER),
+            URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"ES256","kid":"{}"}}"#, self.key_id())),
             URL_SAFE_NO_PAD.encode(payload)
         );
         let signature = self.key.sign(&self.random, text.as_bytes()).ok()?;
         Some(format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref())))
     }
 
-    fn verify(&self, token: &str) -> Option<Claims> {
+    /// The claims of a token that says that it is ours: none where it does not.
+    fn verify(&self, token: &str) -> Option<Result<Claims, String>> {
         let (text, signature) = token.rsplit_once('.')?;
         let (header, payload) = text.split_once('.')?;
-        let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
-        if header["alg"] != "ES256" {
+        let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
+        if claims.iss != self.issuer {
             return None;
+        }
+        let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
+        let unsigned = || Some(Err("error in cryptographic primitive".to_owned()));
+        if header["alg"] != "ES256" {
+            return unsigned();
         }
         let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
         let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref());
-        key.verify(text.as_bytes(), &signature).ok()?;
-        let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
+        match key.verify(text.as_bytes(), &signature) {
+            Ok(()) => Some(Ok(claims)),
+            Err(_) => unsigned(),
+        }
+    }
+
+    fn on_time(&self, claims: Claims) -> Result<Claims, String> {
         let now = jiff::Timestamp::now().as_second();
-        (claims.iss == self.issuer && claims.nbf <= now && now < claims.exp).then_some(claims)
+        if now < claims.nbf {
+            return Err("service account token is not valid yet".to_owned());
+        }
+        if now >= claims.exp {
+            return Err("service account token has expired".to_owned());
+        }
+        Ok(claims)
+    }
+
+    /// The key's name.
+    fn key_id(&self) -> String {
+        URL_SAFE_NO_PAD.encode(Sha256::digest(self.key.public_key().as_ref()))
     }
 
     /// The public key as a JSON Web Key Set.
@@ -136,7 +189,7 @@ impl Tokens {
         );
         json!({ "keys": [{
             "use": "sig", "kty": "EC", "crv": "P-256", "alg": "ES256",
-            "kid": URL_SAFE_NO_PAD.encode(Sha256::digest(point)),
+            "kid": self.key_id(),
             "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y),
         }] })
     }
@@ -146,34 +199,45 @@ fn digest(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
-async fn account(server: &Server, claims: &Claims) -> Option<UserInfo> {
-    let (namespace, name) = claims
-        .sub
-        .strip_prefix("system:serviceaccount:")?
-        .split_once(':')?;
-    let uid = claims.kubernetes["serviceaccount"]["uid"].as_str()?;
-    let accounts = find("", "v1", "serviceaccounts")?;
-    let alive = server.registry.cached(&accounts, namespace, name)?;
-    if &*alive.index.uid != uid {
-        return None;
-    }
+/// The account that the claims are of, where it and what the token is bound to are still the same.
+fn account(server: &Server, claims: &Claims) -> Result<UserInfo, String> {
+    let invalidated = || "service account token has been invalidated".to_owned();
+    let about = &claims.kubernetes;
+    let subject = claims.sub.strip_prefix("system:serviceaccount:");
+    let (namespace, name) = subject
+        .and_then(|one| one.split_once(':'))
+        .ok_or_else(invalidated)?;
+    let uid = about["serviceaccount"]["uid"].as_str().unwrap_or_default();
+    let alive = |plural: &str, namespace: &str, object: &Value| {
+        let kind = find("", "v1", plural)?;
+        let (name, uid) = (object["name"].as_str()?, object["uid"].as_str()?);
+        let entry = server.registry.cached(&kind, namespace, name)?;
+        (&*entry.index.uid == uid).then_some(())
+    };
+    alive("serviceaccounts", namespace, &about["serviceaccount"]).ok_or_else(invalidated)?;
     let mut user = UserInfo::service_account(namespace, name, uid);
-    if let Some(pod) = claims.kubernetes["pod"]["name"].as_str() {
-        let pods = find("", "v1", "pods")?;
-        let bound = server.registry.cached(&pods, namespace, pod)?;
-        if Some(&*bound.index.uid) != claims.kubernetes["pod"]["uid"].as_str() {
-            return None;
+    let mut note = |key: &str, value: &Value| {
+        if let Some(value) = value.as_str().filter(|value| !value.is_empty()) {
+            let key = format!("authentication.kubernetes.io/{key}");
+            user.extra.push((key, vec![value.to_owned()]));
         }
-        user.extra = vec![
-            (
-                "authentication.kubernetes.io/pod-name".into(),
-                vec![pod.to_owned()],
-            ),
-            (
-                "authentication.kubernetes.io/pod-uid".into(),
-                vec![bound.index.uid.to_string()],
-            ),
-        ];
+    };
+    if !claims.jti.is_empty() {
+        note("credential-id", &json!(format!("JTI={}", claims.jti)));
     }
-    Some(user.authenticated())
+    let (pod, node) = (&about["pod"], &about["node"]);
+    if about["secret"].is_object() {
+        alive("secrets", namespace, &about["secret"]).ok_or_else(invalidated)?;
+    }
+    if pod.is_object() {
+        alive("pods", namespace, pod).ok_or_else(invalidated)?;
+        note("pod-name", &pod["name"]);
+        note("pod-uid", &pod["uid"]);
+    } else if node.is_object() {
+        // A pod's node is told but not looked at: the pod is.
+        alive("nodes", "", node).ok_or_else(invalidated)?;
+    }
+    note("node-name", &node["name"]);
+    note("node-uid", &node["uid"]);
+    Ok(user.authenticated())
 }

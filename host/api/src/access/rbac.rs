@@ -7,18 +7,12 @@ use capstan_kinds::resource::{Resource, find};
 use capstan_store::Revision;
 use serde::Deserialize;
 
+use super::authorize::Decision;
 use super::rules::{Attributes, Rule};
 use super::user::UserInfo;
 use crate::registry::{Entry, Registry};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
-
-/// An answer, with the reason that reviews show.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Decision {
-    pub allowed: bool,
-    pub reason: String,
-}
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,7 +50,14 @@ struct Binding {
     name: String,
     role: String,
     subjects: Vec<Subject>,
-    rules: Arc<[Rule]>,
+    /// None where the role is not there.
+    rules: Option<Arc<[Rule]>>,
+}
+
+impl Binding {
+    fn rules(&self) -> &[Rule] {
+        self.rules.as_deref().unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -88,17 +89,11 @@ impl Rbac {
         })
     }
 
-    /// Whether the user may.
+    /// Whether the user may; a refusal names the roles that are bound but missing.
     pub(crate) fn decide(&self, registry: &Registry, user: &UserInfo, asked: &Attributes) -> Decision {
-        if user.is_in("system:masters") {
-            return Decision {
-                allowed: true,
-                reason: String::new(),
-            };
-        }
         let table = self.table(registry);
         let granted = applying(&table, user, &asked.namespace)
-            .find(|binding| binding.rules.iter().any(|rule| rule.allows(asked)));
+            .find(|binding| binding.rules().iter().any(|rule| rule.allows(asked)));
         match granted {
             Some(binding) => {
                 let (kind, name) = match binding.namespace.as_str() {
@@ -107,17 +102,15 @@ impl Rbac {
                 };
                 let reason = format!(
                     "RBAC: allowed by {kind} {name} of {} to {}",
-                    binding.role, user.name
+                    binding.role,
+                    binding.shown_subject(user)
                 );
                 Decision {
                     allowed: true,
                     reason,
                 }
             }
-            None => Decision {
-                allowed: false,
-                reason: String::new(),
-            },
+            None => Decision::refused(missing(&table, user, &asked.namespace)),
         }
     }
 
@@ -141,7 +134,7 @@ impl Rbac {
         }
         let table = self.table(registry);
         applying(&table, user, namespace)
-            .flat_map(|binding| binding.rules.iter().cloned())
+            .flat_map(|binding| binding.rules().iter().cloned())
             .collect()
     }
 
@@ -180,7 +173,7 @@ impl Rbac {
                 name: entry.index.name.to_string(),
                 role: format!("{kind} \"{name}\""),
                 subjects: document.subjects.unwrap_or_default(),
-                rules: rules.cloned().unwrap_or_default(),
+                rules: rules.cloned(),
             })
         };
         let mut by_namespace: HashMap<String, Vec<Binding>> = HashMap::new();
@@ -199,27 +192,56 @@ impl Rbac {
     }
 }
 
+/// What RBAC says of bound roles that are not there.
+fn missing(table: &Table, user: &UserInfo, namespace: &str) -> String {
+    let lost: Vec<String> = applying(table, user, namespace)
+        .filter(|binding| binding.rules.is_none())
+        .map(|binding| {
+            let (kind, name) = binding.role.split_once(' ').unwrap_or_default();
+            format!("{}.{GROUP} {name} not found", kind.to_lowercase())
+        })
+        .collect();
+    match lost.as_slice() {
+        [] => String::new(),
+        [one] => format!("RBAC: {one}"),
+        many => format!("RBAC: [{}]", many.join(", ")),
+    }
+}
+
 fn applying<'a>(table: &'a Table, user: &'a UserInfo, namespace: &str) -> impl Iterator<Item = &'a Binding> {
     let own = table.by_namespace.get(namespace).into_iter().flatten();
-    table.cluster_wide.iter().chain(own).filter(|binding| {
-        binding
-            .subjects
-            .iter()
-            .any(|subject| match subject.kind.as_str() {
-                "User" => subject.name == "*" || subject.name == user.name,
-                "Group" => user.is_in(&subject.name),
-                "ServiceAccount" => {
-                    let namespace = if subject.namespace.is_empty() {
-                        &binding.namespace
-                    } else {
-                        &subject.namespace
-                    };
-                    user.name
-                        .strip_prefix("system:serviceaccount:")
-                        .and_then(|account| account.split_once(':'))
-                        .is_some_and(|(ns, name)| ns == namespace && name == subject.name)
-                }
-                _ => false,
-            })
-    })
+    let all = table.cluster_wide.iter().chain(own);
+    all.filter(|binding| binding.subject(user).is_some())
+}
+
+impl Binding {
+    /// The subject through which the user is bound.
+    fn subject(&self, user: &UserInfo) -> Option<&Subject> {
+        self.subjects.iter().find(|subject| match subject.kind.as_str() {
+            "User" => subject.name == "*" || subject.name == user.name,
+            "Group" => user.is_in(&subject.name),
+            "ServiceAccount" => user
+                .as_service_account()
+                .is_some_and(|(namespace, name)| namespace == self.home(subject) && name == subject.name),
+            _ => false,
+        })
+    }
+
+    /// The namespace of a subject; a binding's own where the subject says none.
+    fn home<'a>(&'a self, subject: &'a Subject) -> &'a str {
+        match subject.namespace.as_str() {
+            "" => &self.namespace,
+            namespace => namespace,
+        }
+    }
+
+    fn shown_subject(&self, user: &UserInfo) -> String {
+        match self.subject(user) {
+            Some(subject) if subject.kind == "ServiceAccount" => {
+                format!("ServiceAccount \"{}/{}\"", subject.name, self.home(subject))
+            }
+            Some(subject) => format!("{} \"{}\"", subject.kind, subject.name),
+            None => String::new(),
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! One question of authorization, and one RBAC rule's answer. Pure.
 
 use capstan_kinds::resource::Resource;
+use capstan_kinds::selector::FieldSelector;
 use capstan_kinds::status::Status;
 use serde::Deserialize;
 
@@ -17,6 +18,8 @@ pub(crate) struct Attributes {
     pub name: String,
     /// Set for what is no resource; the rest is empty then.
     pub path: String,
+    /// Of a list, watch or deletecollection: what it is narrowed to.
+    pub field_selector: FieldSelector,
 }
 
 /// A `PolicyRule`.
@@ -69,11 +72,15 @@ impl Rule {
     }
 }
 
-/// The refusal, in the original's words.
-pub(crate) fn refusal(user: &UserInfo, asked: &Attributes) -> Status {
+/// The refusal, in the original's words; `reason` is the authorizers' own, and may be empty.
+pub(crate) fn refusal(user: &UserInfo, asked: &Attributes, reason: &str) -> Status {
+    let reason = match reason {
+        "" => String::new(),
+        reason => format!(": {reason}"),
+    };
     if !asked.path.is_empty() {
         let why = format!(
-            "User \"{}\" cannot {} path \"{}\"",
+            "User \"{}\" cannot {} path \"{}\"{reason}",
             user.name, asked.verb, asked.path
         );
         return Status::forbidden_path(&why);
@@ -87,7 +94,7 @@ pub(crate) fn refusal(user: &UserInfo, asked: &Attributes) -> Status {
         namespace => format!("in the namespace \"{namespace}\""),
     };
     let why = format!(
-        "User \"{}\" cannot {} resource \"{full}\" in API group \"{}\" {place}",
+        "User \"{}\" cannot {} resource \"{full}\" in API group \"{}\" {place}{reason}",
         user.name, asked.verb, asked.group
     );
     let resource = Resource {
@@ -119,7 +126,7 @@ mod tests {
         assert!(rule.allows(&asked("get", "pods", "log")));
         assert!(!rule.allows(&asked("get", "pods", "status")));
         assert!(!rule.allows(&asked("list", "pods", "")));
-        let status = refusal(&UserInfo::new("x", &[]), &asked("list", "pods", ""));
+        let status = refusal(&UserInfo::new("x", &[]), &asked("list", "pods", ""), "");
         assert_eq!(
             status.message,
             "pods is forbidden: User \"x\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\""
@@ -130,7 +137,7 @@ mod tests {
             ..Attributes::default()
         };
         assert_eq!(
-            refusal(&UserInfo::new("x", &[]), &path).message,
+            refusal(&UserInfo::new("x", &[]), &path, "").message,
             "forbidden: User \"x\" cannot get path \"/metrics\""
         );
     }

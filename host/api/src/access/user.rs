@@ -48,6 +48,27 @@ impl UserInfo {
         user
     }
 
+    /// Namespace and name, where the user is a service account.
+    pub(crate) fn as_service_account(&self) -> Option<(&str, &str)> {
+        let account = self.name.strip_prefix("system:serviceaccount:")?;
+        let (namespace, name) = account.split_once(':')?;
+        (!namespace.is_empty() && !name.is_empty() && !name.contains(':')).then_some((namespace, name))
+    }
+
+    /// The node that the user is: none for other users, an empty name for a node of an unusual name.
+    pub(crate) fn as_node(&self) -> Option<&str> {
+        if !self.is_in("system:nodes") {
+            return None;
+        }
+        self.name.strip_prefix("system:node:")
+    }
+
+    /// The values of one key of the extra.
+    pub(crate) fn extra(&self, key: &str) -> &[String] {
+        let found = self.extra.iter().find(|(name, _)| name == key);
+        found.map_or(&[], |(_, values)| values)
+    }
+
     pub(crate) fn is_in(&self, group: &str) -> bool {
         self.groups.iter().any(|one| one == group)
     }

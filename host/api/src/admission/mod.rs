@@ -1,5 +1,5 @@
 //! The admission chain: built-in entries first, then the plugins' seats, then what users wrote (policies in CEL,
-//! webhooks), mutating before validating.
+//! webhooks), mutating before validating, and the quota after everything.
 //!
 //! Seats and hooks are pinned once for a request: a swap while it runs changes nothing for it. A plugin that
 //! cannot answer is not a refusal: its seat's failure policy says whether the request fails (500) or goes on
@@ -11,6 +11,7 @@ mod builtin;
 mod connect;
 mod hooks;
 mod plugin;
+mod quota;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,6 +30,17 @@ use crate::call::Call;
 use crate::refusal::Refusal;
 use crate::server::Server;
 use crate::time;
+
+pub(crate) use builtin::Switches;
+pub(crate) use quota::{Charge, Places, refund};
+
+/// A TokenRequest is judged by one entry alone.
+pub(crate) fn token_request(server: &Server, call: &Call, request: &Value) -> Result<(), Refusal> {
+    match server.switches.on("NodeRestriction") {
+        true => builtin::token_request(server, call, request),
+        false => Ok(()),
+    }
+}
 
 /// What is judged, besides the object.
 #[derive(Debug, Clone)]
@@ -79,6 +91,11 @@ impl Pinned {
     /// Whether anybody but the server itself may change the object.
     pub(crate) fn is_plugged(&self) -> bool {
         !self.seats.is_empty() || self.hooks.mutate()
+    }
+
+    /// Whether hooks may change or refuse anything.
+    pub(crate) fn is_hooked(&self) -> bool {
+        self.hooks.mutate() || self.hooks.validate()
     }
 
     /// The object as the chain wants it.
@@ -135,7 +152,13 @@ impl Pinned {
         object: Option<Arc<Value>>,
     ) -> Result<(), Refusal> {
         let started = Instant::now();
-        let judged = self.validated(server, call, subject, object).await;
+        let mut judged = self.validated(server, call, subject, object.clone()).await;
+        if judged.is_ok()
+            && let Some(object) = &object
+            && server.switches.on("ResourceQuota")
+        {
+            judged = quota::charge(server, call, subject, object).await;
+        }
         let (operation, took) = (operation_name(subject.operation), started.elapsed());
         server
             .metrics
@@ -150,7 +173,7 @@ impl Pinned {
         subject: &Subject,
         object: Option<Arc<Value>>,
     ) -> Result<(), Refusal> {
-        builtin::validate(call, subject)?;
+        builtin::validate(server, call, subject, object.as_deref())?;
         if let Some(object) = &object {
             access::escalation::check(server, call, object, subject.old.as_deref())?;
         }
@@ -180,7 +203,7 @@ impl Pinned {
         other: &Other,
         (object, old): (Value, Option<Value>),
     ) -> Result<Value, Refusal> {
-        if !(self.hooks.mutate() || self.hooks.validate()) {
+        if !self.is_hooked() {
             return Ok(object);
         }
         let dry_run = call.dry_run()?;
@@ -212,10 +235,13 @@ fn operation_name(operation: Operation) -> &'static str {
 }
 
 /// Whether hooks see the write itself. What a binding, an eviction or a scale leads to they have seen by
-/// [`Pinned::pass`] already, as the original does.
+/// [`Pinned::pass`] already, as the original does, and so they have a connection.
 fn hooked(call: &Call, subject: &Subject) -> bool {
     let led = |name: &str| matches!(name, "binding" | "eviction" | "scale");
-    !exempt(&call.resource) && !led(subject.subresource) && !led(&call.target.subresource)
+    !matches!(subject.operation, Operation::Connect)
+        && !exempt(&call.resource)
+        && !led(subject.subresource)
+        && !led(&call.target.subresource)
 }
 
 fn owned(object: Option<Arc<Value>>) -> Value {

@@ -139,7 +139,7 @@ async fn address(server: &Server, remote: &Remote) -> Result<SocketAddr, ReachEr
         });
     };
     let port_name = found["name"].as_str().unwrap_or_default().to_owned();
-    let chosen = place::ready(server, &namespace, &name, &port_name);
+    let chosen = place::ready(&server.registry, &namespace, &name, &port_name);
     chosen.ok_or(ReachError::NoEndpoint {
         namespace,
         name,

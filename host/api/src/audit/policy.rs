@@ -118,7 +118,8 @@ impl Rule {
                 "level: Required value: one of None, Metadata, Request and RequestResponse".to_owned(),
             );
         }
-        if !self.non_resource_urls.is_empty() && !(self.resources.is_empty() && self.namespaces.is_empty()) {
+        let of_resources = !self.resources.is_empty() || !self.namespaces.is_empty();
+        if of_resources && !self.non_resource_urls.is_empty() {
             return Err(
                 "nonResourceURLs: Invalid value: rules cannot apply to both regular resources and non-resource URLs"
                     .to_owned(),

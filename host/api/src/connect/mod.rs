@@ -1,8 +1,8 @@
 //! Requests that are connected through to something else: exec, attach and port forwarding to a pod's kubelet;
 //! proxy to a node, a pod or a service; logs over WebSocket.
 //!
-//! Each is authorized and admitted as the original does it (operation CONNECT, the options as its object),
-//! its way is found from the caches, and the request goes on with its method, path, query and body. Upgrades
+//! Each was authorized and admitted before it comes here; its way is found from the caches, and the request
+//! goes on with its method, path, query and body. Upgrades
 //! become a tunnel of bytes. Not here: aggregated APIs, which share `backend` and `tunnel`.
 
 pub(crate) mod backend;
@@ -15,16 +15,14 @@ mod tunnel;
 use std::sync::Arc;
 
 use capstan_kinds::status::Status;
-use capstan_points::admission::Operation;
 use http::{HeaderMap, Uri};
 use hyper::upgrade::OnUpgrade;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub(crate) use self::backend::dial;
 pub use self::tunnel::Tunnel;
 pub(crate) use self::tunnel::{is_upgrade, join};
-use crate::access::{self, Attributes};
-use crate::admission::Subject;
+use crate::access::Attributes;
 use crate::answer::Answer;
 use crate::body::Body;
 use crate::call::Call;
@@ -63,34 +61,9 @@ fn may_create(server: &Server, call: &Call) -> Result<(), Refusal> {
     }
     let attributes = Attributes {
         verb: "create".into(),
-        ..crate::server::attributes(&call.target)
+        ..crate::server::target_attributes(&call.target)
     };
-    server
-        .authorize(&call.user, &attributes)
-        .map_err(|_| access::refusal(&call.user, &attributes).into())
-}
-
-/// Asks the admission chain.
-async fn admit(server: &Server, call: &mut Call, kind: &str, mut options: Value) -> Result<(), Refusal> {
-    let subresource = match call.target.subresource.as_str() {
-        "exec" => "exec",
-        "attach" => "attach",
-        "portforward" => "portforward",
-        _ => "proxy",
-    };
-    options["kind"] = json!(kind);
-    options["apiVersion"] = json!("v1");
-    let subject = Subject {
-        operation: Operation::Connect,
-        subresource,
-        old: None,
-        dry_run: false,
-    };
-    let chain = server.admission.pin();
-    let options = chain.mutate(server, call, &subject, options).await?;
-    chain
-        .validate(server, call, &subject, Some(Arc::new(options)))
-        .await
+    server.authorize(&call.user, &attributes)
 }
 
 /// The pod that is asked for, as it is now.

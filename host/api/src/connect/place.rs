@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::call::Call;
 use crate::refusal::Refusal;
+use crate::registry::Registry;
 use crate::server::Server;
 
 /// A pod's address; without a port the first one that it declares.
@@ -77,14 +78,14 @@ pub(super) fn endpoint(server: &Server, call: &Call, name: &str, port: &str) -> 
         }
         Err(_) => port,
     };
-    ready(server, call.namespace(), name, port_name)
+    ready(&server.registry, call.namespace(), name, port_name)
         .ok_or_else(|| Status::unavailable(format!("no endpoints available for service \"{name}\"")).into())
 }
 
 /// A ready endpoint of a service's port, chosen at random.
-pub(crate) fn ready(server: &Server, namespace: &str, name: &str, port_name: &str) -> Option<SocketAddr> {
+pub(crate) fn ready(registry: &Registry, namespace: &str, name: &str, port_name: &str) -> Option<SocketAddr> {
     let slices = find("discovery.k8s.io", "v1", "endpointslices")?;
-    let (_, slices) = server.registry.cache(&slices).list(&format!("{namespace}/"));
+    let (_, slices) = registry.cache(&slices).list(&format!("{namespace}/"));
     let mut found: Vec<SocketAddr> = Vec::new();
     for (_, slice) in slices
         .iter()

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use capstan_kinds::status::Status;
 use http::header::{HOST, HeaderValue, LOCATION};
 use http::{Method, Request, Response, Uri};
-use serde_json::json;
 
 use super::backend::{self, TRUSTING};
-use super::{Rest, admit, is_upgrade, join, place};
+use super::{Rest, is_upgrade, join, place};
 use crate::answer::Answer;
 use crate::body::Body;
 use crate::call::Call;
@@ -17,14 +16,7 @@ use crate::refusal::Refusal;
 use crate::server::Server;
 
 pub(super) async fn answer(server: &Arc<Server>, call: &mut Call, rest: Rest) -> Answer {
-    let kind = match call.resource.kind.as_str() {
-        "Node" => "NodeProxyOptions",
-        "Service" => "ServiceProxyOptions",
-        _ => "PodProxyOptions",
-    };
     let path = remainder(&rest.uri, &call.target.namespace).to_owned();
-    let options = json!({ "path": percent_encoding::percent_decode_str(&path).decode_utf8_lossy() });
-    admit(server, call, kind, options).await?;
     let Some(nodes) = server.kubelet.clone() else {
         return Err(Status::unavailable("this API server has no way to nodes and pods").into());
     };

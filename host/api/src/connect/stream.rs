@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use capstan_kinds::status::Status;
 use http::Request;
-use serde_json::{Value, json};
 
-use super::{Rest, admit, container, is_upgrade, join, may_create, node, pod};
+use super::{Rest, container, is_upgrade, join, may_create, node, pod};
 use crate::answer::Answer;
 use crate::body::Body;
 use crate::call::Call;
@@ -23,8 +22,7 @@ const STREAMS: [(&str, &str); 4] = [
 ];
 
 pub(super) async fn answer(server: &Arc<Server>, call: &mut Call, rest: Rest) -> Answer {
-    let (kind, options) = options(call)?;
-    admit(server, call, kind, options).await?;
+    check_ports(call)?;
     may_create(server, call)?;
     let pod = pod(server, call).await?;
     let (namespace, name) = (call.namespace(), call.name());
@@ -67,35 +65,16 @@ fn all<'a>(call: &'a Call, name: &'a str) -> impl Iterator<Item = &'a str> {
     pairs.filter_map(move |(known, value)| (known == name).then_some(value))
 }
 
-/// The kind of the request's options, and they themselves, for admission.
-fn options(call: &Call) -> Result<(&'static str, Value), Refusal> {
-    let subresource = call.target.subresource.as_str();
-    if subresource == "portforward" {
-        let mut ports = Vec::new();
-        for port in all(call, "ports").flat_map(|ports| ports.split(',')) {
-            let number = port.parse::<i32>().map_err(|_| {
-                Status::bad_request(format!("strconv.ParseInt: parsing \"{port}\": invalid syntax"))
-            })?;
-            ports.push(number);
+/// Refuses ports that are no numbers.
+fn check_ports(call: &Call) -> Result<(), Refusal> {
+    let mut ports = all(call, "ports").flat_map(|ports| ports.split(','));
+    match ports.find(|port| port.parse::<i32>().is_err()) {
+        Some(port) => {
+            let message = format!("strconv.ParseInt: parsing \"{port}\": invalid syntax");
+            Err(Status::bad_request(message).into())
         }
-        let options = match ports.is_empty() {
-            true => json!({}),
-            false => json!({ "ports": ports }),
-        };
-        return Ok(("PodPortForwardOptions", options));
+        None => Ok(()),
     }
-    let mut options = json!({});
-    for (name, _) in STREAMS.iter().filter(|(name, _)| is_set(call, name)) {
-        options[*name] = json!(true);
-    }
-    if let Some(container) = call.query.get("container") {
-        options["container"] = json!(container);
-    }
-    if subresource == "attach" {
-        return Ok(("PodAttachOptions", options));
-    }
-    options["command"] = all(call, "command").collect();
-    Ok(("PodExecOptions", options))
 }
 
 /// The options as the kubelet reads them.

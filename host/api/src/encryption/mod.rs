@@ -16,7 +16,8 @@ use bytes::Bytes;
 use self::cipher::Cipher;
 pub(crate) use self::cipher::CipherError;
 
-const ENCRYPTED: &[u8] = b"k8s:enc:";
+/// How every sealed value begins.
+pub(crate) const ENCRYPTED: &[u8] = b"k8s:enc:";
 
 enum Provider {
     /// As it is.

@@ -95,7 +95,8 @@ fn caches(server: &Server, text: &mut String) {
         let labels = shown(&[("resource", prefix)]);
         line(text, "apiserver_storage_objects", &labels, cache.size().0);
     }
-    let per_resource: [(&str, fn((usize, usize)) -> usize); 2] = [
+    type Pick = fn((usize, usize)) -> usize;
+    let per_resource: [(&str, Pick); 2] = [
         ("apiserver_resource_objects", |(objects, _)| objects),
         ("apiserver_resource_size_estimate_bytes", |(_, bytes)| bytes),
     ];

@@ -19,6 +19,7 @@ use http::HeaderMap;
 use http::header::HeaderValue;
 use serde_json::{Map, Value, json};
 
+use crate::aggregate::Remote;
 use crate::answer::{self, Answer};
 use crate::discovery::{hash, versions, with_tag};
 use crate::negotiate::{self, JSON};
@@ -155,7 +156,17 @@ impl OpenApi {
         Ok(with_tag(FORMS_V2[form].0, document.form(form), &tag, headers))
     }
 
-    pub(crate) fn v3(&self, registry: &Registry, path: &str, query: &Query, headers: &HeaderMap) -> Answer {
+    /// The index of groups and versions, or the document of one.
+    ///
+    /// `remotes` are listed; their documents are their own servers' business.
+    pub(crate) fn v3(
+        &self,
+        registry: &Registry,
+        remotes: &[Arc<Remote>],
+        path: &str,
+        query: &Query,
+        headers: &HeaderMap,
+    ) -> Answer {
         let path = path.trim_start_matches("/openapi/v3").trim_start_matches('/');
         let (_, all) = registry.table.all();
         let served = group_versions(&all);
@@ -166,6 +177,11 @@ impl OpenApi {
                 let document = self.group_version(registry, &all, path, &served)?;
                 let url = format!("/openapi/v3/{path}?hash={}", document.hash);
                 paths.insert(path.clone(), json!({ "serverRelativeURL": url }));
+            }
+            for remote in remotes.iter().filter(|remote| remote.is_available) {
+                let path = format!("apis/{}/{}", remote.group, remote.version);
+                let url = format!("/openapi/v3/{path}");
+                paths.insert(path, json!({ "serverRelativeURL": url }));
             }
             let bytes = to_bytes(&json!({ "paths": paths }));
             let tag = format!("\"{}\"", hash(&bytes));

@@ -87,8 +87,8 @@ impl ListOptions {
 
 /// The `resourceVersion` of a get or a watch; none where it is unset.
 pub(crate) fn revision(text: &str) -> Result<Option<Revision>, Refusal> {
-    // An error that the original has no better code for.
-    parse(text).map_err(|problem| Status::failure(500, "", problem).into())
+    // The original answers 500, as if it were its own mistake.
+    parse(text).map_err(|problem| Status::bad_request(problem).into())
 }
 
 fn parse(text: &str) -> Result<Option<Revision>, String> {
@@ -257,7 +257,7 @@ mod tests {
             bad.list_revision().unwrap_err().message,
             "invalid resource version: resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid syntax"
         );
-        assert_eq!(bad.watch_revision().unwrap_err().code, 500);
+        assert_eq!(bad.watch_revision().unwrap_err().code, 400);
     }
 
     #[test]

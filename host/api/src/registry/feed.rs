@@ -152,7 +152,7 @@ impl Registry {
         while let Some(message) = watch.messages.recv().await {
             match message {
                 WatchMessage::Events { revision, events } => {
-                    for kind in self.absorb(events).map_err(|error| error.to_string())? {
+                    for kind in self.absorb(events) {
                         let reread = self.reread(&kind, revision).await;
                         reread.map_err(|error| error.to_string())?;
                     }
@@ -169,7 +169,7 @@ impl Registry {
     }
 
     /// Applies the events of one or more whole revisions. Gives the kinds whose objects must be read again.
-    fn absorb(&self, events: Vec<Event>) -> Result<Vec<String>> {
+    fn absorb(&self, events: Vec<Event>) -> Vec<String> {
         let mut by_kind: Vec<(Revision, String, Changes)> = Vec::new();
         let mut stale = Vec::new();
         for event in events {
@@ -180,7 +180,13 @@ impl Registry {
             let after = match &event {
                 Event::Put { kv, .. } => {
                     let resource = self.table.stored(kind);
-                    let (kv, _) = self.opened(kv.clone())?;
+                    let kv = match self.opened(kv.clone()) {
+                        Ok((kv, _)) => kv,
+                        Err(error) => {
+                            tracing::error!(%error, "an object that cannot be read is not shown");
+                            continue;
+                        }
+                    };
                     let Some(entry) = Entry::read(resource.as_deref(), &kv.value, kv.mod_revision) else {
                         tracing::warn!(key = %String::from_utf8_lossy(&kv.key), "unreadable object skipped");
                         continue;
@@ -205,7 +211,7 @@ impl Registry {
         for (revision, kind, changes) in by_kind {
             self.cache_of(&kind).apply(revision, changes);
         }
-        Ok(stale)
+        stale
     }
 
     fn advance(&self, revision: Revision) {

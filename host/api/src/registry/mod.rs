@@ -21,7 +21,7 @@ use capstan_kinds::resource::Resource;
 use capstan_store::{KeyRange, KeyValue, RangeRequest, Revision, Store};
 use tokio::sync::watch;
 
-use crate::encryption::Encryption;
+use crate::encryption::{self, CipherError, Encryption};
 
 pub(crate) use cache::{Change, Cursor, KindCache, TooOld};
 pub(crate) use entry::{Entry, canonical, splice};
@@ -152,16 +152,18 @@ impl Registry {
 
     /// A stored pair with its value as it was before it was sealed, and whether it should be sealed anew.
     fn opened(&self, mut kv: KeyValue) -> capstan_store::Result<(KeyValue, bool)> {
-        let Some(encryption) = &self.encryption else {
-            return Ok((kv, false));
-        };
-        let key = String::from_utf8_lossy(&kv.key).into_owned();
         let Some((kind, _)) = keys::split(&kv.key) else {
             return Ok((kv, false));
         };
-        let (value, stale) = encryption
-            .open(kind, &key, &kv.value)
-            .map_err(|error| capstan_store::Error::Corrupt(format!("{key} cannot be decrypted: {error}")))?;
+        let opened = match &self.encryption {
+            Some(encryption) => encryption.open(kind, &String::from_utf8_lossy(&kv.key), &kv.value),
+            None if kv.value.starts_with(encryption::ENCRYPTED) => Err(CipherError::Encrypted),
+            None => return Ok((kv, false)),
+        };
+        let (value, stale) = opened.map_err(|error| {
+            let key = String::from_utf8_lossy(&kv.key);
+            capstan_store::Error::Corrupt(format!("{key} cannot be decrypted: {error}"))
+        })?;
         kv.value = value;
         Ok((kv, stale))
     }

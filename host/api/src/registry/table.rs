@@ -122,6 +122,15 @@ impl Table {
         self.0.load().by_storage.get(prefix).cloned()
     }
 
+    /// Other rows that stand for the same stored objects, such as other versions.
+    pub(crate) fn equivalent(&self, resource: &Resource) -> Vec<Arc<Resource>> {
+        let prefix = resource.storage_prefix();
+        let same = |one: &&Arc<Resource>| {
+            one.is_stored() && one.storage_prefix() == prefix && !std::ptr::eq(&***one, resource)
+        };
+        self.0.load().all.iter().filter(same).cloned().collect()
+    }
+
     /// All rows in the order in which discovery shows them, and the table's generation.
     pub(crate) fn all(&self) -> (u64, Vec<Arc<Resource>>) {
         let rows = self.0.load();

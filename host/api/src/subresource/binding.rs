@@ -23,6 +23,9 @@ pub(crate) async fn bind(server: &Server, call: &mut Call) -> Answer {
             .to_owned();
         call.resource = find("", "v1", "pods").ok_or_else(|| Status::internal("no pods in the table"))?;
     }
+    if !binding.is_object() {
+        return Err(Status::bad_request("the body of a binding must be an object").into());
+    }
     binding["apiVersion"] = json!("v1");
     binding["kind"] = json!("Binding");
     let other = Other {
@@ -46,6 +49,8 @@ pub(crate) async fn bind(server: &Server, call: &mut Call) -> Answer {
         )
         .into());
     }
+    let node = node.to_owned();
+    let binding = with_topology(server, &node, binding);
     let resource = call.resource.clone();
     let name = call.name().to_owned();
     let update = Update {
@@ -55,7 +60,7 @@ pub(crate) async fn bind(server: &Server, call: &mut Call) -> Answer {
         ..Update::default()
     };
     write::write_update(server, call, update, |old| {
-        bound(&resource, &name, old, node, &binding)
+        bound(&resource, &name, old, &node, &binding)
     })
     .await?;
     let mut success = Status::success();
@@ -65,6 +70,21 @@ pub(crate) async fn bind(server: &Server, call: &mut Call) -> Answer {
         document["code"] = json!(201);
         document
     }))
+}
+
+/// PodTopologyLabels: a pod is labelled with the zone and region of its node.
+fn with_topology(server: &Server, node: &str, mut binding: Value) -> Value {
+    const LABELS: [&str; 2] = ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"];
+    if !server.switches.on("PodTopologyLabels") {
+        return binding;
+    }
+    let found = find("", "v1", "nodes").and_then(|nodes| server.registry.cached(&nodes, "", node));
+    for label in LABELS {
+        if let Some(value) = found.as_ref().and_then(|node| node.index.label(label)) {
+            binding["metadata"]["labels"][label] = json!(value);
+        }
+    }
+    binding
 }
 
 fn bound(

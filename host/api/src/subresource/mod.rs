@@ -12,11 +12,17 @@ mod token;
 use std::sync::Arc;
 
 use capstan_kinds::status::Status;
+use capstan_points::admission::Operation;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+use serde_json::json;
 
+use crate::admission::Other;
 use crate::answer::Answer;
 use crate::call::Call;
+use crate::refusal::Refusal;
 use crate::server::Server;
-use crate::{read, write};
+use crate::{negotiate, read, write};
 
 pub(crate) use binding::bind;
 pub(crate) use log::read as log;
@@ -41,7 +47,10 @@ pub(crate) async fn answer(server: &Arc<Server>, call: &mut Call) -> Answer {
         ("finalize", "update") => write::finalize(server, call).await,
         ("binding", "create") => bind(server, call).await,
         ("eviction", "create") => eviction::evict(server, call).await,
-        ("token", "create") => token::issue(server, call).await,
+        ("token", "create") => {
+            token_is_judged(server, call).await?;
+            token::issue(server, call).await
+        }
         ("log", "get") => log::read(server, call).await,
         _ => {
             let message = format!(
@@ -51,4 +60,30 @@ pub(crate) async fn answer(server: &Arc<Server>, call: &mut Call) -> Answer {
             Err(Status::failure(501, "NotImplemented", message).into())
         }
     }
+}
+
+/// Lets hooks of admission judge and change the request for a token.
+async fn token_is_judged(server: &Server, call: &mut Call) -> Result<(), Refusal> {
+    let chain = server.admission.pin();
+    if !chain.is_hooked() {
+        return Ok(());
+    }
+    let media = negotiate::content_type(&call.headers);
+    let mut object = write::decode(media, &call.body)?.object;
+    object["apiVersion"] = json!("authentication.k8s.io/v1");
+    object["kind"] = json!("TokenRequest");
+    let other = Other {
+        operation: Operation::Create,
+        subresource: "token".to_owned(),
+        kind: (
+            "authentication.k8s.io".to_owned(),
+            "v1".to_owned(),
+            "TokenRequest".to_owned(),
+        ),
+    };
+    let wanted = chain.pass(server, call, &other, (object, None)).await?;
+    call.body = wanted.to_string().into();
+    let json = HeaderValue::from_static(negotiate::JSON);
+    call.headers.insert(CONTENT_TYPE, json);
+    Ok(())
 }

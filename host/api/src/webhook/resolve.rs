@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use capstan_kinds::resource::find;
-use serde_json::Value;
 
+use crate::connect::place;
 use crate::registry::Registry;
 
 /// Whom a connector connects to.
@@ -43,9 +43,9 @@ pub(super) fn endpoint(
     else {
         return Err(format!("no service port {port} found for service \"{name}\""));
     };
-    let found = endpoints(registry, namespace, name, asked);
-    if !found.is_empty() {
-        return Ok(found[fastrand::usize(..found.len())].to_string());
+    let port_name = asked["name"].as_str().unwrap_or_default();
+    if let Some(address) = place::ready(registry, namespace, name, port_name) {
+        return Ok(address.to_string());
     }
     match spec["clusterIP"]
         .as_str()
@@ -55,28 +55,4 @@ pub(super) fn endpoint(
         Some(address) if spec["selector"].is_null() => Ok(SocketAddr::new(address, port).to_string()),
         _ => Err(format!("no endpoints available for service \"{name}\"")),
     }
-}
-
-fn endpoints(registry: &Registry, namespace: &str, name: &str, asked: &Value) -> Vec<SocketAddr> {
-    let Some(slices) = find("discovery.k8s.io", "v1", "endpointslices") else {
-        return Vec::new();
-    };
-    let wanted = asked["name"].as_str().unwrap_or_default();
-    let (_, slices) = registry.cache(&slices).list(&format!("{namespace}/"));
-    let mut found = Vec::new();
-    for (_, slice) in slices {
-        if slice.index.label("kubernetes.io/service-name") != Some(name) {
-            continue;
-        }
-        let slice = slice.decode();
-        let mut ports = slice["ports"].as_array().into_iter().flatten();
-        let number = ports.find(|one| one["name"].as_str().unwrap_or_default() == wanted);
-        let number = number.and_then(|one| u16::try_from(one["port"].as_u64()?).ok());
-        let Some(number) = number else { continue };
-        let ready = slice["endpoints"].as_array().into_iter().flatten();
-        let ready = ready.filter(|one| one["conditions"]["ready"] != false);
-        let addresses = ready.filter_map(|one| one["addresses"][0].as_str()?.parse::<IpAddr>().ok());
-        found.extend(addresses.map(|address| SocketAddr::new(address, number)));
-    }
-    found
 }

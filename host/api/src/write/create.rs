@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::managed::{self, Guard, Track};
 use super::{decode, finish};
-use crate::admission::Subject;
+use crate::access;
+use crate::admission::{self, Subject};
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::refusal::{self, Refusal};
@@ -45,6 +46,7 @@ pub(crate) async fn create_tracked(
     }
     let dry_run = call.dry_run()?;
     place(call, &mut object)?;
+    access::requests::stamp(&resource, &call.user, &mut object);
     default::apply(&resource, &mut object);
     if track == Track::Write {
         managed::track(call, "", None, &mut object);
@@ -73,6 +75,9 @@ pub(crate) async fn create_tracked(
     if !errors.is_empty() {
         return Err(Status::invalid(&resource, &name, errors).into());
     }
+    for warning in validate::warnings(&resource, &object, None) {
+        call.warn(warning);
+    }
     let object = Arc::new(object);
     chain
         .validate(server, call, &subject, Some(object.clone()))
@@ -80,6 +85,9 @@ pub(crate) async fn create_tracked(
     let object = Arc::try_unwrap(object).unwrap_or_else(|shared| (*shared).clone());
     let answer = store(server, call, object, (name, generated), dry_run).await;
     drop(holds);
+    if answer.is_err() {
+        admission::refund(server, call).await;
+    }
     answer
 }
 
@@ -163,7 +171,12 @@ pub(crate) fn prepare(resource: &Resource, object: &mut Value) {
     // After name and uid, which a Job's selector is made of.
     strategy::prepare_create(resource, object);
     if resource.is("", "Namespace") {
-        object["spec"]["finalizers"] = json!(["kubernetes"]);
+        let finalizers = &mut object["spec"]["finalizers"];
+        match finalizers.as_array_mut() {
+            Some(list) if list.iter().any(|one| one == "kubernetes") => {}
+            Some(list) => list.push(json!("kubernetes")),
+            None => *finalizers = json!(["kubernetes"]),
+        }
         let name = object["metadata"]["name"].clone();
         object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;
     }

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use super::managed::{self, Guard, Track};
 use super::{create, decode, finish};
-use crate::admission::{Other, Pinned, Subject};
+use crate::access;
+use crate::admission::{self, Other, Pinned, Subject};
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::conversion;
@@ -224,19 +225,14 @@ async fn attempt(
         .services
         .assign(server, &resource, &mut new, Some(&old))
         .await?;
-    let validated = if update.subresource.is_empty() {
-        validate::update_main
-    } else {
-        validate::update
-    };
-    let mut errors = validated(&resource, &new, &old);
-    match update.subresource {
-        "ephemeralcontainers" => errors.extend(pod_part::validate_ephemeral(&new, &old)),
-        "resize" => errors.extend(pod_part::validate_resize(&new, &old)),
-        _ => {}
-    }
+    let errors = validate::update_through(&resource, update.subresource, &new, &old);
     if !errors.is_empty() {
         return Err(Status::invalid(&resource, &name, errors).into());
+    }
+    if update.subresource.is_empty() {
+        for warning in validate::warnings(&resource, &new, Some(&old)) {
+            call.warn(warning);
+        }
     }
     let new = Arc::new(new);
     chain.validate(server, call, &subject, Some(new.clone())).await?;
@@ -253,6 +249,9 @@ async fn attempt(
         server.registry.put(key, stored.clone(), revision, expires).await
     };
     drop(holds);
+    if outcome.is_err() {
+        admission::refund(server, call).await;
+    }
     match outcome {
         Ok(revision) => Ok(Written { stored, revision }),
         Err(WriteError::Conflict) => Err(Outcome::Raced),
@@ -298,6 +297,7 @@ fn prepare(resource: &Resource, subresource: &str, new: &mut Value, old: &Value)
             strategy::prepare_update(resource, new, old);
         }
     }
+    access::requests::settle(resource, subresource, new, old);
     if let Some(metadata) = new["metadata"].as_object_mut() {
         for field in ["name", "namespace", "uid", "creationTimestamp"] {
             match old["metadata"].get(field) {

@@ -69,19 +69,29 @@ impl NodeProxy for EchoKubelet {
 }
 
 impl Rig {
+    /// Without the admission that counts on controllers, of which none run here.
     pub async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
 
-    /// With a configuration that the test has its say in.
+    /// As [`Rig::start`], with a configuration that the test has its say in.
     pub async fn start_with(configure: impl FnOnce(&mut Config)) -> Self {
+        Self::start_without_but(&["ServiceAccount", "StorageObjectInUseProtection"], configure).await
+    }
+
+    /// With all admission but the named.
+    pub async fn start_without(admission: &[&str]) -> Self {
+        Self::start_without_but(admission, |_| {}).await
+    }
+
+    async fn start_without_but(admission: &[&str], configure: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = Options {
             space_reserve_bytes: 0,
             ..Options::new(folder.path().join("store"))
         };
         let store = Arc::new(LocalStore::open(options).await.unwrap());
-        Self::on(folder, store, configure).await
+        Self::on(folder, store, admission, configure).await
     }
 
     /// One more API server on the same store.
@@ -91,12 +101,13 @@ impl Rig {
 
     /// One more, otherwise configured.
     pub async fn beside_with(&self, configure: impl FnOnce(&mut Config)) -> Self {
-        Self::on(tempfile::tempdir().unwrap(), self.store.clone(), configure).await
+        Self::on(tempfile::tempdir().unwrap(), self.store.clone(), &[], configure).await
     }
 
     async fn on(
         folder: tempfile::TempDir,
         store: Arc<LocalStore>,
+        without: &[&str],
         configure: impl FnOnce(&mut Config),
     ) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -120,6 +131,7 @@ impl Rig {
         let front_proxy = front_proxy();
         let front_proxy_ca = front_proxy.ca.clone();
         config.front_proxy = Some(front_proxy);
+        config.disable_admission_plugins = without.iter().map(|name| (*name).to_owned()).collect();
         config.tokens = vec![StaticToken {
             token: "reader-token".into(),
             user: UserInfo::new("reader", &["readers"]),
@@ -190,6 +202,18 @@ impl Rig {
         assert!(!success, "kubectl {arguments:?} must fail: {out}\n{err}");
         err
     }
+}
+
+/// Whether one more server starts on the store, with this encryption.
+pub async fn starts(
+    store: Arc<LocalStore>,
+    encryption: capstan_api::Encryption,
+) -> Result<ApiServer, capstan_api::Error> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = Config::new(listener, Arc::new(certificates().0));
+    config.encryption = Some(encryption);
+    let seating: Seating<dyn Policy> = Seating::default();
+    ApiServer::start(store, seating.seats(), config).await
 }
 
 fn base64(text: &str) -> String {

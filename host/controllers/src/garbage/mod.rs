@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 
 use self::graph::{Change, Graph, Node, Owner, Propagation};
@@ -37,15 +37,23 @@ pub(crate) struct Garbage {
     informers: Informers,
     graph: Arc<Mutex<Graph>>,
     catalog: Catalog,
+    gone: broadcast::Sender<String>,
 }
 
 impl Garbage {
-    pub(crate) fn new(client: Client, informers: &Informers, catalog: Catalog) -> Self {
+    /// `gone` is told the namespace of everything that goes.
+    pub(crate) fn new(
+        client: Client,
+        informers: &Informers,
+        catalog: Catalog,
+        gone: broadcast::Sender<String>,
+    ) -> Self {
         Self {
             client,
             informers: informers.clone(),
             graph: Arc::default(),
             catalog,
+            gone,
         }
     }
 
@@ -55,6 +63,7 @@ impl Garbage {
         let sink = Sink {
             graph: Arc::clone(&self.graph),
             tell,
+            gone: self.gone.clone(),
         };
         let watching = watch::follow(
             self.client.clone(),

@@ -15,7 +15,7 @@ use kube::runtime::watcher::{self, Config, Event};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::graph::{Graph, Node};
@@ -34,6 +34,8 @@ const PAGE: u32 = 100;
 pub(super) struct Sink {
     pub(super) graph: Arc<Mutex<Graph>>,
     pub(super) tell: mpsc::Sender<String>,
+    /// Namespaces out of which something went.
+    pub(super) gone: broadcast::Sender<String>,
 }
 
 impl Sink {
@@ -45,6 +47,10 @@ impl Sink {
 
     fn remove(&self, meta: &ObjectMeta) -> Vec<String> {
         let uid = meta.uid.as_deref().unwrap_or_default();
+        if let Some(namespace) = &meta.namespace {
+            // Nobody may be listening.
+            let _ = self.gone.send(namespace.clone());
+        }
         lock(&self.graph).remove(uid)
     }
 
@@ -119,7 +125,10 @@ fn one(
         ("", "endpoints") => by!(endpoints),
         ("", "namespaces") => by!(namespaces),
         ("", "nodes") => by!(nodes),
+        ("", "persistentvolumeclaims") => by!(claims),
+        ("", "persistentvolumes") => by!(volumes),
         ("", "pods") => by!(pods),
+        ("", "resourcequotas") => by!(resource_quotas),
         ("", "serviceaccounts") => by!(service_accounts),
         ("", "services") => by!(services),
         ("apiextensions.k8s.io", "customresourcedefinitions") => by!(definitions),
@@ -130,7 +139,10 @@ fn one(
         ("apps", "statefulsets") => by!(stateful_sets),
         ("batch", "cronjobs") => by!(cron_jobs),
         ("batch", "jobs") => by!(jobs),
+        ("certificates.k8s.io", "certificatesigningrequests") => by!(certificate_requests),
         ("discovery.k8s.io", "endpointslices") => by!(endpoint_slices),
+        ("rbac.authorization.k8s.io", "clusterroles") => by!(cluster_roles),
+        ("storage.k8s.io", "volumeattributesclasses") => by!(attributes_classes),
         _ => tasks.spawn(watched(client.clone(), to, sink)),
     }
 }

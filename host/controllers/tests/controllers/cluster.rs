@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use capstan_api::UserInfo;
 use capstan_client::{Change, Informer};
-use capstan_controllers::{Controllers, Options};
+use capstan_controllers::{Authority, Controllers, Options};
 use capstan_points::Seating;
 use capstan_points::remedy::Remedy;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -25,6 +25,8 @@ pub(crate) struct Cluster {
     pub(crate) remedies: Seating<dyn Remedy>,
     rig: Rig,
     kubelet: tokio::task::JoinHandle<()>,
+    /// Of the authority that signs certificate requests.
+    pub(crate) ca_pem: String,
 }
 
 impl Cluster {
@@ -32,8 +34,10 @@ impl Cluster {
         let rig = Rig::start().await;
         let client = capstan_client::over(rig.api.service(UserInfo::new("controllers", &["system:masters"])));
         let remedies: Seating<dyn Remedy> = Seating::default();
+        let (authority, ca_pem) = authority();
         let options = Options {
             root_ca_pem: "the ca".into(),
+            authority: Some(authority),
             ..Default::default()
         };
         let controllers = Controllers::start(client.clone(), options, remedies.seats());
@@ -44,6 +48,7 @@ impl Cluster {
             remedies,
             rig,
             kubelet,
+            ca_pem,
         };
         cluster
             .eventually("the default service account", |client| async move {
@@ -136,6 +141,18 @@ impl Cluster {
         })
         .await;
     }
+}
+
+/// A certificate authority for the test.
+fn authority() -> (Authority, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "test-ca");
+    let pem = params.self_signed(&key).unwrap().pem();
+    (Authority::new(pem.clone(), key.serialize_der()), pem)
 }
 
 /// Says that every pod runs and is ready, and lets deleted ones go.

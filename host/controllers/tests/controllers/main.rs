@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod cluster;
 mod daemon_set;
 mod deployment;

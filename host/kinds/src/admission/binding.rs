@@ -50,7 +50,8 @@ impl Binding {
                 name: word(&params["name"]),
                 namespace: word(&params["namespace"]),
                 selector: params["selector"].is_object().then(|| {
-                    LabelSelector::from_value(&params["selector"]).unwrap_or_else(|_| LabelSelector::nothing())
+                    LabelSelector::from_value(&params["selector"])
+                        .unwrap_or_else(|_| LabelSelector::nothing())
                 }),
                 must_exist: params["parameterNotFoundAction"] == "Deny",
             }),

@@ -60,7 +60,8 @@ impl<'a> Environment<'a> {
         let fits = wanted.is_empty()
             || wanted.contains(&name.as_str())
             || (matches!(&kind, Type::Dyn) && !node.is_plain_selection())
-            || (matches!(&kind, Type::List(items) if matches!(**items, Type::Dyn)) && wanted == ["list(JSONPatch)"]);
+            || (matches!(&kind, Type::List(items) if matches!(**items, Type::Dyn))
+                && wanted == ["list(JSONPatch)"]);
         if fits {
             return Ok((node, kind));
         }

@@ -40,7 +40,10 @@ impl<'a> Input<'a> {
         );
         let mut evaluation = Evaluation::new(all, 0);
         for variable in variables {
-            evaluation.compose(&variable.name, variable.expression.node.as_ref().map_err(Clone::clone));
+            evaluation.compose(
+                &variable.name,
+                variable.expression.node.as_ref().map_err(Clone::clone),
+            );
         }
         evaluation
     }
@@ -80,9 +83,10 @@ impl Expression {
         match evaluation.run(node, budget) {
             Ok(value) => Ok(Ok(value)),
             Err(Failure::OverBudget) => Err(OVER_BUDGET.to_string()),
-            Err(Failure::Error(why)) => {
-                Ok(Err(format!("expression '{}' resulted in error: {why}", self.text)))
-            }
+            Err(Failure::Error(why)) => Ok(Err(format!(
+                "expression '{}' resulted in error: {why}",
+                self.text
+            ))),
         }
     }
 }

@@ -105,9 +105,9 @@ impl MutatingPolicy {
         let mut value = |expression: &Expression| {
             let value = expression.evaluate(&mut evaluation, &mut budget);
             value.and_then(|value| value).map_err(|why| {
-                let why = why.strip_prefix("compilation error: ").map_or(why.clone(), |rest| {
-                    format!("compilation error: {rest}")
-                });
+                let why = why
+                    .strip_prefix("compilation error: ")
+                    .map_or(why.clone(), |rest| format!("compilation error: {rest}"));
                 Unmutated(why)
             })
         };

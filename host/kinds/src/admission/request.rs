@@ -51,7 +51,8 @@ impl Request {
             let (group, version, kind) = self.kind_in(of);
             json!({ "group": group, "version": version, "kind": kind })
         };
-        let place = |of: &Resource| json!({ "group": of.group, "version": of.version, "resource": of.plural });
+        let place =
+            |of: &Resource| json!({ "group": of.group, "version": of.version, "resource": of.plural });
         let mut request = Map::new();
         request.insert("kind".into(), kind(resource));
         request.insert("resource".into(), place(resource));

@@ -56,17 +56,25 @@ fn judged(spec: Value) -> Judgement {
 
 fn refusals(spec: Value) -> Vec<String> {
     let decisions = judged(spec).decisions.into_iter();
-    decisions.filter(|one| one.denied).map(|one| one.message).collect()
+    decisions
+        .filter(|one| one.denied)
+        .map(|one| one.message)
+        .collect()
 }
 
 #[test]
 fn policies_judge() {
     let validation = |text: &str| json!({"validations": [{"expression": text}]});
     let none: [String; 0] = [];
-    assert_eq!(refusals(validation("object.spec.replicas <= 7 && oldObject == null")), none);
+    assert_eq!(
+        refusals(validation("object.spec.replicas <= 7 && oldObject == null")),
+        none
+    );
     assert_eq!(
         refusals(validation("object.spec.replicas <= params.most")),
-        ["compilation error: compilation failed: ERROR: <input>:1:25: undeclared reference to 'params' (in container '')\n | object.spec.replicas <= params.most\n | ........................^"]
+        [
+            "compilation error: compilation failed: ERROR: <input>:1:25: undeclared reference to 'params' (in container '')\n | object.spec.replicas <= params.most\n | ........................^"
+        ]
     );
     assert_eq!(
         refusals(json!({
@@ -77,7 +85,9 @@ fn policies_judge() {
         ["2 too many"]
     );
     assert_eq!(
-        refusals(validation("request.userInfo.username == 'jane' && authorizer.group('').resource('pods').check('get').allowed() && !authorizer.requestResource.check('create').allowed()")),
+        refusals(validation(
+            "request.userInfo.username == 'jane' && authorizer.group('').resource('pods').check('get').allowed() && !authorizer.requestResource.check('create').allowed()"
+        )),
         none
     );
     assert_eq!(
@@ -85,25 +95,40 @@ fn policies_judge() {
         ["expression 'object.spec.nothing == 1' resulted in error: no such key: nothing"]
     );
     assert_eq!(
-        refusals(json!({"failurePolicy": "Ignore", "validations": [{"expression": "object.spec.nothing == 1"}]})),
+        refusals(
+            json!({"failurePolicy": "Ignore", "validations": [{"expression": "object.spec.nothing == 1"}]})
+        ),
         none
     );
     assert_eq!(
-        refusals(json!({"matchConditions": [{"name": "x", "expression": "request.operation == 'UPDATE'"}],
-            "validations": [{"expression": "false"}]})),
+        refusals(
+            json!({"matchConditions": [{"name": "x", "expression": "request.operation == 'UPDATE'"}],
+            "validations": [{"expression": "false"}]})
+        ),
         none
     );
     let heavy = "lists.all(a, lists.all(b, lists.all(c, a + b + c >= 0)))".replace("lists", "variables.list");
     assert_eq!(
-        refusals(json!({"variables": [{"name": "list", "expression": "'a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a'.split(',').map(x, 1)"}],
-            "validations": [{"expression": heavy}]})),
-        [format!("expression '{heavy}' resulted in error: operation cancelled: actual cost limit exceeded")]
+        refusals(
+            json!({"variables": [{"name": "list", "expression": "'a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a'.split(',').map(x, 1)"}],
+            "validations": [{"expression": heavy}]})
+        ),
+        [format!(
+            "expression '{heavy}' resulted in error: operation cancelled: actual cost limit exceeded"
+        )]
     );
     let many: Vec<Value> = (0..12).map(|_| json!({"expression": heavy})).collect();
-    let over = refusals(json!({"variables": [{"name": "list", "expression": "[1].map(x, 'a'.replace('a', '1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1').split(','))[0].map(x, int(x))"}], "validations": many}));
-    assert_eq!(over, ["validation failed due to running out of cost budget, no further validation rules will be run"]);
-    let audits = judged(json!({"auditAnnotations": [{"key": "k", "valueExpression": "'n ' + string(object.spec.replicas)"},
-        {"key": "none", "valueExpression": "null"}]}));
+    let over = refusals(
+        json!({"variables": [{"name": "list", "expression": "[1].map(x, 'a'.replace('a', '1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1').split(','))[0].map(x, int(x))"}], "validations": many}),
+    );
+    assert_eq!(
+        over,
+        ["validation failed due to running out of cost budget, no further validation rules will be run"]
+    );
+    let audits = judged(
+        json!({"auditAnnotations": [{"key": "k", "valueExpression": "'n ' + string(object.spec.replicas)"},
+        {"key": "none", "valueExpression": "null"}]}),
+    );
     let expected = AuditAnnotation::Publish {
         key: "k".into(),
         value: "n 7".into(),
@@ -112,7 +137,11 @@ fn policies_judge() {
 }
 
 fn mutated(kind: &str, expression: &str) -> Result<Value, String> {
-    let field = if kind == "JSONPatch" { "jsonPatch" } else { "applyConfiguration" };
+    let field = if kind == "JSONPatch" {
+        "jsonPatch"
+    } else {
+        "applyConfiguration"
+    };
     let policy = MutatingPolicy::read(&json!({"metadata": {"name": "m"}, "spec": {
         "matchConstraints": constraints(), "mutations": [{"patchType": kind, field: {"expression": expression}}]}}));
     let object = deployment();
@@ -140,7 +169,10 @@ fn policies_mutate() {
                 [Object.spec.template.spec.containers{name: 'side', image: 's'}]}}}}",
     )
     .unwrap();
-    assert_eq!(new["metadata"]["labels"], json!({"app": "x", "team": "a", "n": "7"}));
+    assert_eq!(
+        new["metadata"]["labels"],
+        json!({"app": "x", "team": "a", "n": "7"})
+    );
     let names: Vec<&Value> = new["spec"]["template"]["spec"]["containers"]
         .as_array()
         .unwrap()
@@ -166,7 +198,9 @@ fn policies_mutate() {
     .unwrap();
     assert_eq!(new["spec"]["replicas"], 1);
     assert_eq!(new["metadata"]["labels"]["a/b"], "c");
-    let untouched = patch("[JSONPatch{op: 'test', path: '/spec/replicas', value: 9}, JSONPatch{op: 'remove', path: '/spec'}]");
+    let untouched = patch(
+        "[JSONPatch{op: 'test', path: '/spec/replicas', value: 9}, JSONPatch{op: 'remove', path: '/spec'}]",
+    );
     assert_eq!(untouched.unwrap(), deployment());
 }
 
@@ -182,8 +216,10 @@ fn rules_and_selectors_choose_requests() {
             .find(&request, &labels, Some(&object), None)
             .map(|one| one.api_version())
     };
-    let rule = |plural: &str, scope: &str| json!({"rules": [{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"],
-        "resources": [plural], "scope": scope}]});
+    let rule = |plural: &str, scope: &str| {
+        json!({"rules": [{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"],
+        "resources": [plural], "scope": scope}]})
+    };
     let same = |_: &mut Request| {};
     assert_eq!(chosen(rule("deployments", "*"), &same), Some("apps/v1".into()));
     assert_eq!(chosen(rule("deployments", "Cluster"), &same), None);
@@ -217,7 +253,10 @@ fn rules_and_selectors_choose_requests() {
 #[test]
 fn configurations_are_judged_in_the_originals_words() {
     let shown = |kind: &str, object: Value| -> Vec<String> {
-        check(kind, &object, None).iter().map(ToString::to_string).collect()
+        check(kind, &object, None)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     };
     let webhook = json!({"name": "a.b", "clientConfig": {"url": "http://u@h/p?q"}, "rules": [{"apiGroups": ["*", "a"], "apiVersions": [""],
         "operations": ["READ"], "resources": ["*/*", "pods"]}], "failurePolicy": "Maybe", "timeoutSeconds": 31,
@@ -262,10 +301,7 @@ fn configurations_are_judged_in_the_originals_words() {
         ]
     );
     let binding = json!({"spec": {"policyName": "p", "validationActions": ["Deny", "Warn"], "paramRef": {"name": "a", "selector": {}}}});
-    assert_eq!(
-        shown("ValidatingAdmissionPolicyBinding", binding).len(),
-        4
-    );
+    assert_eq!(shown("ValidatingAdmissionPolicyBinding", binding).len(), 4);
 }
 
 #[test]

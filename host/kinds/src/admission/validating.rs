@@ -31,7 +31,10 @@ impl ParamKind {
 
     /// As errors show it.
     pub fn shown(&self) -> String {
-        let (group, version) = self.api_version.rsplit_once('/').unwrap_or(("", &self.api_version));
+        let (group, version) = self
+            .api_version
+            .rsplit_once('/')
+            .unwrap_or(("", &self.api_version));
         format!("{group}/{version}, Kind={}", self.kind)
     }
 }
@@ -76,7 +79,10 @@ pub struct Decision {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum AuditAnnotation {
-    Publish { key: String, value: String },
+    Publish {
+        key: String,
+        value: String,
+    },
     /// It could not be evaluated, and that refuses the request.
     Failed(String),
 }
@@ -176,7 +182,11 @@ impl ValidatingPolicy {
     }
 
     fn refusal<'a>(&self, one: &Validation, evaluation: &mut Evaluation<'a>, budget: &mut u64) -> Decision {
-        let made = match one.message_expression.as_ref().map(|text| text.evaluate(evaluation, budget)) {
+        let made = match one
+            .message_expression
+            .as_ref()
+            .map(|text| text.evaluate(evaluation, budget))
+        {
             Some(Err(why)) => {
                 return self.decision(format!("failed messageExpression: {why}"), self.fails);
             }

@@ -58,7 +58,9 @@ impl ClientConfig {
             return None;
         };
         let bundle = text["caBundle"].as_str().unwrap_or_default();
-        let bundle = base64::engine::general_purpose::STANDARD.decode(bundle).unwrap_or_default();
+        let bundle = base64::engine::general_purpose::STANDARD
+            .decode(bundle)
+            .unwrap_or_default();
         let blank = bundle.iter().all(u8::is_ascii_whitespace);
         Some(Self {
             place,

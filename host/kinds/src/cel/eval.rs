@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use super::functions;
 use super::message::Message;
-use super::syntax::{Expr, Literal, Loop, Node, Operator};
 use super::tokens::is_keyword;
+use super::tree::{Expr, Literal, Loop, Node, Operator};
 use super::value::Value;
 
 /// Units that one expression may cost, as in the original.
@@ -89,7 +89,9 @@ impl<'a> Evaluation<'a> {
         let outcome = self.value(node);
         *budget -= most - self.left;
         match outcome {
-            Err(Failure::OverBudget) if *budget > 0 => error("operation cancelled: actual cost limit exceeded"),
+            Err(Failure::OverBudget) if *budget > 0 => {
+                error("operation cancelled: actual cost limit exceeded")
+            }
             outcome => outcome,
         }
     }
@@ -110,7 +112,9 @@ impl<'a> Evaluation<'a> {
         one.value = State::Running;
         let loops = self.variables.split_off(self.given);
         let outcome = match self.value(node) {
-            Err(Failure::Error(why)) => error(format!("composited variable {name:?} fails to evaluate: {why}")),
+            Err(Failure::Error(why)) => {
+                error(format!("composited variable {name:?} fails to evaluate: {why}"))
+            }
             outcome => outcome,
         };
         self.variables.extend(loops);
@@ -129,7 +133,9 @@ impl<'a> Evaluation<'a> {
         let mut made = Vec::with_capacity(fields.len());
         for (field, node, optional) in fields {
             match (self.value(node)?, optional) {
-                (Value::Optional(inner), true) => made.extend(inner.map(|inner| (field.clone(), (*inner).clone()))),
+                (Value::Optional(inner), true) => {
+                    made.extend(inner.map(|inner| (field.clone(), (*inner).clone())))
+                }
                 (_, true) => return no_overload(),
                 (value, false) => made.push((field.clone(), value)),
             }

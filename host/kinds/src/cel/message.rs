@@ -47,7 +47,10 @@ impl Value<'_> {
                 for (key, value) in entries.iter() {
                     let Value::String(key) = key else {
                         let kind = key.type_name();
-                        return Err(format!("map key \"{}\" is of type {kind}, not string", shown(key)));
+                        return Err(format!(
+                            "map key \"{}\" is of type {kind}, not string",
+                            shown(key)
+                        ));
                     };
                     fields.insert(key.to_string(), value.to_json()?);
                 }

@@ -10,17 +10,22 @@ mod authorizer;
 mod eval;
 mod functions;
 mod library;
+mod lists;
 mod message;
+mod signatures;
 mod syntax;
+mod texts;
 mod tokens;
+mod tree;
 mod types;
 mod value;
 
 pub use authorizer::{Access, Answer, Question, Subject};
 pub use eval::{CALL_COST_MAX, Evaluation, Failure, Outcome};
 pub use message::{Message, misnamed};
-pub use syntax::{Expr, Literal, Loop, Node, Operator, Problem, parse};
+pub use syntax::parse;
 pub use tokens::is_identifier;
+pub use tree::{Expr, Literal, Loop, Node, Operator, Problem};
 pub use types::{Type, check as check_types};
 pub use value::Value;
 

@@ -1,7 +1,7 @@
 //! The Common Expression Language's tokens: words, literals and symbols, each with its offset in characters.
 //! What is none is a [`Problem`]. The parser reads them and bounds their number. Left out: what they mean.
 
-use super::syntax::{Literal, Problem};
+use super::tree::{Literal, Problem};
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Token {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::pod::condition;
-use super::table::{AGE, NAME, Spec, integer, text, wide};
+use super::table::{AGE, NAME, Spec, boolean, integer, text, wide};
 use super::{age, flag, list, number, or_none, string};
 
 pub(super) static STORAGE_CLASSES: [Spec; 6] = [
@@ -63,7 +63,7 @@ pub(super) static BINDINGS: [Spec; 6] = [
 pub(super) static PRIORITY_CLASSES: [Spec; 5] = [
     NAME,
     integer("Value", |object, _| json!(number(object, "/value"))),
-    text("Global-Default", |object, _| {
+    boolean("Global-Default", |object, _| {
         json!(flag(object, "/globalDefault"))
     }),
     AGE,
@@ -165,13 +165,13 @@ pub(super) static API_SERVICES: [Spec; 4] = [
 
 pub(super) static DRIVERS: [Spec; 8] = [
     NAME,
-    text("AttachRequired", |object, _| {
+    boolean("AttachRequired", |object, _| {
         json!(flag(object, "/spec/attachRequired"))
     }),
-    text("PodInfoOnMount", |object, _| {
+    boolean("PodInfoOnMount", |object, _| {
         json!(flag(object, "/spec/podInfoOnMount"))
     }),
-    text("StorageCapacity", |object, _| {
+    boolean("StorageCapacity", |object, _| {
         json!(flag(object, "/spec/storageCapacity"))
     }),
     text("TokenRequests", |object, _| {
@@ -184,7 +184,7 @@ pub(super) static DRIVERS: [Spec; 8] = [
             audiences.join(",")
         })
     }),
-    text("RequiresRepublish", |object, _| {
+    boolean("RequiresRepublish", |object, _| {
         json!(flag(object, "/spec/requiresRepublish"))
     }),
     text("Modes", |object, _| {
@@ -209,7 +209,7 @@ pub(super) static ATTACHMENTS: [Spec; 6] = [
         json!(string(object, "/spec/source/persistentVolumeName"))
     }),
     text("Node", |object, _| json!(string(object, "/spec/nodeName"))),
-    text("Attached", |object, _| json!(flag(object, "/status/attached"))),
+    boolean("Attached", |object, _| json!(flag(object, "/status/attached"))),
     AGE,
 ];
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::pod::condition;
-use super::table::{AGE, NAME, Spec, integer, text, wide};
+use super::table::{AGE, NAME, Spec, text, wide};
 use super::{age, flag, list, number, or_none, shown, string};
 
 pub(super) static NODES: [Spec; 10] = [
@@ -35,7 +35,7 @@ pub(super) static NAMESPACES: [Spec; 3] = [
 
 pub(super) static CONFIG_MAPS: [Spec; 3] = [
     NAME,
-    integer("Data", |object, _| {
+    text("Data", |object, _| {
         json!(members(object, "/data") + members(object, "/binaryData"))
     }),
     AGE,
@@ -44,13 +44,7 @@ pub(super) static CONFIG_MAPS: [Spec; 3] = [
 pub(super) static SECRETS: [Spec; 4] = [
     NAME,
     text("Type", |object, _| json!(string(object, "/type"))),
-    integer("Data", |object, _| json!(members(object, "/data"))),
-    AGE,
-];
-
-pub(super) static SERVICE_ACCOUNTS: [Spec; 3] = [
-    NAME,
-    integer("Secrets", |object, _| json!(list(object, "/secrets").count())),
+    text("Data", |object, _| json!(members(object, "/data"))),
     AGE,
 ];
 

@@ -6,6 +6,7 @@
 pub(crate) mod age;
 mod cluster;
 mod core;
+mod flow;
 mod network;
 mod pod;
 mod table;

@@ -99,6 +99,33 @@ pub(super) static INGRESS_CLASSES: [Spec; 4] = [
     AGE,
 ];
 
+pub(super) static SERVICE_NETWORKS: [Spec; 3] = [
+    NAME,
+    text("CIDRs", |object, _| {
+        let networks: Vec<&str> = list(object, "/spec/cidrs").filter_map(Value::as_str).collect();
+        json!(networks.join(","))
+    }),
+    AGE,
+];
+
+pub(super) static ADDRESSES: [Spec; 3] = [
+    NAME,
+    text("ParentRef", |object, _| {
+        let part = |field: &str| string(object, &format!("/spec/parentRef/{field}")).to_string();
+        if object.pointer("/spec/parentRef").is_none() {
+            return json!("<none>");
+        }
+        let kind = match (part("resource"), part("group")) {
+            (resource, group) if group.is_empty() => resource,
+            (resource, group) => format!("{resource}.{group}"),
+        };
+        let mut parts = vec![kind.to_lowercase(), part("namespace"), part("name")];
+        parts.retain(|part| !part.is_empty());
+        json!(parts.join("/"))
+    }),
+    AGE,
+];
+
 pub(super) static POLICIES: [Spec; 3] = [
     NAME,
     text("Pod-Selector", |object, _| {

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Column, age, cluster, core, network, pod, workload};
+use super::{Column, age, cluster, core, flow, network, pod, workload};
 use crate::resource::Resource;
 
 /// A column's description and reader.
@@ -56,6 +56,16 @@ pub(super) const fn integer(name: &'static str, cell: fn(&Value, i64) -> Value) 
     }
 }
 
+/// A column of true and false that is always shown.
+pub(super) const fn boolean(name: &'static str, cell: fn(&Value, i64) -> Value) -> Spec {
+    Spec {
+        name,
+        kind: "boolean",
+        priority: 0,
+        cell,
+    }
+}
+
 /// A text column of the wide form.
 pub(super) const fn wide(name: &'static str, cell: fn(&Value, i64) -> Value) -> Spec {
     Spec {
@@ -81,7 +91,7 @@ pub(super) fn columns(resource: &Resource) -> &'static [Spec] {
         ("", "Namespace") => &core::NAMESPACES,
         ("", "ConfigMap") => &core::CONFIG_MAPS,
         ("", "Secret") => &core::SECRETS,
-        ("", "ServiceAccount") => &core::SERVICE_ACCOUNTS,
+        ("", "ComponentStatus") => &flow::COMPONENTS,
         ("" | "events.k8s.io", "Event") => &core::EVENTS,
         ("", "PersistentVolume") => &core::VOLUMES,
         ("", "PersistentVolumeClaim") => &core::CLAIMS,
@@ -95,6 +105,14 @@ pub(super) fn columns(resource: &Resource) -> &'static [Spec] {
         ("networking.k8s.io", "Ingress") => &network::INGRESSES,
         ("networking.k8s.io", "IngressClass") => &network::INGRESS_CLASSES,
         ("networking.k8s.io", "NetworkPolicy") => &network::POLICIES,
+        ("networking.k8s.io", "ServiceCIDR") => &network::SERVICE_NETWORKS,
+        ("networking.k8s.io", "IPAddress") => &network::ADDRESSES,
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema") => &flow::SCHEMAS,
+        ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => &flow::LEVELS,
+        ("resource.k8s.io", "ResourceClaim") => &flow::CLAIMS,
+        ("resource.k8s.io", "ResourceSlice") => &flow::SLICES,
+        ("storage.k8s.io", "CSIStorageCapacity") => &flow::CAPACITIES,
+        ("storage.k8s.io", "VolumeAttributesClass") => &flow::ATTRIBUTES,
         ("", "PodTemplate") => &workload::POD_TEMPLATES,
         ("apps", "Deployment") => &workload::DEPLOYMENTS,
         ("apps", "ReplicaSet") | ("", "ReplicationController") => &workload::REPLICA_SETS,

@@ -254,3 +254,39 @@ fn every_kind_shows_something_of_anything() {
         }
     }
 }
+
+#[test]
+fn flow_and_devices() {
+    let made = json!({"name": "a", "creationTimestamp": "2026-01-01T00:00:00Z"});
+    check(
+        "flowcontrol.apiserver.k8s.io/v1",
+        "FlowSchema",
+        json!({"metadata": made, "spec": {"matchingPrecedence": 100, "priorityLevelConfiguration": {"name": "p"},
+            "distinguisherMethod": {"type": "ByUser"}}, "status": {"conditions": [{"type": "Dangling", "status": "False"}]}}),
+        &["a", "p", "100", "ByUser", "60m", "False"],
+    );
+    check(
+        "flowcontrol.apiserver.k8s.io/v1",
+        "PriorityLevelConfiguration",
+        json!({"metadata": made, "spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": 30}}}),
+        &["a", "Limited", "30", "<none>", "<none>", "<none>", "60m"],
+    );
+    check(
+        "resource.k8s.io/v1",
+        "ResourceClaim",
+        json!({"metadata": made, "status": {"allocation": {}, "reservedFor": [{"name": "p"}]}}),
+        &["a", "allocated,reserved", "60m"],
+    );
+    check(
+        "networking.k8s.io/v1",
+        "IPAddress",
+        json!({"metadata": made, "spec": {"parentRef": {"resource": "services", "namespace": "n", "name": "s"}}}),
+        &["a", "services/n/s", "60m"],
+    );
+    check(
+        "networking.k8s.io/v1",
+        "ServiceCIDR",
+        json!({"metadata": made, "spec": {"cidrs": ["10.0.0.0/24", "fd00::/64"]}}),
+        &["a", "10.0.0.0/24,fd00::/64", "60m"],
+    );
+}

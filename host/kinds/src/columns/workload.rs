@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::pod::condition;
-use super::table::{AGE, NAME, Spec, integer, text, wide};
+use super::table::{AGE, NAME, Spec, boolean, integer, text, wide};
 use super::{age, flag, list, number, or_none, selector, shown, string};
 
 const CONTAINERS: Spec = wide("Containers", |object, _| {
@@ -19,10 +19,10 @@ const SELECTOR: Spec = wide("Selector", |object, _| {
 pub(super) static DEPLOYMENTS: [Spec; 8] = [
     NAME,
     text("Ready", |object, _| json!(ready(object, "/status/readyReplicas"))),
-    integer("Up-to-date", |object, _| {
+    text("Up-to-date", |object, _| {
         json!(number(object, "/status/updatedReplicas"))
     }),
-    integer("Available", |object, _| {
+    text("Available", |object, _| {
         json!(number(object, "/status/availableReplicas"))
     }),
     AGE,
@@ -95,7 +95,7 @@ pub(super) static CRON_JOBS: [Spec; 10] = [
     NAME,
     text("Schedule", |object, _| json!(string(object, "/spec/schedule"))),
     text("Timezone", |object, _| or_none(string(object, "/spec/timeZone"))),
-    text("Suspend", |object, _| {
+    boolean("Suspend", |object, _| {
         json!(if flag(object, "/spec/suspend") {
             "True"
         } else {
@@ -146,7 +146,7 @@ pub(super) static REVISIONS: [Spec; 4] = [
                 .unwrap_or_default(),
         )
     }),
-    integer("Revision", |object, _| json!(number(object, "/revision"))),
+    text("Revision", |object, _| json!(number(object, "/revision"))),
     AGE,
 ];
 
@@ -176,8 +176,8 @@ pub(super) static AUTOSCALERS: [Spec; 7] = [
     text("MinPods", |object, _| {
         json!(shown(object.pointer("/spec/minReplicas"), "<unset>"))
     }),
-    integer("MaxPods", |object, _| json!(number(object, "/spec/maxReplicas"))),
-    integer("Replicas", |object, _| {
+    text("MaxPods", |object, _| json!(number(object, "/spec/maxReplicas"))),
+    text("Replicas", |object, _| {
         json!(number(object, "/status/currentReplicas"))
     }),
     AGE,

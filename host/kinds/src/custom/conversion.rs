@@ -24,7 +24,10 @@ impl Conversion {
             return None;
         }
         let webhook = &conversion["webhook"];
-        let mut versions = webhook["conversionReviewVersions"].as_array().into_iter().flatten();
+        let mut versions = webhook["conversionReviewVersions"]
+            .as_array()
+            .into_iter()
+            .flatten();
         Some(Self {
             client: ClientConfig::read(&webhook["clientConfig"])?,
             review_version: versions.find_map(|version| match version.as_str() {
@@ -106,7 +109,10 @@ impl Conversion {
                 message
             });
         }
-        Ok(response["convertedObjects"].as_array().cloned().unwrap_or_default())
+        Ok(response["convertedObjects"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default())
     }
 }
 
@@ -191,7 +197,9 @@ mod tests {
         let spec = json!({"conversion": {"strategy": "Webhook", "webhook": {
             "clientConfig": {"url": "https://a.b"}, "conversionReviewVersions": ["v2", "v1"]}}});
         let conversion = Conversion::read(&spec).unwrap();
-        let originals = [json!({"apiVersion": "g/v1", "kind": "K", "metadata": {"name": "a", "uid": "u", "generation": 3}, "x": 1})];
+        let originals = [
+            json!({"apiVersion": "g/v1", "kind": "K", "metadata": {"name": "a", "uid": "u", "generation": 3}, "x": 1}),
+        ];
         let asked = conversion.ask("1", "g/v2", &originals).unwrap();
         assert_eq!(asked["request"]["desiredAPIVersion"], "g/v2");
         let review = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview",
@@ -221,7 +229,10 @@ mod tests {
             "conversion webhook for g/v1, Kind=K returned invalid object at index 0: invalid groupVersion (expected g/v2, received g/v1)"
         );
         assert_eq!(
-            refused(json!([{"apiVersion": "g/v2", "kind": "K", "metadata": {"name": "b"}}]), ok),
+            refused(
+                json!([{"apiVersion": "g/v2", "kind": "K", "metadata": {"name": "b"}}]),
+                ok
+            ),
             "conversion webhook for g/v1, Kind=K returned invalid object: must have the same name: a != b"
         );
     }

@@ -5,8 +5,8 @@
 
 use serde_json::{Map, Value};
 
-use super::rule::Rule;
 use super::pattern::Pattern;
+use super::rule::Rule;
 pub use crate::schema::ListType;
 
 /// Levels of a schema that are read at most; deeper ones say nothing.

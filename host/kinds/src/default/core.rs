@@ -60,6 +60,9 @@ fn service(document: &mut Fields) {
     };
     put_text(spec, "type", "ClusterIP");
     put_text(spec, "sessionAffinity", "None");
+    if text(spec, "sessionAffinity") == "None" {
+        spec.remove("sessionAffinityConfig");
+    }
     if text(spec, "sessionAffinity") == "ClientIP"
         && let Some(client) = made(spec, "sessionAffinityConfig").and_then(|config| made(config, "clientIP"))
     {
@@ -83,7 +86,8 @@ fn service(document: &mut Fields) {
     put_text(spec, "internalTrafficPolicy", "Cluster");
     put(spec, "ipFamilies", json!(["IPv4"]));
     put_text(spec, "ipFamilyPolicy", "SingleStack");
-    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+    let external = matches!(kind.as_str(), "NodePort" | "LoadBalancer");
+    if external || !is_empty(spec, "externalIPs") {
         put_text(spec, "externalTrafficPolicy", "Cluster");
     }
     if kind == "LoadBalancer" {
@@ -93,8 +97,14 @@ fn service(document: &mut Fields) {
     if !address.is_empty() && is_empty(spec, "clusterIPs") {
         spec.insert("clusterIPs".to_string(), json!([address]));
     }
-    if let Some(status) = made(document, "status") {
-        put(status, "loadBalancer", json!({}));
+    if let Some(balancer) = made(document, "status").and_then(|status| made(status, "loadBalancer"))
+        && kind == "LoadBalancer"
+    {
+        for ingress in each(balancer, "ingress") {
+            if !text(ingress, "ip").is_empty() {
+                put_text(ingress, "ipMode", "VIP");
+            }
+        }
     }
 }
 

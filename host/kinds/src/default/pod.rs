@@ -5,6 +5,8 @@
 use serde_json::{Value, json};
 
 use super::{Fields, each, made, object, put, put_text, text};
+use crate::quantity::Quantity;
+use crate::validate::resources;
 
 /// Mode of files of a volume: 0644.
 const FILE_MODE: i32 = 0o644;
@@ -21,24 +23,56 @@ pub(super) fn spec(spec: &mut Fields) {
         each(spec, list).for_each(container);
     }
     each(spec, "volumes").for_each(volume);
+    if let Some(overhead) = object(spec, "overhead") {
+        round_up(overhead);
+    }
+    if let Some(resources) = object(spec, "resources") {
+        round_up_all(resources);
+    }
+}
+
+/// Amounts have at most three decimals.
+fn round_up(amounts: &mut Fields) {
+    for amount in amounts.values_mut() {
+        if let Some(quantity) = amount.as_str().and_then(|text| text.parse::<Quantity>().ok()) {
+            let rounded = Quantity::from_milli(quantity.milli_value(), quantity.format());
+            if rounded != quantity {
+                *amount = json!(rounded.to_string());
+            }
+        }
+    }
+}
+
+fn round_up_all(resources: &mut Fields) {
+    for kind in ["limits", "requests"] {
+        if let Some(amounts) = object(resources, kind) {
+            round_up(amounts);
+        }
+    }
 }
 
 /// Defaults that pods get and templates do not.
 pub(super) fn pod(spec: &mut Fields) {
     put(spec, "enableServiceLinks", true);
+    for list in ["containers", "initContainers"] {
+        for container in each(spec, list) {
+            if let Some(resources) = object(container, "resources") {
+                requests_from_limits(resources);
+            }
+        }
+    }
+    whole_pod(spec);
     let host_network = spec
         .get("hostNetwork")
         .and_then(Value::as_bool)
         .unwrap_or_default();
     for list in ["containers", "initContainers"] {
         for container in each(spec, list) {
-            if let Some(resources) = object(container, "resources") {
-                requests_from_limits(resources);
-            }
             if host_network {
                 for port in each(container, "ports") {
-                    if let Some(number) = port.get("containerPort").cloned() {
-                        put(port, "hostPort", number);
+                    let unset = port.get("hostPort").and_then(Value::as_i64).unwrap_or_default() == 0;
+                    if let Some(number) = port.get("containerPort").cloned().filter(|_| unset) {
+                        port.insert("hostPort".to_string(), number);
                     }
                 }
             }
@@ -55,6 +89,57 @@ fn one_service_account(spec: &mut Fields) {
     if !name.is_empty() {
         spec.insert("serviceAccountName".to_string(), json!(name));
         spec.insert("serviceAccount".to_string(), json!(name));
+    }
+}
+
+/// What a whole pod may use of huge pages and asks for, where it says only part: what its containers do together.
+fn whole_pod(spec: &mut Fields) {
+    if !spec.contains_key("resources") {
+        return;
+    }
+    let whole = Value::Object(spec.clone());
+    let said = |kind: &str| {
+        whole
+            .pointer(&format!("/resources/{kind}"))
+            .and_then(Value::as_object)
+    };
+    let count = |kind: &str| said(kind).map_or(0, serde_json::Map::len);
+    if count("limits") + count("requests") == 0 {
+        return;
+    }
+    let pages = resources::together(&whole, "limits");
+    let pages = pages.into_iter().filter(|(name, _)| {
+        let asked = said("requests").is_some_and(|requests| requests.contains_key(name));
+        resources::is_huge_pages(name) && !asked
+    });
+    let asked = resources::together(&whole, "requests");
+    let asked = asked
+        .into_iter()
+        .filter(|(name, _)| matches!(name.as_str(), "cpu" | "memory"));
+    let Some(resources) = object(spec, "resources") else {
+        return;
+    };
+    fill(resources, "limits", pages);
+    let limits = object(resources, "limits")
+        .map(|limits| limits.clone())
+        .unwrap_or_default();
+    if limits.is_empty() {
+        return;
+    }
+    fill(resources, "requests", asked);
+    let limits = limits
+        .into_iter()
+        .filter_map(|(name, limit)| Some((name, limit.as_str()?.parse().ok()?)));
+    let known = |name: &str| matches!(name, "cpu" | "memory") || resources::is_huge_pages(name);
+    fill(resources, "requests", limits.filter(|(name, _)| known(name)));
+}
+
+/// Sets amounts that are not there; makes no list that would stay empty.
+fn fill(resources: &mut Fields, kind: &str, amounts: impl Iterator<Item = (String, Quantity)>) {
+    for (name, amount) in amounts {
+        if let Some(list) = made(resources, kind) {
+            list.entry(name).or_insert_with(|| json!(amount.to_string()));
+        }
     }
 }
 
@@ -78,6 +163,9 @@ fn container(container: &mut Fields) {
     put_text(container, "terminationMessagePath", "/dev/termination-log");
     put_text(container, "terminationMessagePolicy", "File");
     put(container, "resources", json!({}));
+    if let Some(resources) = object(container, "resources") {
+        round_up_all(resources);
+    }
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if let Some(probe) = object(container, name) {
             self::probe(probe);
@@ -137,6 +225,10 @@ fn http_get(handler: &mut Fields) {
 fn volume(volume: &mut Fields) {
     if volume.keys().all(|name| name == "name") {
         volume.insert("emptyDir".to_string(), json!({}));
+    }
+    if let Some(image) = object(volume, "image") {
+        let policy = pull_policy(text(image, "reference"));
+        put_text(image, "pullPolicy", policy);
     }
     for source in ["secret", "configMap", "downwardAPI", "projected"] {
         if let Some(source) = object(volume, source) {

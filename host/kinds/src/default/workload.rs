@@ -57,9 +57,12 @@ fn stateful_set(spec: &mut Fields) {
     put(spec, "revisionHistoryLimit", 10);
     put_text(spec, "podManagementPolicy", "OrderedReady");
     if let Some(strategy) = made(spec, "updateStrategy") {
-        put_text(strategy, "type", "RollingUpdate");
+        if text(strategy, "type").is_empty() {
+            put_text(strategy, "type", "RollingUpdate");
+            put(strategy, "rollingUpdate", json!({}));
+        }
         if text(strategy, "type") == "RollingUpdate"
-            && let Some(rolling) = made(strategy, "rollingUpdate")
+            && let Some(rolling) = object(strategy, "rollingUpdate")
         {
             put(rolling, "partition", 0);
         }
@@ -123,6 +126,11 @@ fn job(spec: &mut Fields) {
         "TerminatingOrFailed"
     };
     put_text(spec, "podReplacementPolicy", replacement);
+    if let Some(policy) = object(spec, "podFailurePolicy") {
+        for rule in each(policy, "rules") {
+            each(rule, "onPodConditions").for_each(|pattern| put_text(pattern, "status", "True"));
+        }
+    }
 }
 
 fn cron_job(spec: &mut Fields) {

@@ -1,358 +1,520 @@
-//! Rules of configuration, nodes, storage, access and extension kinds.
-//! Invariants: one function a kind; kinds that are not named have only what their schema requires.
+//! Rules of configuration, nodes, namespaces and limits.
+//! Invariants: one function a kind; kinds that are not named have only the rules of their metadata.
 
-use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::error::FieldError;
-use super::rules::{Errors, list, quantity, text};
-use super::{pod, workload};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value};
+
+use super::address;
+use super::at::{At, IMMUTABLE};
+use super::pod::placement::EFFECTS;
+use super::pod::resources;
 use crate::name;
-use crate::resource::Resource;
+use crate::quantity::Quantity;
 
 /// Bytes of all data of a config map or secret.
 const DATA_BYTES_MAX: usize = 1024 * 1024;
-/// Highest value of a priority class that is not the system's.
-const PRIORITY_MAX: i64 = 1_000_000_000;
-const ACCESS_MODES: [&str; 4] = [
-    "ReadOnlyMany",
-    "ReadWriteMany",
-    "ReadWriteOnce",
-    "ReadWriteOncePod",
-];
+const SEALED: &str = "field is immutable when `immutable` is set";
+const ACCOUNT: &str = "kubernetes.io/service-account.name";
 
-pub(super) fn check(resource: &Resource, object: &Value, errors: &mut Errors) {
-    let spec = object.get("spec").unwrap_or(&Value::Null);
-    match resource.kind.as_str() {
-        "ConfigMap" => data(object, &["data", "binaryData"], errors),
-        "Secret" => secret(object, errors),
-        "Node" => node(spec, errors),
-        "PersistentVolumeClaim" => claim(spec, errors),
-        "PersistentVolume" => volume(spec, errors),
-        "PodTemplate" => pod::template("template", object.get("template").unwrap_or(&Value::Null), errors),
-        "ReplicationController" => workload::replication_controller(spec, errors),
-        "ResourceQuota" => {
-            for (name, amount) in spec.get("hard").and_then(Value::as_object).into_iter().flatten() {
-                if quantity(amount).is_some_and(|amount| amount.is_negative()) {
-                    errors.add(FieldError::invalid(
-                        format!("spec.hard[{name}]"),
-                        amount,
-                        super::rules::NOT_NEGATIVE,
-                    ));
-                }
-            }
-        }
-        "Event" => event(object, errors),
-        _ => {}
+fn bytes_of(value: &Value, encoded: bool) -> usize {
+    let text = value.as_str().unwrap_or_default();
+    if encoded {
+        STANDARD
+            .decode(text)
+            .map_or(text.len() / 4 * 3, |bytes| bytes.len())
+    } else {
+        text.len()
     }
 }
 
-pub(super) fn check_cluster(resource: &Resource, object: &Value, errors: &mut Errors) {
-    let spec = object.get("spec").unwrap_or(&Value::Null);
-    match resource.kind.as_str() {
-        "Role" | "ClusterRole" => rules(resource.namespaced, object, errors),
-        "RoleBinding" | "ClusterRoleBinding" => binding(object, errors),
-        "Ingress" => ingress(spec, errors),
-        "PriorityClass" => {
-            let value = object.get("value").and_then(Value::as_i64).unwrap_or_default();
-            let system = text(&object["metadata"], "name").starts_with("system-");
-            if value > PRIORITY_MAX && !system {
-                let why = format!("maximum allowed value of a user defined priority is {PRIORITY_MAX}");
-                errors.add(FieldError::forbidden("value", &why));
-            }
-            let policies = ["PreemptLowerPriority", "Never"];
-            errors.one_of("preemptionPolicy", text(object, "preemptionPolicy"), &policies);
-        }
-        "StorageClass" => {
-            errors.one_of(
-                "reclaimPolicy",
-                text(object, "reclaimPolicy"),
-                &["Delete", "Retain"],
-            );
-            errors.one_of(
-                "volumeBindingMode",
-                text(object, "volumeBindingMode"),
-                &["Immediate", "WaitForFirstConsumer"],
-            );
-        }
-        "Lease" => {
-            if let Some(seconds) = spec
-                .get("leaseDurationSeconds")
-                .filter(|one| one.as_i64().unwrap_or(1) <= 0)
-            {
-                errors.add(FieldError::invalid(
-                    "spec.leaseDurationSeconds",
-                    seconds,
-                    "must be greater than 0",
-                ));
-            }
-        }
-        "CustomResourceDefinition" => errors.list.extend(crate::custom::check_definition(object)),
-        "NetworkPolicy" => {
-            for (index, kind) in list(spec, "policyTypes")
-                .iter()
-                .filter_map(Value::as_str)
-                .enumerate()
-            {
-                errors.one_of(
-                    &format!("spec.policyTypes[{index}]"),
-                    kind,
-                    &["Egress", "Ingress"],
-                );
-            }
-        }
-        "EndpointSlice" => {
-            errors.one_of(
-                "addressType",
-                text(object, "addressType"),
-                &["FQDN", "IPv4", "IPv6"],
-            );
-            for (index, endpoint) in list(object, "endpoints").iter().enumerate() {
-                if list(endpoint, "addresses").is_empty() {
-                    let why = "must contain at least 1 address";
-                    errors.add(FieldError::required(format!("endpoints[{index}].addresses"), why));
-                }
-            }
-        }
-        _ => {}
+pub(super) fn config_map(object: &At, old: Option<&At>) {
+    if let Some(old) = old {
+        sealed(object, old, &["data", "binaryData"]);
     }
-}
-
-fn data(object: &Value, fields: &[&str], errors: &mut Errors) {
     let mut bytes = 0;
-    let mut seen = Vec::new();
-    for field in fields {
-        for (key, value) in object.get(field).and_then(Value::as_object).into_iter().flatten() {
-            let path = format!("{field}[{key}]");
-            errors.named(&path, key, name::config_key);
-            if seen.contains(&key) {
-                errors.add(FieldError::invalid_text(
-                    path,
-                    key,
-                    &format!("duplicate of key present in {}", fields[0]),
-                ));
+    for field in ["data", "binaryData"] {
+        for (key, value) in object.keyed(field) {
+            for why in name::config_key(key) {
+                value.invalid_as("", key, &why);
             }
-            bytes += key.len() + value.as_str().map_or(0, str::len);
+            let twice = field == "data" && object.map("binaryData").is_some_and(|map| map.contains_key(key));
+            if twice {
+                value.invalid_as("", key, "duplicate of key present in binaryData");
+            }
+            bytes += bytes_of(value.value(), field == "binaryData");
         }
-        seen.extend(
-            object
-                .get(field)
-                .and_then(Value::as_object)
-                .into_iter()
-                .flatten()
-                .map(|(key, _)| key),
-        );
     }
     if bytes > DATA_BYTES_MAX {
-        errors.add(FieldError::too_long("data", DATA_BYTES_MAX));
+        object.too_long("", DATA_BYTES_MAX);
     }
 }
 
-fn secret(object: &Value, errors: &mut Errors) {
-    data(object, &["data"], errors);
-    let has = |key: &str| object["data"].get(key).is_some();
-    let needed: &[&str] = match text(object, "type") {
-        "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
-        "kubernetes.io/dockercfg" => &[".dockercfg"],
-        "kubernetes.io/tls" => &["tls.crt", "tls.key"],
-        "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
-        "kubernetes.io/basic-auth" if !has("username") && !has("password") => &["username", "password"],
+/// Data of an object that said it would not change.
+fn sealed(object: &At, old: &At, fields: &[&str]) {
+    if !old.flag("immutable") {
+        return;
+    }
+    if !object.flag("immutable") {
+        object.forbidden("immutable", SEALED);
+    }
+    let data = |at: &At, field: &str| at.map(field).cloned().unwrap_or_default();
+    for field in fields
+        .iter()
+        .filter(|field| data(object, field) != data(old, field))
+    {
+        object.forbidden(field, SEALED);
+    }
+}
+
+pub(super) fn secret(object: &At, old: Option<&At>) {
+    if let Some(old) = old {
+        object.frozen("type", old);
+        sealed(object, old, &["data"]);
+    }
+    let mut bytes = 0;
+    for (key, value) in object.keyed("data") {
+        for why in name::config_key(key) {
+            value.invalid_as("", key, &why);
+        }
+        bytes += bytes_of(value.value(), true);
+    }
+    if bytes > DATA_BYTES_MAX {
+        object.too_long("data", DATA_BYTES_MAX);
+    }
+    let empty = Map::new();
+    let data = object.map("data").unwrap_or(&empty);
+    let need = |key: &str| object.required(&format!("data[{key}]"), "");
+    match object.text("type") {
         "kubernetes.io/service-account-token" => {
-            let account = "kubernetes.io/service-account.name";
-            if text(&object["metadata"]["annotations"], account).is_empty() {
-                errors.add(FieldError::required(
-                    format!("metadata.annotations[{account}]"),
-                    "",
-                ));
+            let name = object
+                .map("metadata.annotations")
+                .and_then(|map| map.get(ACCOUNT)?.as_str())
+                .unwrap_or_default();
+            if name.is_empty() {
+                object.required(&format!("metadata.annotations[{ACCOUNT}]"), "");
             }
-            &[]
         }
-        _ => &[],
+        "kubernetes.io/dockercfg" => registry_logins(object, data, ".dockercfg"),
+        "kubernetes.io/dockerconfigjson" => registry_logins(object, data, ".dockerconfigjson"),
+        "kubernetes.io/basic-auth" => {
+            let keys = ["username", "password"];
+            if keys.iter().all(|key| !data.contains_key(*key)) {
+                keys.iter().for_each(|key| need(key));
+            }
+        }
+        "kubernetes.io/ssh-auth" => {
+            let key = data.get("ssh-privatekey").and_then(Value::as_str);
+            if key.unwrap_or_default().is_empty() {
+                need("ssh-privatekey");
+            }
+        }
+        "kubernetes.io/tls" => {
+            for key in ["tls.crt", "tls.key"]
+                .iter()
+                .filter(|key| !data.contains_key(**key))
+            {
+                need(key);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Logins are JSON; what is wrong with them is told without showing them.
+fn registry_logins(object: &At, data: &Map<String, Value>, key: &str) {
+    let field = format!("data[{key}]");
+    let Some(value) = data.get(key).and_then(Value::as_str) else {
+        return object.required(&field, "");
     };
-    for key in needed.iter().filter(|key| !has(key)) {
-        errors.add(FieldError::required(format!("data[{key}]"), ""));
-    }
+    let bytes = STANDARD.decode(value).unwrap_or_default();
+    let why = match serde_json::from_slice::<Value>(&bytes) {
+        Ok(Value::Object(_) | Value::Null) => return,
+        Ok(other) => {
+            let kind = match other {
+                Value::Array(_) => "array",
+                Value::String(_) => "string",
+                Value::Bool(_) => "bool",
+                _ => "number",
+            };
+            format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}")
+        }
+        Err(error) if error.is_eof() => "unexpected end of JSON input".to_string(),
+        Err(_) => {
+            let text = String::from_utf8_lossy(&bytes);
+            let first = text.trim_start().chars().next().unwrap_or('\0');
+            format!("invalid character '{first}' looking for beginning of value")
+        }
+    };
+    object.invalid_as(&field, "<secret contents redacted>", &why);
 }
 
-fn node(spec: &Value, errors: &mut Errors) {
-    let mut seen = Vec::new();
-    for (index, taint) in list(spec, "taints").iter().enumerate() {
-        let path = format!("spec.taints[{index}]");
-        let (key, effect) = (text(taint, "key"), text(taint, "effect"));
-        errors.must_be_named(&format!("{path}.key"), key, name::qualified);
-        errors.named(&format!("{path}.value"), text(taint, "value"), name::label_value);
-        if effect.is_empty() {
-            errors.add(FieldError::required(format!("{path}.effect"), ""));
-        }
-        errors.one_of(
-            &format!("{path}.effect"),
-            effect,
-            &["NoSchedule", "PreferNoSchedule", "NoExecute"],
-        );
-        if seen.contains(&(key, effect)) {
-            errors.add(FieldError::duplicate(&path, taint));
-        }
-        seen.push((key, effect));
-    }
+pub(super) fn namespace(object: &At) {
+    finalizers(object, |_| "spec.finalizers".to_string());
 }
 
-fn access_modes(spec: &Value, errors: &mut Errors) {
-    if list(spec, "accessModes").is_empty() {
-        errors.add(FieldError::required(
-            "spec.accessModes",
-            "at least 1 access mode is required",
-        ));
-    }
-    for mode in list(spec, "accessModes").iter().filter_map(Value::as_str) {
-        errors.one_of("spec.accessModes", mode, &ACCESS_MODES);
-    }
-    errors.one_of(
-        "spec.volumeMode",
-        text(spec, "volumeMode"),
-        &["Block", "Filesystem"],
-    );
-}
-
-fn claim(spec: &Value, errors: &mut Errors) {
-    access_modes(spec, errors);
-    match spec.pointer("/resources/requests/storage") {
-        None => errors.add(FieldError::required("spec.resources[storage]", "")),
-        Some(amount) if quantity(amount).is_some_and(|amount| amount.is_zero() || amount.is_negative()) => {
-            errors.add(FieldError::invalid(
-                "spec.resources[storage]",
-                amount,
-                "must be greater than zero",
-            ));
+/// Finalizers of a namespace, as told at some place.
+pub(super) fn finalizers(object: &At, place: impl Fn(usize) -> String) {
+    for (index, finalizer) in object.texts("spec.finalizers").enumerate() {
+        let field = place(index);
+        for why in name::qualified(finalizer) {
+            object.invalid_as(&field, finalizer, &why);
         }
-        Some(_) => {}
-    }
-}
-
-fn volume(spec: &Value, errors: &mut Errors) {
-    const OWN: [&str; 9] = [
-        "accessModes",
-        "capacity",
-        "claimRef",
-        "mountOptions",
-        "nodeAffinity",
-        "persistentVolumeReclaimPolicy",
-        "storageClassName",
-        "volumeAttributesClassName",
-        "volumeMode",
-    ];
-    access_modes(spec, errors);
-    if spec.pointer("/capacity/storage").is_none() {
-        errors.add(FieldError::required("spec.capacity", ""));
-    }
-    let policies = ["Delete", "Recycle", "Retain"];
-    errors.one_of(
-        "spec.persistentVolumeReclaimPolicy",
-        text(spec, "persistentVolumeReclaimPolicy"),
-        &policies,
-    );
-    let fields = spec.as_object().into_iter().flatten().map(|(field, _)| field);
-    let sources: Vec<&String> = fields.filter(|field| !OWN.contains(&field.as_str())).collect();
-    if sources.is_empty() {
-        errors.add(FieldError::required("spec", "must specify a volume type"));
-    }
-    for source in sources.iter().skip(1) {
-        errors.add(FieldError::forbidden(
-            format!("spec.{source}"),
-            "may not specify more than 1 volume type",
-        ));
-    }
-}
-
-fn event(object: &Value, errors: &mut Errors) {
-    let about = text(&object["involvedObject"], "namespace");
-    let namespace = text(&object["metadata"], "namespace");
-    if !about.is_empty() && about != namespace {
-        let why = "does not match event.namespace";
-        errors.add(FieldError::invalid_text("involvedObject.namespace", about, why));
-    }
-}
-
-fn rules(namespaced: bool, role: &Value, errors: &mut Errors) {
-    for (index, rule) in list(role, "rules").iter().enumerate() {
-        let path = format!("rules[{index}]");
-        if list(rule, "verbs").is_empty() {
-            errors.add(FieldError::required(
-                format!("{path}.verbs"),
-                "verbs must contain at least one value",
-            ));
-        }
-        if !list(rule, "nonResourceURLs").is_empty() {
-            if namespaced {
-                let why = "namespaced rules cannot apply to non-resource URLs";
-                errors.add(FieldError::invalid(
-                    format!("{path}.nonResourceURLs"),
-                    &rule["nonResourceURLs"],
-                    why,
-                ));
-            }
-            continue;
-        }
-        if list(rule, "apiGroups").is_empty() {
-            let why = "resource rules must supply at least one api group";
-            errors.add(FieldError::required(format!("{path}.apiGroups"), why));
-        }
-        if list(rule, "resources").is_empty() {
-            let why = "resource rules must supply at least one resource";
-            errors.add(FieldError::required(format!("{path}.resources"), why));
+        let known = ["kubernetes", "orphan", "foregroundDeletion"];
+        if !finalizer.contains('/') && !known.contains(&finalizer) {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            object.invalid_as(&field, finalizer, why);
         }
     }
 }
 
-fn binding(object: &Value, errors: &mut Errors) {
-    let role = &object["roleRef"];
-    let kinds: &[&str] = if text(&object["metadata"], "namespace").is_empty() {
-        &["ClusterRole"]
+pub(super) fn namespace_status(new: &At) {
+    let phase = new.text("status.phase");
+    let (wanted, when) = if new.has("metadata.deletionTimestamp") {
+        ("Terminating", "not empty")
     } else {
-        &["Role", "ClusterRole"]
+        ("Active", "empty")
     };
-    errors.one_of("roleRef.kind", text(role, "kind"), kinds);
-    if text(role, "name").is_empty() {
-        errors.add(FieldError::required("roleRef.name", ""));
+    if phase != wanted {
+        let why = format!("may only be '{wanted}' if `deletionTimestamp` is {when}");
+        new.invalid_as("status.Phase", phase, &why);
     }
-    for (index, subject) in list(object, "subjects").iter().enumerate() {
-        let path = format!("subjects[{index}]");
-        errors.one_of(
-            &format!("{path}.kind"),
-            text(subject, "kind"),
-            &["ServiceAccount", "User", "Group"],
-        );
-        if text(subject, "kind") == "ServiceAccount" && text(subject, "namespace").is_empty() {
-            errors.add(FieldError::required(format!("{path}.namespace"), ""));
+}
+
+pub(super) fn node(object: &At, old: Option<&At>) {
+    taints(&object.at("spec.taints").named("metadata.taints"));
+    node_resources(object);
+    let spec = object.at("spec");
+    match old {
+        None => {
+            for network in spec.each("podCIDRs") {
+                address::check_network(&network, "", network.text(""), &[]);
+            }
+            if !address::one_of_each_family(spec.texts("podCIDRs")) {
+                let why = "may specify no more than one CIDR for each IP family";
+                spec.invalid("podCIDRs", why);
+            }
+        }
+        Some(old) => {
+            let before = old.at("spec");
+            if before.count("podCIDRs") > 0 && before.get("podCIDRs") != spec.get("podCIDRs") {
+                let why = "node updates may not change podCIDR except from \"\" to valid";
+                spec.forbidden("podCIDRs", why);
+            }
+            let id = before.text("providerID");
+            if !id.is_empty() && id != spec.text("providerID") {
+                let why = "node updates may not change providerID except from \"\" to valid";
+                spec.forbidden("providerID", why);
+            }
         }
     }
 }
 
-fn ingress(spec: &Value, errors: &mut Errors) {
-    if list(spec, "rules").is_empty() && spec.get("defaultBackend").is_none() {
-        let why = "either `defaultBackend` or `rules` must be specified";
-        errors.add(FieldError::invalid("spec", spec, why));
-    }
-    for (rule_index, rule) in list(spec, "rules").iter().enumerate() {
-        for (index, path) in list(&rule["http"], "paths").iter().enumerate() {
-            let field = format!("spec.rules[{rule_index}].http.paths[{index}]");
-            let (kind, value) = (text(path, "pathType"), text(path, "path"));
-            if kind.is_empty() {
-                errors.add(FieldError::required(
-                    format!("{field}.pathType"),
-                    "pathType must be specified",
-                ));
-            }
-            errors.one_of(
-                &format!("{field}.pathType"),
-                kind,
-                &["Exact", "ImplementationSpecific", "Prefix"],
-            );
-            if matches!(kind, "Exact" | "Prefix") && !value.starts_with('/') {
-                errors.add(FieldError::invalid_text(
-                    format!("{field}.path"),
-                    value,
-                    "must be an absolute path",
-                ));
-            }
+/// What a node reports that it has.
+pub(super) fn node_resources(object: &At) {
+    for list in ["status.capacity", "status.allocatable"] {
+        for (name, amount) in object.keyed(list) {
+            resources::amount(&amount.named(format!("{list}.{name}")), name);
         }
     }
+    let mut seen = HashSet::new();
+    for address in object.each("status.addresses") {
+        if !seen.insert((address.text("type"), address.text("address"))) {
+            address.duplicate("");
+        }
+    }
+}
+
+fn taints(list: &At) {
+    let mut seen = HashSet::new();
+    for taint in list.each("") {
+        taint.name("key", name::qualified);
+        let problems = name::label_value(taint.text("value"));
+        if !problems.is_empty() {
+            taint.invalid("value", &problems.join(";"));
+        }
+        taint.must_be_one_of("effect", &EFFECTS);
+        if !seen.insert((taint.text("effect"), taint.text("key"))) {
+            let mut error = super::FieldError::duplicate(taint.path(""), taint.value());
+            error.message += ": taints must be unique by key and effect pair";
+            taint.say(error);
+        }
+    }
+}
+
+type Amounts = BTreeMap<String, Quantity>;
+
+fn amounts(limit: &At, field: &str) -> Amounts {
+    let amounts = limit.keyed(field);
+    amounts
+        .filter_map(|(name, amount)| Some((name.to_string(), amount.quantity("")?)))
+        .collect()
+}
+
+pub(super) fn limit_range(object: &At) {
+    let mut kinds = HashSet::new();
+    for limit in object.each("spec.limits") {
+        let kind = limit.text("type");
+        let problems = name::qualified(kind);
+        for why in &problems {
+            limit.invalid_as("type", kind, why);
+        }
+        let standard = ["Pod", "Container", "PersistentVolumeClaim"];
+        if problems.is_empty() && !kind.contains('/') && !standard.contains(&kind) {
+            limit.invalid("type", "must be a standard limit type or fully qualified");
+        }
+        if !kinds.insert(kind) {
+            limit.duplicate("type");
+        }
+        limit_item(&limit, kind);
+    }
+}
+
+fn limit_item(limit: &At, kind: &str) {
+    let names = |field: &str| {
+        for (name, amount) in limit.keyed(field) {
+            if matches!(kind, "Pod" | "Container") {
+                resources::container_name(&amount, name);
+            } else {
+                resources::any_name(&amount, name);
+            }
+        }
+    };
+    names("max");
+    names("min");
+    for field in ["default", "defaultRequest"] {
+        if kind != "Pod" {
+            names(field);
+        } else if limit.count(field) > 0 {
+            limit.forbidden(field, "may not be specified when `type` is 'Pod'");
+        }
+    }
+    if kind == "PersistentVolumeClaim" {
+        let sized = ["min", "max"]
+            .iter()
+            .any(|field| limit.map(field).is_some_and(|map| map.contains_key("storage")));
+        if !sized {
+            let why = "either minimum or maximum storage value is required, but neither was provided";
+            limit.required("limits", why);
+        }
+    }
+    names("maxLimitRequestRatio");
+    let [max, min, default, request, ratio] =
+        ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"]
+            .map(|field| amounts(limit, field));
+    let defaults = kind != "Pod";
+    let all: BTreeSet<&String> = [&max, &min, &default, &request, &ratio]
+        .into_iter()
+        .flat_map(BTreeMap::keys)
+        .collect();
+    for name in all {
+        let (low, high) = (min.get(name), max.get(name));
+        let (usual, asked) = if defaults {
+            (default.get(name), request.get(name))
+        } else {
+            (None, None)
+        };
+        ordered(limit, name, low, high, usual, asked);
+        ratios(limit, name, low, high, ratio.get(name));
+        if let (Some(usual), Some(asked)) = (usual, asked)
+            && !resources::may_overcommit(name)
+            && usual != asked
+        {
+            let why = format!("default value {usual} must equal to defaultRequest value {asked} in {name}");
+            limit.invalid_as(&format!("defaultRequest[{name}]"), asked.to_string(), &why);
+        }
+    }
+}
+
+fn ordered(
+    limit: &At,
+    name: &str,
+    low: Option<&Quantity>,
+    high: Option<&Quantity>,
+    usual: Option<&Quantity>,
+    asked: Option<&Quantity>,
+) {
+    // What must not be more than what, the words for both, where it is told, and which of the two is shown.
+    let rows = [
+        (low, high, "min value", "max value", "min", true),
+        (
+            low,
+            asked,
+            "min value",
+            "default request value",
+            "defaultRequest",
+            false,
+        ),
+        (
+            asked,
+            high,
+            "default request value",
+            "max value",
+            "defaultRequest",
+            true,
+        ),
+        (
+            asked,
+            usual,
+            "default request value",
+            "default limit value",
+            "defaultRequest",
+            true,
+        ),
+        (low, usual, "min value", "default value", "default", true),
+        (usual, high, "default value", "max value", "default", false),
+    ];
+    for (less, more, first, second, field, show_first) in rows {
+        let (Some(less), Some(more)) = (less, more) else {
+            continue;
+        };
+        if less > more {
+            let shown = if show_first { less } else { more };
+            let why = format!("{first} {less} is greater than {second} {more}");
+            limit.invalid_as(&format!("{field}[{name}]"), shown.to_string(), &why);
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss)]
+fn ratios(limit: &At, name: &str, low: Option<&Quantity>, high: Option<&Quantity>, ratio: Option<&Quantity>) {
+    let Some(ratio) = ratio else { return };
+    let field = format!("maxLimitRequestRatio[{name}]");
+    let number = ratio.milli_value() as f64 / 1000.0;
+    if number < 1.0 {
+        limit.invalid_as(
+            &field,
+            ratio.to_string(),
+            &format!("ratio {ratio} is less than 1"),
+        );
+    }
+    if let (Some(low), Some(high)) = (low, high) {
+        let most = high.milli_value() as f64 / low.milli_value() as f64;
+        if number > most {
+            let why = format!("ratio {ratio} is greater than max/min = {most:.6}");
+            limit.invalid_as(&field, ratio.to_string(), &why);
+        }
+    }
+}
+
+const TERMINATING: [&str; 7] = [
+    "Terminating",
+    "NotTerminating",
+    "BestEffort",
+    "NotBestEffort",
+    "PriorityClass",
+    "CrossNamespacePodAffinity",
+    "VolumeAttributesClass",
+];
+
+pub(super) fn quota(object: &At, old: Option<&At>) {
+    quota_amounts(object, "spec.hard");
+    let spec = object.at("spec");
+    let hard: Vec<&str> = spec
+        .map("hard")
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    for scope in spec.texts("scopes") {
+        if !TERMINATING.contains(&scope) {
+            spec.invalid("scopes", "unsupported scope");
+        }
+        for _ in hard.iter().filter(|name| !scope_applies(scope, name)) {
+            spec.invalid("scopes", "unsupported scope applied to resource");
+        }
+    }
+    conflicting(&spec, "scopes", spec.texts("scopes"));
+    if let Some(selector) = spec.some("scopeSelector") {
+        scope_selector(&spec, &selector, &hard);
+    }
+    let scopes = |at: &At| -> BTreeSet<String> { at.texts("spec.scopes").map(str::to_string).collect() };
+    if old.is_some_and(|old| scopes(old) != scopes(object)) {
+        spec.invalid("scopes", IMMUTABLE);
+    }
+}
+
+/// Names and amounts of a quota.
+pub(super) fn quota_amounts(object: &At, field: &str) {
+    for (name, amount) in object.keyed(field) {
+        resources::any_name(&amount, name);
+        if !name.contains('/') && !resources::is_standard_quota(name) {
+            amount.invalid_as("", name, "must be a standard resource for quota");
+        }
+        resources::amount(&amount, name);
+    }
+}
+
+fn scope_applies(scope: &str, name: &str) -> bool {
+    const COMPUTE: [&str; 6] = [
+        "cpu",
+        "memory",
+        "limits.cpu",
+        "limits.memory",
+        "requests.cpu",
+        "requests.memory",
+    ];
+    if !resources::is_standard_quota(name) {
+        return true;
+    }
+    match scope {
+        "BestEffort" => name == "pods",
+        "VolumeAttributesClass" => matches!(name, "persistentvolumeclaims" | "requests.storage"),
+        _ if TERMINATING.contains(&scope) => name == "pods" || COMPUTE.contains(&name),
+        _ => true,
+    }
+}
+
+fn conflicting<'a>(spec: &At, told: &str, scopes: impl Iterator<Item = &'a str>) {
+    let scopes: HashSet<&str> = scopes.collect();
+    for pair in [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]] {
+        if pair.iter().all(|scope| scopes.contains(scope)) {
+            let shown = spec.get("scopes").cloned().unwrap_or(Value::Null);
+            spec.invalid_as(told, shown, "conflicting scopes");
+        }
+    }
+}
+
+fn scope_selector(spec: &At, selector: &At, hard: &[&str]) {
+    const LIST: &str = "matchExpressions";
+    let told = selector.at(LIST);
+    for requirement in selector.each(LIST) {
+        let (scope, operator) = (requirement.text("scopeName"), requirement.text("operator"));
+        if !TERMINATING.contains(&scope) {
+            told.invalid_as("scopeName", scope, "unsupported scope");
+        }
+        for _ in hard.iter().filter(|name| !scope_applies(scope, name)) {
+            let shown = selector.value().clone();
+            told.invalid_as("", shown, "unsupported scope applied to resource");
+        }
+        if !matches!(scope, "PriorityClass" | "VolumeAttributesClass")
+            && TERMINATING.contains(&scope)
+            && operator != "Exists"
+        {
+            let why = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
+            told.invalid_as("operator", operator, why);
+        }
+        let count = requirement.count("values");
+        match operator {
+            "In" | "NotIn" if count == 0 => told.required(
+                "values",
+                "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
+            ),
+            "Exists" | "DoesNotExist" if count != 0 => told.invalid_as(
+                "values",
+                requirement.get("values").cloned().unwrap_or(Value::Null),
+                "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector",
+            ),
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            _ => told.invalid_as("operator", operator, "not a valid selector operator"),
+        }
+    }
+    let scopes = selector.each(LIST);
+    conflicting(
+        spec,
+        "scopeSelector.matchExpressions",
+        scopes.map(|one| one.text("scopeName")),
+    );
 }

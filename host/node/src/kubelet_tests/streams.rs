@@ -10,7 +10,11 @@ use super::*;
 
 impl Bench {
     /// Asks for an upgrade; the answer's status, chosen protocol, and the connection or body.
-    async fn upgrade(&self, path: &str, headers: &[(&str, &str)]) -> (u16, String, Result<tokio::io::DuplexStream, String>) {
+    async fn upgrade(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> (u16, String, Result<tokio::io::DuplexStream, String>) {
         let mut request = http::Request::get(path).header("connection", "Upgrade");
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -20,7 +24,10 @@ impl Bench {
         let chosen = ["sec-websocket-protocol", "x-stream-protocol-version"]
             .iter()
             .find_map(|name| response.headers().get(*name)?.to_str().ok().map(str::to_owned));
-        let stream = response.extensions().get::<crate::Upgraded>().and_then(crate::Upgraded::take);
+        let stream = response
+            .extensions()
+            .get::<crate::Upgraded>()
+            .and_then(crate::Upgraded::take);
         let body = match stream {
             Some(stream) => Ok(stream),
             None => {
@@ -31,7 +38,11 @@ impl Bench {
         (status, chosen.unwrap_or_default(), body)
     }
 
-    async fn websocket(&self, path: &str, protocols: &str) -> (String, WebSocketStream<tokio::io::DuplexStream>) {
+    async fn websocket(
+        &self,
+        path: &str,
+        protocols: &str,
+    ) -> (String, WebSocketStream<tokio::io::DuplexStream>) {
         let headers = [
             ("upgrade", "websocket"),
             ("sec-websocket-version", "13"),
@@ -40,7 +51,10 @@ impl Bench {
         ];
         let (status, chosen, stream) = self.upgrade(path, &headers).await;
         assert_eq!(status, 101, "{path} {protocols}");
-        (chosen, WebSocketStream::from_raw_socket(stream.unwrap(), Role::Client, None).await)
+        (
+            chosen,
+            WebSocketStream::from_raw_socket(stream.unwrap(), Role::Client, None).await,
+        )
     }
 }
 
@@ -70,7 +84,10 @@ async fn websocket_clients_of_every_age_run_commands() {
     assert_eq!(chosen, "v5.channel.k8s.io");
     socket.send(Message::binary(b"\0hello".to_vec())).await.unwrap();
     socket.send(Message::binary(vec![255, 0])).await.unwrap();
-    assert_eq!(all(socket).await, [b"\x01hello".to_vec(), b"\x03{\"status\":\"Success\"}".to_vec()]);
+    assert_eq!(
+        all(socket).await,
+        [b"\x01hello".to_vec(), b"\x03{\"status\":\"Success\"}".to_vec()]
+    );
     assert!(bench.cri.calls().contains(&"exec cat -".to_owned()));
     // A failure is told with its exit code.
     bench.cri.exec_exits(3);
@@ -78,22 +95,42 @@ async fn websocket_clients_of_every_age_run_commands() {
     socket.send(Message::binary(vec![255, 0])).await.unwrap();
     let told = all(socket).await.remove(0);
     let told: Value = serde_json::from_slice(&told[1..]).unwrap();
-    assert_eq!(told["details"]["causes"], json!([{ "reason": "ExitCode", "message": "3" }]));
+    assert_eq!(
+        told["details"]["causes"],
+        json!([{ "reason": "ExitCode", "message": "3" }])
+    );
     // Older ones, in text; their input has no end, so the first answer is what there is to see.
     for protocol in ["base64.channel.k8s.io", "v4.base64.channel.k8s.io"] {
         let (chosen, mut socket) = bench.websocket(path, protocol).await;
         assert_eq!(chosen, protocol);
         socket.send(Message::text("0aGk=")).await.unwrap();
-        assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("1"), "it says that it is there");
+        assert_eq!(
+            socket.next().await.unwrap().unwrap(),
+            Message::text("1"),
+            "it says that it is there"
+        );
         assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("1aGk="));
     }
-    let upgrade = [("upgrade", "websocket"), ("sec-websocket-version", "13"), ("sec-websocket-key", "eA=="), ("sec-websocket-protocol", "v9")];
+    let upgrade = [
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "eA=="),
+        ("sec-websocket-protocol", "v9"),
+    ];
     assert_eq!(bench.upgrade(path, &upgrade).await.0, 403);
     let (status, _, body) = bench.upgrade("/exec/n/p/web?command=ls", &upgrade).await;
-    assert_eq!((status, body.unwrap_err().as_str()), (400, "you must specify at least 1 of stdin, stdout, stderr\n"));
+    assert_eq!(
+        (status, body.unwrap_err().as_str()),
+        (400, "you must specify at least 1 of stdin, stdout, stderr\n")
+    );
     let (status, _, body) = bench.upgrade("/exec/n/p/none?output=1", &upgrade).await;
-    assert_eq!((status, body.unwrap_err().as_str()), (500, "container not found (\"none\")"));
-    let (_, socket) = bench.websocket("/attach/n/p/web?output=1", "v4.channel.k8s.io").await;
+    assert_eq!(
+        (status, body.unwrap_err().as_str()),
+        (500, "container not found (\"none\")")
+    );
+    let (_, socket) = bench
+        .websocket("/attach/n/p/web?output=1", "v4.channel.k8s.io")
+        .await;
     assert_eq!(all(socket).await, [b"\x03{\"status\":\"Success\"}".to_vec()]);
 }
 
@@ -102,14 +139,22 @@ async fn ports_are_forwarded_over_channels_and_tunnels() {
     let bench = Bench::new().await;
     bench.pod("p", one(json!({})));
     bench.until("p", "ready", is_ready).await;
-    let (_, mut socket) = bench.websocket("/portForward/n/p?port=80", "v4.channel.k8s.io").await;
+    let (_, mut socket) = bench
+        .websocket("/portForward/n/p?port=80", "v4.channel.k8s.io")
+        .await;
     let mut next = async || socket.next().await.unwrap().unwrap().into_data().to_vec();
     assert_eq!((next().await, next().await), (vec![0, 80, 0], vec![1, 80, 0]));
     socket.send(Message::binary(b"\0ping".to_vec())).await.unwrap();
-    assert_eq!(socket.next().await.unwrap().unwrap().into_data().to_vec(), b"\0ping");
+    assert_eq!(
+        socket.next().await.unwrap().unwrap().into_data().to_vec(),
+        b"\0ping"
+    );
     // SPDY: an answered ping shows that it is spoken, plainly and inside of WebSocket.
     let ping = [0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 1];
-    let headers = [("upgrade", "SPDY/3.1"), ("x-stream-protocol-version", "portforward.k8s.io")];
+    let headers = [
+        ("upgrade", "SPDY/3.1"),
+        ("x-stream-protocol-version", "portforward.k8s.io"),
+    ];
     let (status, chosen, stream) = bench.upgrade("/portForward/n/p", &headers).await;
     assert_eq!((status, chosen.as_str()), (101, "portforward.k8s.io"));
     let mut stream = stream.unwrap();
@@ -117,7 +162,9 @@ async fn ports_are_forwarded_over_channels_and_tunnels() {
     let mut pong = [0; 12];
     stream.read_exact(&mut pong).await.unwrap();
     assert_eq!(pong, ping);
-    let (_, mut socket) = bench.websocket("/portForward/n/p", "SPDY/3.1+portforward.k8s.io").await;
+    let (_, mut socket) = bench
+        .websocket("/portForward/n/p", "SPDY/3.1+portforward.k8s.io")
+        .await;
     socket.send(Message::binary(ping.to_vec())).await.unwrap();
     assert_eq!(socket.next().await.unwrap().unwrap().into_data().to_vec(), ping);
 }
@@ -131,29 +178,53 @@ async fn a_running_pod_takes_ephemeral_containers_and_new_resources() {
     assert_eq!(status["containerStatuses"][0]["resources"], limits("1"));
     let mut pod = bench.api.get("api/v1/pods", "n", "p").unwrap();
     pod["metadata"]["generation"] = json!(2);
-    pod["spec"]["ephemeralContainers"] = json!([{ "name": "debug", "image": "img:2", "targetContainerName": "web" }]);
+    pod["spec"]["ephemeralContainers"] =
+        json!([{ "name": "debug", "image": "img:2", "targetContainerName": "web" }]);
     bench.api.put("api/v1/pods", pod);
     let status = bench
-        .until("p", "the ephemeral container", |status| status["ephemeralContainerStatuses"][0]["state"]["running"].is_object())
+        .until("p", "the ephemeral container", |status| {
+            status["ephemeralContainerStatuses"][0]["state"]["running"].is_object()
+        })
         .await;
     assert_eq!(status["ephemeralContainerStatuses"][0]["ready"], false);
-    assert_eq!(bench.cri.container("debug").unwrap().1.target, Some(bench.cri.container("web").unwrap().0.id));
+    assert_eq!(
+        bench.cri.container("debug").unwrap().1.target,
+        Some(bench.cri.container("web").unwrap().0.id)
+    );
     bench.cri.exit("debug", 1);
     bench
-        .until("p", "its end", |status| status["ephemeralContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 1)
+        .until("p", "its end", |status| {
+            status["ephemeralContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 1
+        })
         .await;
     let mut pod = bench.api.get("api/v1/pods", "n", "p").unwrap();
     pod["metadata"]["generation"] = json!(3);
     pod["spec"]["containers"][0]["resources"] = limits("2");
     bench.api.put("api/v1/pods", pod);
     let status = bench
-        .until("p", "the new resources", |status| status["containerStatuses"][0]["resources"] == limits("2"))
+        .until("p", "the new resources", |status| {
+            status["containerStatuses"][0]["resources"] == limits("2")
+        })
         .await;
-    assert_eq!((&status["phase"], &status["observedGeneration"]), (&json!("Running"), &json!(3)));
-    assert_eq!(status["containerStatuses"][0]["allocatedResources"], json!({ "cpu": "2" }));
+    assert_eq!(
+        (&status["phase"], &status["observedGeneration"]),
+        (&json!("Running"), &json!(3))
+    );
+    assert_eq!(
+        status["containerStatuses"][0]["allocatedResources"],
+        json!({ "cpu": "2" })
+    );
     assert_eq!(condition(&status, "PodResizeInProgress"), &Value::Null);
     let (run, config) = bench.cri.container("web").unwrap();
-    assert_eq!((config.resources.cpu_quota_us, run.metadata.attempt), (200_000, 0));
-    let starts = bench.cri.calls().iter().filter(|call| *call == "start debug").count();
+    assert_eq!(
+        (config.resources.cpu_quota_us, run.metadata.attempt),
+        (200_000, 0)
+    );
+    let starts = bench
+        .cri
+        .calls()
+        .iter()
+        .filter(|call| *call == "start debug")
+        .count();
     assert_eq!(starts, 1, "an ephemeral container runs once");
 }

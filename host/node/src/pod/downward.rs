@@ -80,12 +80,14 @@ pub(crate) fn resource(
         .as_deref()
         .filter(|name| !name.is_empty())
         .or(own_container);
-    let container = name.and_then(|name| spec::any_container(pod, name)).ok_or_else(|| {
-        format!(
-            "resourceFieldRef: no container named {:?}",
-            name.unwrap_or_default()
-        )
-    })?;
+    let container = name
+        .and_then(|name| spec::any_container(pod, name))
+        .ok_or_else(|| {
+            format!(
+                "resourceFieldRef: no container named {:?}",
+                name.unwrap_or_default()
+            )
+        })?;
     let (list, resource) = selector
         .resource
         .split_once('.')

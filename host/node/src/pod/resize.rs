@@ -32,7 +32,10 @@ pub(crate) enum Due {
 /// The container's own status, as it was said last.
 fn shown<'a>(seen: &Seen<'a>, container: &Container) -> Option<&'a ContainerStatus> {
     let status = seen.pod.status.as_ref()?;
-    let lists = status.container_statuses.iter().chain(&status.init_container_statuses);
+    let lists = status
+        .container_statuses
+        .iter()
+        .chain(&status.init_container_statuses);
     lists.flatten().find(|shown| shown.name == container.name)
 }
 
@@ -48,7 +51,11 @@ fn as_shown(seen: &Seen<'_>, container: &Container) -> Option<Container> {
 /// What is due for a running container.
 pub(crate) fn due(seen: &Seen<'_>, container: &Container) -> Option<Due> {
     let wanted = resources(container).ok()?;
-    let applied = seen.memory.containers.get(&container.name).map(|memory| &memory.applied);
+    let applied = seen
+        .memory
+        .containers
+        .get(&container.name)
+        .map(|memory| &memory.applied);
     let before = applied.and_then(|applied| applied.resources.clone());
     let before = before.or_else(|| resources(&as_shown(seen, container)?).ok())?;
     if before == wanted {
@@ -66,7 +73,11 @@ pub(crate) fn due(seen: &Seen<'_>, container: &Container) -> Option<Due> {
         "memory" => memory,
         _ => cpu,
     });
-    Some(if restarts { Due::Restart } else { Due::Update(wanted) })
+    Some(if restarts {
+        Due::Restart
+    } else {
+        Due::Update(wanted)
+    })
 }
 
 /// Says which resources a container really has: those of the spec once they are applied.
@@ -91,7 +102,10 @@ pub(crate) fn show(seen: &Seen<'_>, container: &Container, run: Option<&Run>, st
 pub(crate) fn tell(seen: &Seen<'_>, status: &PodStatus, conditions: &mut Vec<PodCondition>) {
     conditions.retain(|condition| condition.type_ != IN_PROGRESS);
     let runs = |container: &&Container| {
-        let lists = status.container_statuses.iter().chain(&status.init_container_statuses);
+        let lists = status
+            .container_statuses
+            .iter()
+            .chain(&status.init_container_statuses);
         let own = lists.flatten().find(|shown| shown.name == container.name);
         own.is_some_and(|own| own.state.as_ref().is_some_and(|state| state.running.is_some()))
     };
@@ -104,7 +118,11 @@ pub(crate) fn tell(seen: &Seen<'_>, status: &PodStatus, conditions: &mut Vec<Pod
     }
     let failure = pending.find_map(|container| {
         let memory = seen.memory.containers.get(&container.name)?;
-        memory.applied.failure.as_ref().map(|(_, message)| message.clone())
+        memory
+            .applied
+            .failure
+            .as_ref()
+            .map(|(_, message)| message.clone())
     });
     conditions.push(PodCondition {
         type_: IN_PROGRESS.into(),

@@ -22,8 +22,8 @@ use tokio::task::JoinSet;
 
 use super::memory::{Failure, FailureKind, Key, Volumes, short_pause};
 use super::perform::{self, Holds, Outcome, Start};
-use super::resize::Applied;
 use super::plan::{self, Action, Ending, Plan, Seen};
+use super::resize::Applied;
 use super::seen::{self, PodRuntime};
 use super::{publish, spec, status};
 use crate::context::Node;

@@ -70,7 +70,9 @@ pub(crate) fn ports(text: Option<&str>) -> Result<Vec<u16>, String> {
 /// Serves connections until the client is gone.
 pub(crate) async fn serve(io: DuplexStream, agreed: Agreed, ports: Vec<u16>, target: Target) {
     match agreed {
-        Agreed::WebSocket(TUNNEL) => pairs(spdy::Connection::serve(websocket::tunnel(io).await), &target).await,
+        Agreed::WebSocket(TUNNEL) => {
+            pairs(spdy::Connection::serve(websocket::tunnel(io).await), &target).await
+        }
         Agreed::WebSocket(protocol) => channels(io, protocol == V4_BASE64, &ports, &target).await,
         Agreed::Spdy(_) => pairs(spdy::Connection::serve(io), &target).await,
     }
@@ -108,8 +110,12 @@ async fn pairs(mut connection: spdy::Connection, target: &Target) {
                 continue;
             }
         }
-        if pair.data.is_some() && pair.error.is_some()
-            && let Some(Pair { data: Some(data), error: Some(error) }) = halves.remove(&request)
+        if pair.data.is_some()
+            && pair.error.is_some()
+            && let Some(Pair {
+                data: Some(data),
+                error: Some(error),
+            }) = halves.remove(&request)
         {
             let target = target.clone();
             running.spawn(async move {

@@ -31,16 +31,25 @@ pub(crate) enum Agreed {
     Spdy(&'static str),
 }
 
+/// Why there is no agreement, as a whole answer.
+pub(crate) type Refusal = Box<Response<String>>;
+
 /// Agrees with a client, or says why not; the answer is whole but for its body.
-pub(crate) fn negotiate(headers: &HeaderMap, offer: &Offer) -> Result<(Agreed, Response<()>), Response<String>> {
+pub(crate) fn negotiate(headers: &HeaderMap, offer: &Offer) -> Result<(Agreed, Response<()>), Refusal> {
     let says = |name: http::HeaderName, wanted: &str| {
-        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        let values = headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
         values
             .flat_map(|value| value.split(','))
             .any(|one| one.trim().eq_ignore_ascii_case(wanted))
     };
     if !says(CONNECTION, "upgrade") {
-        return Err(refusal(StatusCode::BAD_REQUEST, "Upgrade request required".into()));
+        return Err(refusal(
+            StatusCode::BAD_REQUEST,
+            "Upgrade request required".into(),
+        ));
     }
     if says(UPGRADE, "websocket") {
         return websocket(headers, offer.websocket);
@@ -57,9 +66,11 @@ pub(crate) fn negotiate(headers: &HeaderMap, offer: &Offer) -> Result<(Agreed, R
     Ok((Agreed::Spdy(protocol), answer))
 }
 
-fn websocket(headers: &HeaderMap, offer: &'static [&'static str]) -> Result<(Agreed, Response<()>), Response<String>> {
+fn websocket(headers: &HeaderMap, offer: &'static [&'static str]) -> Result<(Agreed, Response<()>), Refusal> {
     let key = headers.get(WEBSOCKET_KEY).filter(|key| !key.is_empty());
-    let version = headers.get(WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+    let version = headers
+        .get(WEBSOCKET_VERSION)
+        .is_some_and(|version| version == "13");
     let (Some(key), true) = (key, version) else {
         let message = "unable to upgrade: no WebSocket key, or a version other than 13";
         return Err(refusal(StatusCode::BAD_REQUEST, message.into()));
@@ -67,14 +78,25 @@ fn websocket(headers: &HeaderMap, offer: &'static [&'static str]) -> Result<(Agr
     let asked = values(headers, WEBSOCKET_PROTOCOL);
     let agreed = match asked.is_empty() {
         true => offer.iter().find(|one| one.is_empty()),
-        false => asked.iter().find_map(|asked| offer.iter().find(|one| *one == asked)),
+        false => asked
+            .iter()
+            .find_map(|asked| offer.iter().find(|one| *one == asked)),
     };
     let Some(agreed) = agreed.copied() else {
-        let message = format!("requested protocol(s) are not supported: {}; supports {}", go(&asked), go(offer));
+        let message = format!(
+            "requested protocol(s) are not supported: {}; supports {}",
+            go(&asked),
+            go(offer)
+        );
         return Err(refusal(StatusCode::FORBIDDEN, message));
     };
     let mut answer = switching("websocket");
-    let accepted = STANDARD.encode(Sha1::new().chain_update(key).chain_update(WEBSOCKET_SALT).finalize());
+    let accepted = STANDARD.encode(
+        Sha1::new()
+            .chain_update(key)
+            .chain_update(WEBSOCKET_SALT)
+            .finalize(),
+    );
     if let Ok(accepted) = HeaderValue::from_str(&accepted) {
         answer.headers_mut().insert("sec-websocket-accept", accepted);
     }
@@ -86,7 +108,7 @@ fn websocket(headers: &HeaderMap, offer: &'static [&'static str]) -> Result<(Agr
     Ok((Agreed::WebSocket(agreed), answer))
 }
 
-fn spdy_protocol(headers: &HeaderMap, offer: &'static [&'static str]) -> Result<&'static str, Response<String>> {
+fn spdy_protocol(headers: &HeaderMap, offer: &'static [&'static str]) -> Result<&'static str, Refusal> {
     if !headers.contains_key(PROTOCOL_VERSION) {
         let message = format!(
             "unable to upgrade: header X-Stream-Protocol-Version does not exist in request with {} headers",
@@ -99,7 +121,9 @@ fn spdy_protocol(headers: &HeaderMap, offer: &'static [&'static str]) -> Result<
         let message = "unable to upgrade: header X-Stream-Protocol-Version is empty";
         return Err(refusal(StatusCode::BAD_REQUEST, message.into()));
     }
-    let agreed = asked.iter().find_map(|asked| offer.iter().find(|one| *one == asked));
+    let agreed = asked
+        .iter()
+        .find_map(|asked| offer.iter().find(|one| *one == asked));
     agreed.copied().ok_or_else(|| {
         let message = format!(
             "unable to upgrade: unable to negotiate protocol: client supports {}, server accepts {}",
@@ -116,7 +140,10 @@ fn spdy_protocol(headers: &HeaderMap, offer: &'static [&'static str]) -> Result<
 }
 
 fn values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
-    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    let values = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
     let values = values.flat_map(|value| value.split(',')).map(str::trim);
     values.filter(|value| !value.is_empty()).collect()
 }
@@ -137,11 +164,14 @@ fn switching(protocol: &'static str) -> Response<()> {
 }
 
 /// An error as Go's `http.Error` writes it.
-pub(crate) fn refusal(status: StatusCode, message: String) -> Response<String> {
-    let mut answer = Response::new(message + "\n");
+pub(crate) fn refusal(status: StatusCode, message: String) -> Refusal {
+    let mut answer = Box::new(Response::new(message + "\n"));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
-    headers.insert("content-type", HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        "content-type",
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     answer
 }
@@ -173,20 +203,48 @@ mod tests {
     #[test]
     fn clients_and_server_agree() {
         let up = ("connection", "keep-alive, Upgrade");
-        let ws = [up, ("upgrade", "websocket"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="), ("sec-websocket-version", "13")];
+        let ws = [
+            up,
+            ("upgrade", "websocket"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("sec-websocket-version", "13"),
+        ];
         let and = |more: &'static str| [&ws[..], &[(WEBSOCKET_PROTOCOL, more)]].concat();
         check(&ws, Ok(Agreed::WebSocket("")));
-        check(&and("v5.channel.k8s.io,channel.k8s.io"), Ok(Agreed::WebSocket("v5.channel.k8s.io")));
-        check(&and("v9.channel.k8s.io"), Err((403, "requested protocol(s) are not supported: [v9.channel.k8s.io]")));
+        check(
+            &and("v5.channel.k8s.io,channel.k8s.io"),
+            Ok(Agreed::WebSocket("v5.channel.k8s.io")),
+        );
+        check(
+            &and("v9.channel.k8s.io"),
+            Err((
+                403,
+                "requested protocol(s) are not supported: [v9.channel.k8s.io]",
+            )),
+        );
         let spdy = [up, ("upgrade", "SPDY/3.1")];
         let and = |more: &'static str| [&spdy[..], &[(PROTOCOL_VERSION, more)]].concat();
-        check(&and("v5.channel.k8s.io, v4.channel.k8s.io"), Ok(Agreed::Spdy("v4.channel.k8s.io")));
-        check(&and("v5.channel.k8s.io"), Err((403, "client supports [v5.channel.k8s.io], server accepts [v4.channel.k8s.io channel.k8s.io]")));
+        check(
+            &and("v5.channel.k8s.io, v4.channel.k8s.io"),
+            Ok(Agreed::Spdy("v4.channel.k8s.io")),
+        );
+        check(
+            &and("v5.channel.k8s.io"),
+            Err((
+                403,
+                "client supports [v5.channel.k8s.io], server accepts [v4.channel.k8s.io channel.k8s.io]",
+            )),
+        );
         check(&spdy, Err((400, "does not exist in request with 2 headers")));
         check(&[], Err((400, "Upgrade request required")));
         let mut headers = HeaderMap::new();
-        ws.iter().for_each(|(name, value)| drop(headers.insert(*name, HeaderValue::from_static(value))));
+        ws.iter()
+            .for_each(|(name, value)| drop(headers.insert(*name, HeaderValue::from_static(value))));
         let (_, answer) = negotiate(&headers, &OFFER).unwrap();
-        assert_eq!(answer.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "of RFC 6455");
+        assert_eq!(
+            answer.headers()["sec-websocket-accept"],
+            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+            "of RFC 6455"
+        );
     }
 }

@@ -51,7 +51,7 @@ impl std::fmt::Debug for Upgraded {
 type Answer = Response<String>;
 
 /// Which streams of a container are wanted.
-pub(crate) fn streams(query: &HashMap<String, String>) -> Result<Streams, Answer> {
+pub(crate) fn streams(query: &HashMap<String, String>) -> Result<Streams, handshake::Refusal> {
     remote::streams(query).map_err(|message| handshake::refusal(StatusCode::BAD_REQUEST, message))
 }
 
@@ -62,7 +62,7 @@ where
 {
     let (agreed, answer) = match handshake::negotiate(headers, &remote::OFFER) {
         Ok(agreed) => agreed,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let session = match begin.await {
         Ok(session) => session,
@@ -85,7 +85,7 @@ pub(crate) fn port_forward(headers: &HeaderMap, ports: Option<&str>, target: Tar
     };
     let (agreed, answer) = match handshake::negotiate(headers, offer) {
         Ok(agreed) => agreed,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let ports = match ports {
         None => Ok(Vec::new()),
@@ -93,7 +93,7 @@ pub(crate) fn port_forward(headers: &HeaderMap, ports: Option<&str>, target: Tar
     };
     match ports {
         Ok(ports) => upgraded(answer, |io| forward::serve(io, agreed, ports, target)),
-        Err(message) => handshake::refusal(StatusCode::BAD_REQUEST, message),
+        Err(message) => *handshake::refusal(StatusCode::BAD_REQUEST, message),
     }
 }
 

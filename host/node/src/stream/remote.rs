@@ -71,7 +71,13 @@ struct Client {
 }
 
 /// Serves a session to its end on an upgraded connection.
-pub(crate) async fn serve(io: DuplexStream, agreed: Agreed, streams: Streams, purpose: Purpose, session: Session) {
+pub(crate) async fn serve(
+    io: DuplexStream,
+    agreed: Agreed,
+    streams: Streams,
+    purpose: Purpose,
+    session: Session,
+) {
     match agreed {
         Agreed::WebSocket(protocol) => {
             let coding = Coding {
@@ -261,7 +267,13 @@ mod tests {
     #[test]
     fn sizes_come_in_pieces() {
         let mut pending = br#"{"Width":80,"Height":24}{"Wid"#.to_vec();
-        assert_eq!(sizes(&mut pending), [TerminalSize { width: 80, height: 24 }]);
+        assert_eq!(
+            sizes(&mut pending),
+            [TerminalSize {
+                width: 80,
+                height: 24
+            }]
+        );
         pending.extend_from_slice(br#"th":1,"Height":2}"#);
         assert_eq!(sizes(&mut pending), [TerminalSize { width: 1, height: 2 }]);
         assert!(pending.is_empty());
@@ -273,10 +285,21 @@ mod tests {
         assert_eq!(last_words(&exec, Ok(0), true).unwrap(), r#"{"status":"Success"}"#);
         assert_eq!(last_words(&exec, Ok(0), false), None);
         let failed: Value = serde_json::from_str(&last_words(&exec, Ok(3), true).unwrap()).unwrap();
-        assert_eq!(failed["details"]["causes"][0], json!({ "reason": "ExitCode", "message": "3" }));
+        assert_eq!(
+            failed["details"]["causes"][0],
+            json!({ "reason": "ExitCode", "message": "3" })
+        );
         assert_eq!(failed["reason"], "NonZeroExitCode");
-        assert!(last_words(&exec, Ok(3), false).unwrap().ends_with("error executing command [a b], exit code 3"));
+        assert!(
+            last_words(&exec, Ok(3), false)
+                .unwrap()
+                .ends_with("error executing command [a b], exit code 3")
+        );
         let refused = capstan_runtime::Error::Precondition("no".into());
-        assert!(last_words(&Purpose::Attach, Err(refused), false).unwrap().ends_with("error attaching to container: no"));
+        assert!(
+            last_words(&Purpose::Attach, Err(refused), false)
+                .unwrap()
+                .ends_with("error attaching to container: no")
+        );
     }
 }

@@ -99,7 +99,11 @@ impl Channels {
 /// A message of a channel; of the base64 variants it is text.
 pub(crate) fn message(channel: u8, base64: bool, bytes: &[u8]) -> Bytes {
     if base64 {
-        return Bytes::from(format!("{}{}", char::from(b'0' + channel), STANDARD.encode(bytes)));
+        return Bytes::from(format!(
+            "{}{}",
+            char::from(b'0' + channel),
+            STANDARD.encode(bytes)
+        ));
     }
     let mut message = BytesMut::with_capacity(1 + bytes.len());
     message.put_u8(channel);
@@ -150,13 +154,20 @@ async fn read<T>(
             continue;
         };
         if coding.closes && first == CLOSE_SIGNAL {
-            match message.get(1).and_then(|channel| channels.get_mut(usize::from(*channel))) {
+            match message
+                .get(1)
+                .and_then(|channel| channels.get_mut(usize::from(*channel)))
+            {
                 Some(channel) if message.len() == 2 => *channel = None,
                 _ => return,
             }
             continue;
         }
-        let channel = if coding.base64 { first.wrapping_sub(b'0') } else { first };
+        let channel = if coding.base64 {
+            first.wrapping_sub(b'0')
+        } else {
+            first
+        };
         let Some(Some(target)) = channels.get(usize::from(channel)) else {
             continue;
         };
@@ -197,7 +208,11 @@ where
     });
     tokio::spawn(async move {
         let mut buffer = BytesMut::new();
-        while from_inner.read_buf(&mut buffer).await.is_ok_and(|count| count > 0) {
+        while from_inner
+            .read_buf(&mut buffer)
+            .await
+            .is_ok_and(|count| count > 0)
+        {
             if sink.send(Message::Binary(buffer.split().freeze())).await.is_err() {
                 return;
             }

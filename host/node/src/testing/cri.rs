@@ -7,8 +7,8 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use capstan_runtime::{
-    AuthConfig, ContainerConfig, ContainerState, ContainerStats, ContainerStatus, Cri, Duplex,
-    Error, ExecSyncResponse, Id, Image, LinuxContainerResources, PodSandboxConfig, PodSandboxStatus, Result,
+    AuthConfig, ContainerConfig, ContainerState, ContainerStats, ContainerStatus, Cri, Duplex, Error,
+    ExecSyncResponse, Id, Image, LinuxContainerResources, PodSandboxConfig, PodSandboxStatus, Result,
     RuntimeStatus, SandboxState, Session, Streams,
 };
 use jiff::Timestamp;

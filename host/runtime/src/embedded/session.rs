@@ -116,13 +116,19 @@ async fn copy(
 /// Connects to a port of a sandbox.
 pub(super) async fn dial(sandbox: &SandboxRecord, port: u16) -> Result<Box<dyn Duplex>> {
     if sandbox.state != SandboxState::Ready {
-        return Err(Error::Precondition(format!("sandbox {} is not running", sandbox.id)));
+        return Err(Error::Precondition(format!(
+            "sandbox {} is not running",
+            sandbox.id
+        )));
     }
     let address: IpAddr = sandbox
         .ip
         .parse()
         .map_err(|_| Error::Precondition(format!("sandbox {} has no address", sandbox.id)))?;
-    let context = format!("failed to connect to {address}:{port} inside sandbox {}", sandbox.id);
+    let context = format!(
+        "failed to connect to {address}:{port} inside sandbox {}",
+        sandbox.id
+    );
     match tokio::time::timeout(DIAL_MAX, TcpStream::connect((address, port))).await {
         Ok(Ok(stream)) => Ok(Box::new(stream)),
         Ok(Err(source)) => Err(Error::Io { context, source }),

@@ -39,8 +39,16 @@ fn weight(shares: i64) -> i64 {
 pub(crate) fn update(id: &str, new: &LinuxContainerResources) -> Result<()> {
     let is_limited = new.cpu_quota_us > 0 && new.cpu_period_us > 0;
     let quota = if is_limited { new.cpu_quota_us } else { -1 };
-    let period = if is_limited { new.cpu_period_us } else { CPU_PERIOD_US };
-    let memory = if new.memory_limit_bytes > 0 { new.memory_limit_bytes } else { -1 };
+    let period = if is_limited {
+        new.cpu_period_us
+    } else {
+        CPU_PERIOD_US
+    };
+    let memory = if new.memory_limit_bytes > 0 {
+        new.memory_limit_bytes
+    } else {
+        -1
+    };
     if file(id, "cpu", "cpu.cfs_quota_us").exists() {
         write(&file(id, "cpu", "cpu.cfs_period_us"), &period.to_string())?;
         write(&file(id, "cpu", "cpu.cfs_quota_us"), &quota.to_string())?;
@@ -48,7 +56,11 @@ pub(crate) fn update(id: &str, new: &LinuxContainerResources) -> Result<()> {
             write(&file(id, "cpu", "cpu.shares"), &new.cpu_shares.to_string())?;
         }
     } else if file(id, "", "cpu.max").exists() {
-        let most = if is_limited { quota.to_string() } else { "max".into() };
+        let most = if is_limited {
+            quota.to_string()
+        } else {
+            "max".into()
+        };
         write(&file(id, "", "cpu.max"), &format!("{most} {period}"))?;
         if new.cpu_shares > 0 {
             write(&file(id, "", "cpu.weight"), &weight(new.cpu_shares).to_string())?;
@@ -57,7 +69,11 @@ pub(crate) fn update(id: &str, new: &LinuxContainerResources) -> Result<()> {
     if file(id, "memory", "memory.limit_in_bytes").exists() {
         write(&file(id, "memory", "memory.limit_in_bytes"), &memory.to_string())?;
     } else if file(id, "", "memory.max").exists() {
-        let most = if memory > 0 { memory.to_string() } else { "max".into() };
+        let most = if memory > 0 {
+            memory.to_string()
+        } else {
+            "max".into()
+        };
         write(&file(id, "", "memory.max"), &most)?;
     }
     Ok(())

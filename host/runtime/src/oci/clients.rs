@@ -124,10 +124,7 @@ impl Input {
     }
 
     fn target(&self) -> Option<Arc<File>> {
-        self.target
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.target.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes one client's frames until it is gone.

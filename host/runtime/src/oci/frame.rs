@@ -76,7 +76,10 @@ mod tests {
     #[test]
     fn frames_come_back() {
         let sent = encode(Kind::Stderr, b"oops");
-        assert_eq!(read(&mut sent.as_slice()).unwrap(), (Kind::Stderr, b"oops".to_vec()));
+        assert_eq!(
+            read(&mut sent.as_slice()).unwrap(),
+            (Kind::Stderr, b"oops".to_vec())
+        );
         assert!(read(&mut &sent[..6]).is_err());
         assert!(head([9, 0, 0, 0, 1]).is_err());
         assert!(head([0, 0xff, 0, 0, 0]).is_err());

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::UnixListener;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
 
@@ -46,7 +46,11 @@ impl Oci {
         };
         let mut shim = self.shim("session", folder)?;
         shim.arg(&report)
-            .arg(console.as_ref().map_or_else(PathBuf::new, |name| folder.join(name)))
+            .arg(
+                console
+                    .as_ref()
+                    .map_or_else(PathBuf::new, |name| folder.join(name)),
+            )
             .args(command);
         let piped = |wanted: bool| if wanted { Stdio::piped() } else { Stdio::null() };
         shim.stdin(piped(streams.stdin && !streams.tty))
@@ -144,7 +148,9 @@ async fn master(listener: &UnixListener) -> Result<Terminal> {
         .map_err(context())?;
     let connection = connection.into_std().map_err(context())?;
     connection.set_nonblocking(false).map_err(context())?;
-    connection.set_read_timeout(Some(BEGIN_TIMEOUT)).map_err(context())?;
+    connection
+        .set_read_timeout(Some(BEGIN_TIMEOUT))
+        .map_err(context())?;
     let received = tokio::task::spawn_blocking(move || terminal::receive(&connection)).await;
     let descriptor = received.map_err(|error| Error::Container(error.to_string()))?;
     Terminal::new(descriptor.map_err(context())?).map_err(context())
@@ -176,9 +182,9 @@ fn connect_terminal(session: &mut Session, terminal: Terminal, streams: Streams)
 async fn wait(child: &mut Child, report: &Path, label: &str) -> Result<i32> {
     child.wait().await.map_err(Error::io("waiting for the command"))?;
     match files::read_json::<Report>(report)? {
-        Some(Report { error: Some(message), .. }) => {
-            Err(Error::Container(format!("command {label}: {message}")))
-        }
+        Some(Report {
+            error: Some(message), ..
+        }) => Err(Error::Container(format!("command {label}: {message}"))),
         Some(report) => Ok(report.code),
         None => Err(Error::Container(format!(
             "command {label}: its shim ended without a report"

@@ -58,7 +58,10 @@ pub(crate) fn is_end(error: &io::Error) -> bool {
 pub(crate) struct Terminal(Arc<AsyncFd<std::fs::File>>);
 
 impl Terminal {
-    #[expect(deprecated, reason = "a file keeps its descriptor, which is all that the new call asks for")]
+    #[expect(
+        deprecated,
+        reason = "a file keeps its descriptor, which is all that the new call asks for"
+    )]
     pub(crate) fn new(master: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&master, true)?;
         Ok(Self(Arc::new(AsyncFd::new(master.into())?)))
@@ -92,11 +95,7 @@ impl AsyncRead for Terminal {
 }
 
 impl AsyncWrite for Terminal {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.0.poll_write_ready(context))?;
             if let Ok(written) = guard.try_io(|file| file.get_ref().write(bytes)) {

@@ -63,7 +63,8 @@ fn purgeable(core: &Core, taken: &mut Vec<u64>) -> Option<u64> {
         None => 0,
     };
     // A checkpoint under load is of more entries than its interval has.
-    let entries = newest.saturating_sub(KEPT_CHECKPOINTS_MAX.saturating_mul(core.progress.entries_max()) as u64);
+    let entries =
+        newest.saturating_sub(KEPT_CHECKPOINTS_MAX.saturating_mul(core.progress.entries_max()) as u64);
     let bound = checkpoint.max(entries);
     let upto = needed.min().unwrap_or(newest).max(bound).min(newest);
     taken.retain(|index| *index > upto);

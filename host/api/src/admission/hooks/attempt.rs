@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use capstan_kinds::admission::{Input, Request};
 use capstan_kinds::cel::{Access, Answer, Question, Subject as Who};
-use capstan_kinds::default;
 use capstan_kinds::resource::Resource;
 use capstan_kinds::status::Status;
+use capstan_kinds::{default, validate};
 use capstan_points::admission::Operation;
 use serde_json::{Map, Value, json};
 
@@ -150,6 +150,7 @@ impl<'s> Attempt<'s> {
         mut object: Value,
     ) -> Result<bool, Refusal> {
         if self.request.kind.is_none() {
+            fits(resource, &object)?;
             default::apply(resource, &mut object);
         }
         if !Arc::ptr_eq(resource, &self.request.resource) && self.request.kind.is_none() {
@@ -197,16 +198,16 @@ impl<'s> Attempt<'s> {
                 Cow::Owned(UserInfo::service_account(namespace, name, "").authenticated())
             }
         };
-        let attributes = Attributes {
+        let mut attributes = Attributes {
             verb: question.verb.clone(),
             group: question.group.clone(),
             resource: question.resource.clone(),
             subresource: question.subresource.clone(),
             namespace: question.namespace.clone(),
             name: question.name.clone(),
-            path: question.path.clone(),
             ..Attributes::default()
         };
+        attributes.path = question.path.clone();
         Answer {
             allowed: self.server.authorize(&user, &attributes).is_ok(),
             ..Answer::default()
@@ -244,13 +245,8 @@ fn request(server: &Server, call: &Call, subject: &Subject, object: Option<&Valu
         true => name.clone(),
         false => call.namespace().to_owned(),
     };
-    let (_, all) = server.registry.table.all();
-    let prefix = resource.storage_prefix();
-    let same = |one: &&Arc<Resource>| {
-        one.is_stored() && one.storage_prefix() == prefix && !Arc::ptr_eq(one, &resource)
-    };
     Request {
-        equivalent: all.iter().filter(same).cloned().collect(),
+        equivalent: server.registry.table.equivalent(&resource),
         kind: None,
         subresource: subject.subresource.to_owned(),
         operation: match subject.operation {
@@ -266,6 +262,20 @@ fn request(server: &Server, call: &Call, subject: &Subject, object: Option<&Valu
         options: options(call, subject),
         resource,
     }
+}
+
+/// What hooks make must still be what it was, with values of the right types.
+fn fits(resource: &Resource, object: &Value) -> Result<(), Refusal> {
+    let text = |field: &str| object[field].as_str().unwrap_or_default();
+    let (version, kind) = (text("apiVersion"), text("kind"));
+    if version != resource.api_version() || kind != resource.kind || !object["metadata"].is_object() {
+        return Err(Status::internal(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {}",
+            resource.kind
+        ))
+        .into());
+    }
+    validate::types(resource, object).map_err(|why| Status::internal(why).into())
 }
 
 fn user(user: &UserInfo) -> Value {

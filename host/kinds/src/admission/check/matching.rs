@@ -126,7 +126,11 @@ pub(super) fn selector(selector: &Value, at: &str, found: &mut Found) {
         for (place, value) in values.iter().enumerate() {
             let value = value.as_str().unwrap_or_default();
             for why in name::label_value(value) {
-                found.push(FieldError::invalid_text(format!("{at}.values[{place}]"), value, &why));
+                found.push(FieldError::invalid_text(
+                    format!("{at}.values[{place}]"),
+                    value,
+                    &why,
+                ));
             }
         }
     }
@@ -166,7 +170,10 @@ pub(super) fn conditions(owner: &Value, environment: &Environment<'_>, at: &str,
     let all = list(owner, "matchConditions");
     let at = format!("{at}.matchConditions");
     if all.len() > CONDITIONS_MAX {
-        let message = format!("Too many: {}: must have at most {CONDITIONS_MAX} items", all.len());
+        let message = format!(
+            "Too many: {}: must have at most {CONDITIONS_MAX} items",
+            all.len()
+        );
         found.push(FieldError::new(at.clone(), Cause::TooMany, message));
     }
     let mut seen = HashSet::new();
@@ -176,7 +183,11 @@ pub(super) fn conditions(owner: &Value, environment: &Environment<'_>, at: &str,
         if expression.is_empty() {
             found.push(FieldError::required(format!("{at}.expression"), ""));
         } else if let Err(why) = environment.compile(expression, &["bool"]) {
-            found.push(FieldError::invalid_text(format!("{at}.expression"), expression, &why));
+            found.push(FieldError::invalid_text(
+                format!("{at}.expression"),
+                expression,
+                &why,
+            ));
         }
         let own = text(one, "name");
         if own.is_empty() {

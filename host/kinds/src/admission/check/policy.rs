@@ -37,7 +37,11 @@ pub(super) fn validating(object: &Value, old: Option<&Value>, found: &mut Found)
     }
     if audits.len() > AUDITS_MAX {
         let why = format!("must not have more than {AUDITS_MAX} auditAnnotations");
-        found.push(FieldError::invalid("spec.auditAnnotations", &spec["auditAnnotations"], &why));
+        found.push(FieldError::invalid(
+            "spec.auditAnnotations",
+            &spec["auditAnnotations"],
+            &why,
+        ));
     }
     let mut keys = HashSet::new();
     for (index, one) in audits.iter().enumerate() {
@@ -146,7 +150,10 @@ fn variables(spec: &Value, environment: &mut Environment<'static>, found: &mut F
         let at = format!("spec.variables[{index}]");
         let (own, expression) = (text(one, "name"), text(one, "expression"));
         if own.trim().is_empty() {
-            found.push(FieldError::required(format!("{at}.name"), "name is not specified"));
+            found.push(FieldError::required(
+                format!("{at}.name"),
+                "name is not specified",
+            ));
         } else if !is_identifier(own) {
             let why = "must be a valid CEL identifier";
             found.push(FieldError::invalid_text(format!("{at}.name"), own, why));
@@ -159,7 +166,11 @@ fn variables(spec: &Value, environment: &mut Environment<'static>, found: &mut F
             match environment.compile(expression, &[]) {
                 Ok((_, own)) => kind = own,
                 Err(why) => {
-                    found.push(FieldError::invalid_text(format!("{at}.expression"), expression, &why));
+                    found.push(FieldError::invalid_text(
+                        format!("{at}.expression"),
+                        expression,
+                        &why,
+                    ));
                 }
             }
         }
@@ -207,7 +218,11 @@ fn audit(one: &Value, policy: &str, environment: &Environment<'_>, at: &str, fou
     let (key, expression) = (text(one, "key"), text(one, "valueExpression"));
     let own = format!("{at}.key");
     if policy.is_empty() {
-        found.push(FieldError::invalid_text(own, key, "requires metadata.name be non-empty"));
+        found.push(FieldError::invalid_text(
+            own,
+            key,
+            "requires metadata.name be non-empty",
+        ));
     } else {
         let full = format!("{policy}/{key}");
         for why in name::qualified(&full) {
@@ -236,7 +251,11 @@ fn mutation(one: &Value, environment: &Environment<'_>, at: &str, found: &mut Fo
         "JSONPatch" => ("jsonPatch", "applyConfiguration", "list(JSONPatch)"),
         "ApplyConfiguration" => ("applyConfiguration", "jsonPatch", "Object"),
         _ => {
-            found.push(FieldError::not_supported(format!("{at}.patchType"), kind, &PATCHES));
+            found.push(FieldError::not_supported(
+                format!("{at}.patchType"),
+                kind,
+                &PATCHES,
+            ));
             return;
         }
     };
@@ -297,7 +316,10 @@ fn param_ref(params: &Value, at: &str, found: &mut Found) {
             found.push(FieldError::forbidden(format!("{at}.selector"), both));
         }
     } else if own.is_empty() {
-        found.push(FieldError::required(at, "one of name or selector must be specified"));
+        found.push(FieldError::required(
+            at,
+            "one of name or selector must be specified",
+        ));
     }
     must_be_one_of(params, "parameterNotFoundAction", &["Deny", "Allow"], at, found);
 }

@@ -105,7 +105,10 @@ fn review_versions(webhook: &Value, at: &str, found: &mut Found) {
 fn client(config: &Value, at: &str, found: &mut Found) {
     match (config["url"].as_str(), config["service"].is_object()) {
         (Some(_), true) | (None, false) => {
-            found.push(FieldError::required(at, "exactly one of url or service is required"));
+            found.push(FieldError::required(
+                at,
+                "exactly one of url or service is required",
+            ));
         }
         (Some(text), false) => url(text, &format!("{at}.url"), found),
         (None, true) => service(&config["service"], &format!("{at}.service"), found),
@@ -120,7 +123,11 @@ fn url(text: &str, at: &str, found: &mut Found) {
     }
     let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let authority = if scheme.is_empty() { "" } else { rest.split('/').next().unwrap_or_default() };
+    let authority = if scheme.is_empty() {
+        ""
+    } else {
+        rest.split('/').next().unwrap_or_default()
+    };
     let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
     if host.is_empty() {
         let why = format!("host must be specified{URL_FORM}");
@@ -160,7 +167,11 @@ fn service(service: &Value, at: &str, found: &mut Found) {
         return;
     }
     if !path.starts_with('/') {
-        found.push(FieldError::invalid_text(at.clone(), path, "must start with a '/'"));
+        found.push(FieldError::invalid_text(
+            at.clone(),
+            path,
+            "must start with a '/'",
+        ));
     }
     let mut chars = path.chars();
     chars.next();

@@ -11,11 +11,10 @@ use super::Path;
 use super::check::{correlated, join};
 use super::schema::{Additional, Schema};
 use crate::cel::{
-    CALL_COST_MAX, Evaluation, Expr, Failure, MESSAGE_BYTES_MAX, Node, OBJECT_COST_MAX, Outcome, Problem, Type, Value,
-    check_types, parse,
+    CALL_COST_MAX, Evaluation, Expr, Failure, MESSAGE_BYTES_MAX, Node, OBJECT_COST_MAX, Outcome, Problem,
+    Type, Value, check_types, parse,
 };
 use crate::validate::{Cause, FieldError};
-
 
 /// One of `x-kubernetes-validations`.
 #[derive(Debug)]

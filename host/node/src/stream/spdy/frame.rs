@@ -75,11 +75,22 @@ pub(crate) fn number(payload: &[u8]) -> Result<u32, SpdyError> {
 /// What we send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Frame {
-    Data { stream: u32, bytes: Bytes, is_last: bool },
-    SynReply { stream: u32, block: Vec<u8> },
-    Reset { stream: u32 },
+    Data {
+        stream: u32,
+        bytes: Bytes,
+        is_last: bool,
+    },
+    SynReply {
+        stream: u32,
+        block: Vec<u8>,
+    },
+    Reset {
+        stream: u32,
+    },
     Ping(u32),
-    GoAway { last_stream: u32 },
+    GoAway {
+        last_stream: u32,
+    },
 }
 
 /// The status of a reset that ends a stream for good.
@@ -95,7 +106,11 @@ impl Frame {
             head
         });
         match self {
-            Self::Data { stream, bytes: data, is_last } => {
+            Self::Data {
+                stream,
+                bytes: data,
+                is_last,
+            } => {
                 bytes.reserve(HEAD_BYTES + data.len());
                 bytes.put_u32(*stream);
                 bytes.put_u32((u32::from(*is_last) << 24) | data.len() as u32);
@@ -131,12 +146,23 @@ mod tests {
 
     #[test]
     fn heads_are_read_as_they_are_written() {
-        let data = Frame::Data { stream: 5, bytes: Bytes::from_static(b"abc"), is_last: true }.encode();
+        let data = Frame::Data {
+            stream: 5,
+            bytes: Bytes::from_static(b"abc"),
+            is_last: true,
+        }
+        .encode();
         let head = Head::parse(data[..HEAD_BYTES].try_into().unwrap()).unwrap();
-        assert_eq!((head.kind, head.is_last, head.payload_bytes), (Kind::Data(5), true, 3));
+        assert_eq!(
+            (head.kind, head.is_last, head.payload_bytes),
+            (Kind::Data(5), true, 3)
+        );
         let away = Frame::GoAway { last_stream: 7 }.encode();
         let head = Head::parse(away[..HEAD_BYTES].try_into().unwrap()).unwrap();
-        assert_eq!((head.kind, head.is_last, head.payload_bytes), (Kind::GoAway, false, 8));
+        assert_eq!(
+            (head.kind, head.is_last, head.payload_bytes),
+            (Kind::GoAway, false, 8)
+        );
         assert_eq!(number(&away[HEAD_BYTES..]).unwrap(), 7);
         assert!(Head::parse([0x80, 2, 0, 1, 0, 0, 0, 0]).is_err(), "SPDY/2");
         assert!(Head::parse([0, 0, 0, 1, 0, 0xff, 0, 0]).is_err(), "too long");

@@ -18,16 +18,71 @@ pub(crate) type Headers = Vec<(String, String)>;
 
 /// Names and values that every SPDY/3 header dictionary begins with, each after its length.
 const WORDS: [&str; 65] = [
-    "options", "head", "post", "put", "delete", "trace", "accept", "accept-charset",
-    "accept-encoding", "accept-language", "accept-ranges", "age", "allow", "authorization",
-    "cache-control", "connection", "content-base", "content-encoding", "content-language",
-    "content-length", "content-location", "content-md5", "content-range", "content-type", "date",
-    "etag", "expect", "expires", "from", "host", "if-match", "if-modified-since", "if-none-match",
-    "if-range", "if-unmodified-since", "last-modified", "location", "max-forwards", "pragma",
-    "proxy-authenticate", "proxy-authorization", "range", "referer", "retry-after", "server", "te",
-    "trailer", "transfer-encoding", "upgrade", "user-agent", "vary", "via", "warning",
-    "www-authenticate", "method", "get", "status", "200 OK", "version", "HTTP/1.1", "url",
-    "public", "set-cookie", "keep-alive", "origin",
+    "options",
+    "head",
+    "post",
+    "put",
+    "delete",
+    "trace",
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "accept-ranges",
+    "age",
+    "allow",
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-base",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-location",
+    "content-md5",
+    "content-range",
+    "content-type",
+    "date",
+    "etag",
+    "expect",
+    "expires",
+    "from",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "last-modified",
+    "location",
+    "max-forwards",
+    "pragma",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "range",
+    "referer",
+    "retry-after",
+    "server",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "vary",
+    "via",
+    "warning",
+    "www-authenticate",
+    "method",
+    "get",
+    "status",
+    "200 OK",
+    "version",
+    "HTTP/1.1",
+    "url",
+    "public",
+    "set-cookie",
+    "keep-alive",
+    "origin",
 ];
 
 /// What follows them without lengths.
@@ -159,9 +214,16 @@ mod tests {
         for round in 0..3 {
             let value = format!("value {round}");
             let packed = packer.pack(&[("streamtype", "stdin"), ("x", &value)]).unwrap();
-            assert_eq!(packed[0] & 0x0f == 8 && round == 0, round == 0, "a zlib header comes first, and once");
+            assert_eq!(
+                packed[0] & 0x0f == 8 && round == 0,
+                round == 0,
+                "a zlib header comes first, and once"
+            );
             let headers = unpacker.unpack(&packed).unwrap();
-            assert_eq!(headers, [("streamtype".to_owned(), "stdin".to_owned()), ("x".into(), value)]);
+            assert_eq!(
+                headers,
+                [("streamtype".to_owned(), "stdin".to_owned()), ("x".into(), value)]
+            );
         }
         assert!(Unpacker::new().unpack(b"nonsense").is_err());
         assert!(Unpacker::new().unpack(&[]).is_err());

@@ -110,7 +110,12 @@ impl Connection {
 
 /// A stream's data as frames.
 pub(crate) fn data(stream: u32, bytes: Bytes, is_last: bool) -> Bytes {
-    Frame::Data { stream, bytes, is_last }.encode()
+    Frame::Data {
+        stream,
+        bytes,
+        is_last,
+    }
+    .encode()
 }
 
 /// A stream's sudden end.
