@@ -26,6 +26,9 @@ use crate::work::{Key, Reconcile, wakes};
 
 /// How often everything is counted anew whatever happened, as in the original.
 const RESYNC: Duration = Duration::from_secs(300);
+/// When it is counted again after a count was written: what was made between the two was charged to nobody, as the
+/// API server charges what the status says.
+const RECOUNT: Duration = Duration::from_secs(1);
 /// Objects of one page of a list.
 const PAGE: u32 = 500;
 
@@ -224,6 +227,7 @@ impl Reconcile for ResourceQuotas {
                 .replace_status(&key.name, &PostParams::default(), &quota)
                 .await
                 .or_gone()?;
+            return Ok(Some(RECOUNT));
         }
         Ok(Some(RESYNC))
     }
