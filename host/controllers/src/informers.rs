@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{
     Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::api::storage::v1::VolumeAttributesClass;
 use kube::runtime::watcher::Config;
@@ -32,6 +33,7 @@ pub(crate) struct Informers {
     pub(crate) account_tokens: Informer<Secret>,
     pub(crate) attributes_classes: Informer<VolumeAttributesClass>,
     pub(crate) bootstrap_tokens: Informer<Secret>,
+    pub(crate) budgets: Informer<PodDisruptionBudget>,
     pub(crate) certificate_requests: Informer<CertificateSigningRequest>,
     pub(crate) claims: Informer<PersistentVolumeClaim>,
     pub(crate) cluster_roles: Informer<ClusterRole>,
@@ -73,6 +75,7 @@ impl Informers {
             account_tokens: secrets(ACCOUNT_TOKEN),
             attributes_classes: all!(),
             bootstrap_tokens: secrets(BOOTSTRAP_TOKEN),
+            budgets: all!(),
             certificate_requests: all!(),
             claims: all!(),
             cluster_roles: all!(),
@@ -107,6 +110,7 @@ impl Informers {
             account_tokens,
             attributes_classes,
             bootstrap_tokens,
+            budgets,
             certificate_requests,
             claims,
             cluster_roles,
@@ -133,6 +137,7 @@ impl Informers {
         futures::try_join!(
             account_tokens.synced(SYNC_MAX),
             bootstrap_tokens.synced(SYNC_MAX),
+            budgets.synced(SYNC_MAX),
             attributes_classes.synced(SYNC_MAX),
             certificate_requests.synced(SYNC_MAX),
             claims.synced(SYNC_MAX),

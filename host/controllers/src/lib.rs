@@ -10,6 +10,7 @@ mod certificates;
 mod cron_job;
 mod daemon_set;
 mod deployment;
+mod disruption;
 mod endpoint_slice;
 mod error;
 mod event;

@@ -13,6 +13,7 @@ use crate::certificates::{Authority, Certificates};
 use crate::cron_job::CronJobs;
 use crate::daemon_set::DaemonSets;
 use crate::deployment::Deployments;
+use crate::disruption::Disruptions;
 use crate::endpoint_slice::EndpointSlices;
 use crate::error::Error;
 use crate::event::Recorder;
@@ -175,6 +176,7 @@ async fn run_all(client: Client, options: &Options, remedies: Seats<dyn Remedy>)
         &informers,
         &options.root_ca_pem
     ));
+    start!(Disruptions::new(client.clone(), &informers));
     start!(RoleAggregation::new(client.clone(), &informers));
     start!(StorageProtection::new(client.clone(), &informers));
     start!(Certificates::new(

@@ -120,6 +120,7 @@ impl Api {
         let kubeconfig = Kubeconfig::read_from(path)?;
         let options = KubeConfigOptions::default();
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+        config.default_retry = false;
         change(&mut config);
         Ok(Self {
             client: Client::try_from(config)?,

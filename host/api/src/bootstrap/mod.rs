@@ -76,6 +76,18 @@ fn objects(server: &Server, address: SocketAddr) -> Result<Vec<Value>> {
             "ports": [{ "name": "https", "protocol": "TCP", "port": 443, "targetPort": address.port() }],
         },
     }));
+    let own_address = server.advertise.unwrap_or(address.ip()).to_string();
+    all.push(json!({
+        "apiVersion": "v1", "kind": "Endpoints",
+        "metadata": {
+            "name": "kubernetes", "namespace": "default",
+            "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" },
+        },
+        "subsets": [{
+            "addresses": [{ "ip": own_address }],
+            "ports": [{ "name": "https", "port": address.port() }],
+        }],
+    }));
     all.push(json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {
@@ -84,7 +96,7 @@ fn objects(server: &Server, address: SocketAddr) -> Result<Vec<Value>> {
         },
         "addressType": "IPv4",
         "endpoints": [{
-            "addresses": [server.advertise.unwrap_or(address.ip()).to_string()],
+            "addresses": [own_address],
             "conditions": { "ready": true },
         }],
         "ports": [{ "name": "https", "protocol": "TCP", "port": address.port() }],
@@ -126,11 +138,14 @@ async fn ensure(server: &Server, mut object: Value) -> Result<i64> {
         .map_err(|error| failed(&shown, &error))?;
     let expected = current.as_ref().map_or(0, |kv| kv.mod_revision);
     if let Some(kv) = current {
-        let moves = resource.is("", "Service") || resource.is("discovery.k8s.io", "EndpointSlice");
+        let lists = resource.is("", "Endpoints");
+        let moves = lists || resource.is("", "Service") || resource.is("discovery.k8s.io", "EndpointSlice");
         let mut old: Value = serde_json::from_slice(&kv.value).map_err(|error| failed(&shown, &error))?;
         let before = old.clone();
         if resource.is("", "Service") {
             old["spec"]["ports"] = object["spec"]["ports"].clone();
+        } else if lists {
+            old["subsets"] = object["subsets"].clone();
         } else if moves {
             old["endpoints"] = object["endpoints"].clone();
             old["ports"] = object["ports"].clone();
