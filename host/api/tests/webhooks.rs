@@ -107,16 +107,14 @@ async fn validating_webhooks_refuse_what_they_are_about() {
             "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},
             "userInfo": {"username": "test", "groups": ["system:masters", "system:authenticated"]}})
     );
-    // One connection serves one call after the other.
+    // Connections serve one call after the other; one that is not back yet when the next call comes has a second beside it.
     let before = hook.connections.load(std::sync::atomic::Ordering::Relaxed);
     for _ in 0..10 {
         rig.done("PATCH", &format!("{MAPS}/good"), json!({"data": {"a": "2"}}))
             .await;
     }
-    assert_eq!(
-        hook.connections.load(std::sync::atomic::Ordering::Relaxed),
-        before
-    );
+    let after = hook.connections.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(after <= before + 1, "{before} connections, then {after}");
     // Updates, patches and deletions too; others pass unseen.
     for (method, path, body) in [
         ("PUT", format!("{MAPS}/good"), map("good", json!({"bad": "1"}))),

@@ -293,7 +293,10 @@ mod tests {
         let pods = [pod("a", true), pod("b", true), pod("c", true), pod("d", false)];
         let pods: Vec<&Pod> = pods.iter().collect();
         let (status, again) = plan(&budget(json!({}), status), &pods, (4, 1), now);
-        assert_eq!((status.current_healthy, status.disruptions_allowed), (Some(2), Some(1)));
+        assert_eq!(
+            (status.current_healthy, status.disruptions_allowed),
+            (Some(2), Some(1))
+        );
         let disrupted: Vec<String> = status.disrupted_pods.unwrap().into_keys().collect();
         assert_eq!(disrupted, ["a"]);
         assert_eq!(again, Some(Duration::from_secs(90)));

@@ -141,6 +141,7 @@ fn one(
         ("batch", "jobs") => by!(jobs),
         ("certificates.k8s.io", "certificatesigningrequests") => by!(certificate_requests),
         ("discovery.k8s.io", "endpointslices") => by!(endpoint_slices),
+        ("policy", "poddisruptionbudgets") => by!(budgets),
         ("rbac.authorization.k8s.io", "clusterroles") => by!(cluster_roles),
         ("storage.k8s.io", "volumeattributesclasses") => by!(attributes_classes),
         _ => tasks.spawn(watched(client.clone(), to, sink)),
