@@ -17,10 +17,6 @@ use clap::Parser;
 
 use crate::arguments::{Arguments, Command};
 
-/// What one thread of the store or the API server allocates, another frees, which is what it is quick at.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let ended = match Arguments::parse().command {
         Command::Up(options) => up::run(options),
