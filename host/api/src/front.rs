@@ -227,10 +227,7 @@ fn permit(
     let word = if decision.allowed { "allow" } else { "forbid" };
     trail.annotate("authorization.k8s.io/decision", word);
     trail.annotate("authorization.k8s.io/reason", &decision.reason);
-    match decision.allowed {
-        true => Ok(()),
-        false => server.authorize(user, asked),
-    }
+    decision.enforce(user, asked)
 }
 
 /// Answers a request whose author was not recognized.

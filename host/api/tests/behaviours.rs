@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use capstan_api::{Body, UserInfo};
+use capstan_api::UserInfo;
 use capstan_points::admission::{Denial, Patch, Policy, Review, Verdict};
 use capstan_points::{FailurePolicy, Fault, FaultKind, Seat};
 use rig::Rig;
 use serde_json::{Value, json};
-use tower::ServiceExt;
 
 /// A request as an administrator: code, document.
 async fn ask(rig: &Rig, method: &str, path: &str, body: Value) -> (u16, Value) {
@@ -28,27 +27,10 @@ async fn ask_with(
     headers: &[(&str, &str)],
     body: Value,
 ) -> (u16, http::HeaderMap, Value) {
-    let body = if body.is_null() {
-        String::new()
-    } else {
-        body.to_string()
-    };
-    let mut request = http::Request::builder().method(method).uri(path);
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let request = request.body(Body::from(body)).unwrap();
-    let response = rig
-        .api
-        .service(UserInfo::admin("test"))
-        .oneshot(request)
-        .await
-        .unwrap();
-    let (parts, body) = response.into_parts();
-    let bytes = body.collect(64 << 20).await.unwrap().unwrap();
-    let document = serde_json::from_slice(&bytes)
-        .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-    (parts.status.as_u16(), parts.headers, document)
+    let reply = rig
+        .send_with(UserInfo::admin("test"), method, path, headers, body)
+        .await;
+    (reply.code, reply.headers, reply.document)
 }
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";

@@ -11,7 +11,7 @@ use http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 use rig::Rig;
 use serde_json::{Value, json};
-use tower::{Service, ServiceExt};
+use tower::Service;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 /// How long something may take that is to happen.
@@ -24,26 +24,10 @@ async fn ask(
     headers: &[(&str, &str)],
     body: Value,
 ) -> (u16, HeaderMap, Value) {
-    let body = match &body {
-        Value::Null => Vec::new(),
-        body => body.to_string().into_bytes(),
-    };
-    let mut request = Request::builder().method(method).uri(path);
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let request = request.body(Body::from(body)).unwrap();
-    let response = rig
-        .api
-        .service(UserInfo::admin("admin"))
-        .oneshot(request)
-        .await
-        .unwrap();
-    let (parts, body) = response.into_parts();
-    let bytes = body.collect(64 << 20).await.unwrap().unwrap();
-    let document = serde_json::from_slice(&bytes)
-        .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-    (parts.status.as_u16(), parts.headers, document)
+    let reply = rig
+        .send_with(UserInfo::admin("admin"), method, path, headers, body)
+        .await;
+    (reply.code, reply.headers, reply.document)
 }
 
 async fn get(rig: &Rig, path: &str) -> (u16, Value) {

@@ -31,6 +31,15 @@ impl Decision {
             reason: reason.into(),
         }
     }
+
+    /// The refusal of what is not allowed.
+    pub(crate) fn enforce(&self, user: &UserInfo, asked: &Attributes) -> Result<(), Refusal> {
+        if self.allowed {
+            Ok(())
+        } else {
+            Err(rules::refusal(user, asked, &self.reason).into())
+        }
+    }
 }
 
 impl Server {
@@ -54,11 +63,6 @@ impl Server {
 
     /// Refuses what is not allowed.
     pub(crate) fn authorize(&self, user: &UserInfo, attributes: &Attributes) -> Result<(), Refusal> {
-        let decision = self.decide(user, attributes);
-        if decision.allowed {
-            Ok(())
-        } else {
-            Err(rules::refusal(user, attributes, &decision.reason).into())
-        }
+        self.decide(user, attributes).enforce(user, attributes)
     }
 }

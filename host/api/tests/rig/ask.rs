@@ -51,17 +51,29 @@ impl Rig {
     }
 
     async fn send(&self, user: UserInfo, method: &str, path: &str, media: &str, body: Value) -> Reply {
+        self.send_with(user, method, path, &[("content-type", media)], body)
+            .await
+    }
+
+    /// A request with just these headers.
+    pub async fn send_with(
+        &self,
+        user: UserInfo,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Value,
+    ) -> Reply {
         let body = if body.is_null() {
             String::new()
         } else {
             body.to_string()
         };
-        let request = http::Request::builder()
-            .method(method)
-            .uri(path)
-            .header("content-type", media)
-            .body(Body::from(body))
-            .unwrap();
+        let mut request = http::Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::from(body)).unwrap();
         let response = self.api.service(user).oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect(64 << 20).await.unwrap().unwrap();

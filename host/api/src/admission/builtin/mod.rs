@@ -137,6 +137,19 @@ pub(super) async fn mutate(
     Ok(())
 }
 
+type ObjectCheck = fn(&Asked<'_>, &Value) -> Result<(), Refusal>;
+
+/// What looks at an object that is to be written, in the order in which it does.
+const OBJECT_CHECKS: [(&str, ObjectCheck); 7] = [
+    ("LimitRanger", limit_range::validate),
+    ("Priority", priority::validate),
+    ("PersistentVolumeClaimResize", storage::resize),
+    ("RuntimeClass", runtime_class::validate),
+    ("CertificateApproval", certificates::approval),
+    ("CertificateSigning", certificates::signing),
+    ("CertificateSubjectRestriction", certificates::subject),
+];
+
 /// `object` is none for a deletion.
 pub(super) fn validate(
     server: &Server,
@@ -159,26 +172,10 @@ pub(super) fn validate(
     let Some(object) = object else {
         return Ok(());
     };
-    if on("LimitRanger") {
-        limit_range::validate(&asked, object)?;
-    }
-    if on("Priority") {
-        priority::validate(&asked, object)?;
-    }
-    if on("PersistentVolumeClaimResize") {
-        storage::resize(&asked, object)?;
-    }
-    if on("RuntimeClass") {
-        runtime_class::validate(&asked, object)?;
-    }
-    if on("CertificateApproval") {
-        certificates::approval(&asked, object)?;
-    }
-    if on("CertificateSigning") {
-        certificates::signing(&asked, object)?;
-    }
-    if on("CertificateSubjectRestriction") {
-        certificates::subject(&asked, object)?;
+    for (name, check) in OBJECT_CHECKS {
+        if on(name) {
+            check(&asked, object)?;
+        }
     }
     Ok(())
 }
