@@ -42,9 +42,10 @@ enum Task {
     /// target/bench-store.json. `bench chaos`: members of the store under faults and load, and a check of all
     /// that their clients saw. `bench crash`: kills of the store, and losses of power in a model of it.
     /// `bench api`: the API server under load. `bench malformed`: a million malformed requests to it.
+    /// `bench plugins`: what policies cost, swaps of them under load, and hostile ones beside others.
     #[command(verbatim_doc_comment)]
     Bench {
-        /// [store|chaos|crash|api|malformed] and the bench's own options
+        /// [store|chaos|crash|api|malformed|plugins] and the bench's own options
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

@@ -103,6 +103,7 @@ pub(crate) fn bench(arguments: &[String]) -> anyhow::Result<()> {
             "crash" => return bench_crash(rest),
             "api" => return bench_api(rest),
             "malformed" => return bench_malformed(rest),
+            "plugins" => return bench_plugins(rest),
             _ => {}
         }
     }
@@ -140,6 +141,19 @@ fn bench_malformed(arguments: &[String]) -> anyhow::Result<()> {
     let mut bench = cargo();
     bench.args(["run", "--release", "--quiet", "--package", "capstan-api"]);
     bench.args(["--example", "malformed", "--"]).args(arguments);
+    succeed(&mut bench)
+}
+
+/// Policies as components: what they cost, hot swaps under load, hostile ones beside others.
+fn bench_plugins(arguments: &[String]) -> anyhow::Result<()> {
+    components::build()?;
+    say("building the bench");
+    let mut bench = cargo();
+    bench.args(["run", "--release", "--quiet", "--package", "capstan-plugin"]);
+    bench
+        .args(["--example", "plugins", "--", "--components"])
+        .arg(root().join("target/components"))
+        .args(arguments);
     succeed(&mut bench)
 }
 

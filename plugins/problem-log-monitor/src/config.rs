@@ -56,6 +56,9 @@ pub(crate) struct Rule {
     pub(crate) pattern_generated_message_suffix: String,
     pub(crate) clear_pattern: Option<String>,
     pub(crate) clear_after: Option<Millis>,
+    /// How many such lines within `window` it takes.
+    pub(crate) count: Option<u32>,
+    pub(crate) window: Option<Millis>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -1,7 +1,9 @@
 //! Log monitor: node-problem-detector's system log monitor with its rule files unchanged.
 //!
 //! A `temporary` rule makes an event, a `permanent` rule sets a condition. Conditions are also cleared,
-//! which the original leaves to a restart: by a rule's `clearPattern`, or `clearAfter` its last match.
+//! which the original leaves to a restart: by a rule's `clearPattern`, or `clearAfter` its last match. A rule
+//! with `count` and `window` speaks only once so many lines came so close together; counts begin anew with a
+//! new revision, conditions are handed over.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod config;
@@ -11,7 +13,7 @@ pub use config::Config;
 
 use capstan_sdk::{
     Fault, HandOff, Plugin,
-    problem::{Conditions, Event, EventType, Finding, Findings, Line, LineSource, Monitor, Source},
+    problem::{Conditions, Event, EventType, Finding, Findings, Line, LineSource, Monitor, Source, Window},
 };
 use config::{Kind, Rule};
 use pattern::{Lines, Pattern};
@@ -35,6 +37,14 @@ pub struct LogMonitor {
 struct Ready {
     pattern: Pattern,
     clear: Option<Pattern>,
+    window: Option<Window>,
+}
+
+impl Ready {
+    /// Whether a match now is one that counts: any, or the one that makes it too many.
+    fn counts(&mut self, now_ms: u64) -> bool {
+        self.window.as_mut().is_none_or(|window| window.hit(now_ms))
+    }
 }
 
 impl Plugin for LogMonitor {
@@ -92,7 +102,21 @@ fn ready(config: &Config, at: usize, rule: &Rule) -> Result<Ready, Fault> {
     Ok(Ready {
         pattern: Pattern::new(&format!("rules[{at}].pattern"), &rule.pattern)?,
         clear: clear.transpose()?,
+        window: window(at, rule)?,
     })
+}
+
+fn window(at: usize, rule: &Rule) -> Result<Option<Window>, Fault> {
+    match (rule.count, rule.window) {
+        (None, None) => Ok(None),
+        (Some(count), Some(span)) => Ok(Some(Window::new(count, span.0))),
+        (Some(_), None) => Err(Fault::permanent(format!(
+            "rules[{at}].window: count needs one, such as 10m"
+        ))),
+        (None, Some(_)) => Err(Fault::permanent(format!(
+            "rules[{at}].count: window needs one, such as 5"
+        ))),
+    }
 }
 
 impl Monitor for LogMonitor {
@@ -129,9 +153,15 @@ impl Monitor for LogMonitor {
             conditions,
             ..
         } = self;
-        for (rule, ready) in config.rules.iter().zip(rules.iter()) {
+        for (rule, ready) in config.rules.iter().zip(rules.iter_mut()) {
             if let Some(matched) = ready.pattern.find(lines) {
-                report(conditions, rule, matched, now_ms, found);
+                if ready.counts(now_ms) {
+                    report(conditions, rule, matched, now_ms, found);
+                    // The next event takes as many lines again; a condition is kept alive by each.
+                    if rule.kind == Kind::Temporary {
+                        ready.window.iter_mut().for_each(Window::clear);
+                    }
+                }
             }
             if ready
                 .clear

@@ -150,3 +150,36 @@ fn mistakes_name_their_field() {
             .starts_with("rules[0].pattern: \"(\" is not a regular expression")
     );
 }
+
+#[test]
+fn a_rule_with_a_count_speaks_when_lines_come_too_close_together() {
+    let rules = r#"{
+        "conditions": [{"type": "GpuErrors", "reason": "GpuWell", "message": "the GPU makes no errors"}],
+        "rules": [
+            {"type": "permanent", "condition": "GpuErrors", "reason": "GpuErrorsFrequent",
+             "pattern": "NVRM: Xid \\(.*\\): (13|31|43), .*", "count": 3, "window": "1m", "clearAfter": "5m"},
+            {"type": "temporary", "reason": "LinkFlaps", "pattern": "Link is Down", "count": 2, "window": "10s"}
+        ]
+    }"#;
+    let mut monitor = monitor(rules);
+    assert_eq!(tick(&mut monitor, 0), ["GpuErrors=false GpuWell"]);
+    let xid = "NVRM: Xid (PCI:0000:3b:00): 31, pid=71, name=python, Ch 00000008";
+    for (at, found) in [(0, 0), (50_000, 0), (100_000, 0), (105_000, 2), (106_000, 0)] {
+        assert_eq!(line(&mut monitor, xid, at).len(), found, "at {at}");
+    }
+    assert_eq!(tick(&mut monitor, 405_000), Vec::<String>::new());
+    assert_eq!(tick(&mut monitor, 406_000), ["GpuErrors=false GpuWell"]);
+    let link = "eth0: Link is Down";
+    for (at, found) in [
+        (500_000, 0),
+        (511_000, 0),
+        (512_000, 1),
+        (513_000, 0),
+        (514_000, 1),
+    ] {
+        assert_eq!(line(&mut monitor, link, at).len(), found, "at {at}");
+    }
+    let half = r#"{"rules": [{"type": "temporary", "reason": "R", "pattern": "p", "count": 2}]}"#;
+    let fault = LogMonitor::new(Config::read(half).unwrap()).err().unwrap();
+    assert_eq!(fault.message, "rules[0].window: count needs one, such as 10m");
+}

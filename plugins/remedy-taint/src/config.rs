@@ -27,6 +27,8 @@ pub(crate) struct Rule {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Action {
     Cordon,
+    /// Cordons the node, then asks its pods to go.
+    Drain,
     Taint(Taint),
 }
 

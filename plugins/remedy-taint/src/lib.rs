@@ -1,7 +1,8 @@
-//! Taints or cordons a node while a condition is true, and lifts it when the condition is over.
+//! Taints, cordons or drains a node while a condition is true, and lifts that when the condition is over.
 //!
 //! It lifts what it did itself, by its own history, and nothing else: a taint or cordon that was there
-//! before, or that somebody changed since, stays. What rules no longer ask for is lifted too.
+//! before, or that somebody changed since, stays. What rules no longer ask for is lifted too. A drain is a cordon
+//! and then, once for each time that the condition came true, eviction of the node's pods within their budgets.
 
 mod config;
 mod mark;
@@ -10,9 +11,9 @@ pub use config::Config;
 
 use capstan_sdk::{
     Fault, Plugin,
-    remedy::{Case, Condition, ConditionStatus, Decision, Remedy},
+    remedy::{self, Case, Condition, ConditionStatus, Decision, Remedy},
 };
-use config::Rule;
+use config::{Action, Rule};
 use mark::Mark;
 
 /// After a failed action, how long to wait with the next attempt.
@@ -53,6 +54,7 @@ impl Remedy for TaintRemedy {
             decisions.extend(self.judge(&mark, case));
             seen.push(mark);
         }
+        decisions.extend(self.0.rules.iter().find_map(|rule| drain(rule, case)));
         Ok(decisions)
     }
 }
@@ -94,6 +96,33 @@ impl TaintRemedy {
             reason: over.unwrap_or_else(|| "no rule asks for it any more".into()),
         })
     }
+}
+
+/// Asks the pods to go where the rule says so, the node is cordoned, and they were not asked since the condition
+/// came true. An attempt that failed, as a pod's disruption budget makes it, is repeated.
+fn drain(rule: &Rule, case: &Case) -> Option<Decision> {
+    let Stand::Act(reason) = stand(rule, case) else {
+        return None;
+    };
+    if !matches!(rule.action, Action::Drain) || !case.node.unschedulable {
+        return None;
+    }
+    let since_ms = case
+        .conditions
+        .iter()
+        .find(|condition| condition.type_name == rule.condition)?
+        .since_ms;
+    let mut drains = case
+        .history
+        .iter()
+        .rev()
+        .filter(|past| past.action == remedy::Action::Drain);
+    let last = drains.next().filter(|past| past.at_ms >= since_ms);
+    let due = last.is_none_or(|past| !past.succeeded && past.at_ms.saturating_add(RETRY_MS) <= case.now_ms);
+    due.then_some(Decision {
+        action: remedy::Action::Drain,
+        reason,
+    })
 }
 
 fn stand(rule: &Rule, case: &Case) -> Stand {

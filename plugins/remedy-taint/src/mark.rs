@@ -12,7 +12,7 @@ pub(crate) enum Mark {
 impl Mark {
     pub(crate) fn of(action: &config::Action) -> Self {
         match action {
-            config::Action::Cordon => Self::Cordon,
+            config::Action::Cordon | config::Action::Drain => Self::Cordon,
             config::Action::Taint(taint) => Self::Taint(Taint {
                 key: taint.key.clone(),
                 value: taint.value.clone(),

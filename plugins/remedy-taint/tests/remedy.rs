@@ -142,3 +142,37 @@ fn what_no_rule_asks_for_any_more_is_lifted() {
         Action::Uncordon
     );
 }
+
+#[test]
+fn a_drain_is_a_cordon_then_one_eviction_and_an_uncordon() {
+    let rules = r#"{"rules": [{"condition": "GpuFailed", "action": "drain"}]}"#;
+    let remedy = TaintRemedy::new(Config::read(rules).unwrap()).unwrap();
+    let decide = |case: &Case| -> Vec<Action> {
+        let decisions = remedy.decide(case).unwrap();
+        decisions.into_iter().map(|decision| decision.action).collect()
+    };
+    let mut case = case(&[("GpuFailed", true, 1_000)], 2_000);
+    assert_eq!(decide(&case), [Action::Cordon]);
+    assert_eq!(
+        decide(&Case {
+            budget: 0,
+            ..case.clone()
+        }),
+        [],
+        "no budget, no drain"
+    );
+    case.node.unschedulable = true;
+    case.history.push(past(Action::Cordon, 2_000, true));
+    assert_eq!(decide(&case), [Action::Drain]);
+    case.history.push(past(Action::Drain, 2_100, false));
+    assert_eq!(decide(&case), [], "not at once again");
+    case.now_ms = 12_100;
+    assert_eq!(decide(&case), [Action::Drain]);
+    case.history.push(past(Action::Drain, 12_100, true));
+    case.now_ms = 60_000;
+    assert_eq!(decide(&case), [], "once");
+    case.conditions[0].since_ms = 50_000;
+    assert_eq!(decide(&case), [Action::Drain], "the condition came back");
+    case.conditions[0].status = ConditionStatus::No;
+    assert_eq!(decide(&case), [Action::Uncordon]);
+}

@@ -9,6 +9,7 @@
 pub mod admission;
 mod duration;
 mod export;
+pub mod granted;
 pub mod json;
 mod plugin;
 pub mod problem;

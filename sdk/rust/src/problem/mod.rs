@@ -3,10 +3,11 @@
 //! An author handles one line, one round of samples or one tick, and reports to [`Findings`].
 //! [`Conditions`] remembers what was reported, so that a daemon that starts, or takes over, says how
 //! things stand once and then only what changed; [`Streak`] and [`Hysteresis`] decide when a reading that
-//! comes and goes is a problem.
+//! comes and goes is a problem, [`Window`] when something happens too often.
 
 mod conditions;
 mod threshold;
+mod window;
 
 use crate::{
     Fault, Plugin,
@@ -18,6 +19,7 @@ pub use crate::plugin::{ConditionStatus, EventType};
 pub use conditions::Conditions;
 pub use monitor::{Condition, Event, Finding, Line, LineSource, Sample, Source};
 pub use threshold::{Hysteresis, Streak};
+pub use window::{COUNT_MAX, Window};
 
 /// What one call has found.
 pub type Findings = Vec<Finding>;
