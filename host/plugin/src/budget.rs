@@ -2,7 +2,7 @@
 //!
 //! The deadline counts the thread's processor time, so that a busy machine does not make a healthy guest
 //! fail; a wall bound, a multiple of it, catches the rest. Time spent waiting in a host call is bounded by
-//! that host call and not charged. Checked at every tick of the epoch; called by [`crate::state`].
+//! that host call, and by [`WAITED_MAX`] for all of them, and not charged. Checked at every tick of the epoch; called by [`crate::state`].
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,8 @@ use crate::ticker::TICK;
 
 /// Wall time of a call as a multiple of its deadline.
 const WALL_FACTOR: u32 = 50;
+/// What all host calls of one call may wait together; the rest counts as the guest's own wall time.
+const WAITED_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(crate) struct Budget {
@@ -51,7 +53,7 @@ impl Budget {
 
     /// Whether the guest may go on.
     pub(crate) fn on_tick(&mut self) -> Result<(), Overrun> {
-        let wall = self.started.elapsed().saturating_sub(self.waited);
+        let wall = self.started.elapsed().saturating_sub(self.waited.min(WAITED_MAX));
         let cpu = thread_cpu();
         // The call is at most one tick old when it is first looked at, or was descheduled meanwhile.
         let since = *self
@@ -74,4 +76,21 @@ fn thread_cpu() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
         .map(Duration::from)
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_waits_is_charged_after_all() {
+        let after = |seconds: u64| Budget {
+            started: Instant::now() - Duration::from_secs(seconds),
+            waited: Duration::from_secs(seconds),
+            ..Budget::start(Duration::from_millis(10))
+        };
+        assert!(after(4).on_tick().is_ok(), "two slow reads are the host's");
+        let overrun = after(6).on_tick().expect_err("a hundred reads are the guest's");
+        assert!(overrun.spent_ms >= 900, "{overrun}");
+    }
 }

@@ -18,8 +18,13 @@ fn read(path: &Path) -> String {
 
 /// The text that has a meaning: without comments, each run of space as one.
 fn meaning(text: &str) -> String {
-    let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
-    lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
+    let lines = text
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default());
+    lines
+        .flat_map(str::split_whitespace)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Name and version as the package itself gives them.
@@ -32,7 +37,8 @@ fn package(meaning: &str) -> Option<(String, String)> {
 /// Digests of all packages in the folder by name and version, the files of one in the order of their names.
 fn packages(folder: &Path) -> BTreeMap<(String, String), String> {
     let entries = |folder: &Path| {
-        let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let entries =
+            std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
         paths.sort();
         paths
@@ -40,10 +46,17 @@ fn packages(folder: &Path) -> BTreeMap<(String, String), String> {
     let mut digests = BTreeMap::new();
     for folder in entries(folder).iter().filter(|path| path.is_dir()) {
         let is_wit = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "wit");
-        let texts: Vec<String> = entries(folder).iter().filter(is_wit).map(|path| meaning(&read(path))).collect();
+        let texts: Vec<String> = entries(folder)
+            .iter()
+            .filter(is_wit)
+            .map(|path| meaning(&read(path)))
+            .collect();
         let all = texts.join("\n");
         let named = package(&all).unwrap_or_else(|| panic!("{} names no package", folder.display()));
-        let digest: String = Sha256::digest(&all).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest: String = Sha256::digest(&all)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         digests.insert(named, digest);
     }
     digests

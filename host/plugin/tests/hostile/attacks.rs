@@ -172,7 +172,7 @@ pub(crate) const ATTACKS: [Attack; 14] = [
         World::Admission,
         "",
         "(return (i32.const 64))",
-        FaultKind::Trap,
+        FaultKind::Garbage,
     ),
     attack(
         "a flood of reads of a document",
