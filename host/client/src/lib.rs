@@ -8,7 +8,9 @@ mod elect;
 mod feed;
 mod informer;
 mod objects;
+mod omit;
 mod shared;
+mod slim;
 
 pub use elect::{Election, ElectionError, Leadership};
 pub use feed::Changes;
