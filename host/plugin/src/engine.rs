@@ -5,7 +5,7 @@
 //! used stays unmapped, so an idle host is small. Called by [`crate::Host`] alone. Not here: deadlines
 //! (`budget`), memory limits (`state`).
 
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use crate::limits::MEMORY_MAX_BYTES;
 
@@ -56,7 +56,10 @@ fn pool() -> PoolingAllocationConfig {
         .max_memory_size(MEMORY_MAX_BYTES as usize)
         .max_unused_warm_slots(WARM_SLOTS_MAX)
         .linear_memory_keep_resident(WARM_BYTES)
-        .table_keep_resident(WARM_BYTES);
+        .table_keep_resident(WARM_BYTES)
+        // The kernel says which pages a guest wrote: those alone are cleared, where a guest's stack stands high
+        // above the start of its memory.
+        .pagemap_scan(Enabled::Auto);
     pool
 }
 
