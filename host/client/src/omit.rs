@@ -7,7 +7,9 @@
 use std::fmt;
 
 use serde::de::value::UnitDeserializer;
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+};
 use serde::forward_to_deserialize_any;
 
 /// Fields by name, and what of each is left out.
@@ -342,7 +344,10 @@ mod tests {
         let mut wrong = pod();
         wrong["spec"]["containers"][0]["ports"] = json!("80");
         let text = wrong.to_string();
-        let (here, there) = (read(&text).unwrap_err(), serde_json::from_str::<Pod>(&text).unwrap_err());
+        let (here, there) = (
+            read(&text).unwrap_err(),
+            serde_json::from_str::<Pod>(&text).unwrap_err(),
+        );
         assert_eq!(here.to_string(), there.to_string());
         assert!(read(r#"{"metadata":{"managedFields":[{]}}"#).is_err());
     }

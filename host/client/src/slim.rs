@@ -155,6 +155,9 @@ mod tests {
         spec.volumes.as_mut().unwrap()[0].projected = None;
         assert_eq!(pod, expected);
         let spec = pod.spec.unwrap();
-        assert_eq!((spec.containers.capacity(), spec.volumes.unwrap().capacity()), (1, 2));
+        assert_eq!(
+            (spec.containers.capacity(), spec.volumes.unwrap().capacity()),
+            (1, 2)
+        );
     }
 }
