@@ -21,11 +21,26 @@ impl Desk {
     }
 
     /// With the tools of another language; none where they are missing.
-    fn with_tool(variable: &'static str, program: &str, name: &'static str, place: &'static str) -> Option<Self> {
+    fn with_tool(
+        variable: &'static str,
+        program: &str,
+        name: &'static str,
+        place: &'static str,
+    ) -> Option<Self> {
         let found = installed(name, place, "CAPSTAN_NO_OTHER_TOOLS")?;
         let mut desk = Self::new();
-        desk.tools.push((variable, if program.is_empty() { found.clone() } else { program.into() }));
-        desk.tools.push(("PYTHONPATH", found.ancestors().nth(2).expect("a folder of tools").to_owned()));
+        desk.tools.push((
+            variable,
+            if program.is_empty() {
+                found.clone()
+            } else {
+                program.into()
+            },
+        ));
+        desk.tools.push((
+            "PYTHONPATH",
+            found.ancestors().nth(2).expect("a folder of tools").to_owned(),
+        ));
         Some(desk)
     }
 
@@ -221,6 +236,14 @@ fn speaks(desk: Option<Desk>, language: &str) {
     let Some(desk) = desk else { return };
     let name = format!("own-{language}");
     desk.project(&name, "admission", language);
+    let cluster = Cluster::start();
+    // An interpreter takes long to compile: once for both.
+    fs::create_dir_all(desk.path("cache/capstan")).expect("a folder");
+    std::os::unix::fs::symlink(
+        cluster.data_dir().join("plugins"),
+        desk.path("cache/capstan/components"),
+    )
+    .expect("a link");
     let tested = desk.plugin(&["test", &name]);
     println!("{}", tested.all());
     assert!(tested.ok, "{}", tested.all());
@@ -230,7 +253,6 @@ fn speaks(desk: Option<Desk>, language: &str) {
     println!("{}", inspected.all());
     inspected.says("needs        nothing");
     assert!(!inspected.out.contains("wasi:"), "{}", inspected.out);
-    let cluster = Cluster::start();
     load(&cluster, &desk, &name);
     refuses_images_without_a_tag(&cluster, &name);
 }
@@ -238,7 +260,10 @@ fn speaks(desk: Option<Desk>, language: &str) {
 #[test]
 fn python_makes_a_policy() {
     let tool = "componentize-py/bin/componentize-py";
-    speaks(Desk::with_tool("CAPSTAN_COMPONENTIZE_PY", "", "componentize-py", tool), "python");
+    speaks(
+        Desk::with_tool("CAPSTAN_COMPONENTIZE_PY", "", "componentize-py", tool),
+        "python",
+    );
 }
 
 #[test]
@@ -246,7 +271,10 @@ fn javascript_makes_a_policy() {
     let tool = "componentize-js/node_modules/@bytecodealliance";
     let desk = Desk::with_tool("CAPSTAN_NODE", "node", "componentize-js", tool);
     let desk = desk.map(|mut desk| {
-        desk.tools.push(("CAPSTAN_NODE_MODULES", root().join("target/tools/componentize-js")));
+        desk.tools.push((
+            "CAPSTAN_NODE_MODULES",
+            root().join("target/tools/componentize-js"),
+        ));
         desk
     });
     speaks(desk, "javascript");
