@@ -12,11 +12,13 @@ mod convert;
 mod cycle;
 mod feed;
 mod queue;
+mod rehearsal;
 mod report;
 mod run;
 mod symbols;
 mod view;
 
+pub use rehearsal::Rehearsal;
 pub use run::{Options, Scheduler};
 
 /// Why the scheduler could not start.
