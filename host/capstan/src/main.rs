@@ -3,6 +3,7 @@
 mod apiserver;
 mod arguments;
 mod bundle;
+mod identity;
 mod image;
 mod kubelets;
 mod plugins;

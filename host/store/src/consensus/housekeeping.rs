@@ -32,6 +32,10 @@ pub(super) async fn run(core: Arc<Core>) {
             () = raft_stopped(&core) => return,
         }
         let before = metrics.borrow_watched().snapshot;
+        // Of what a start applies again Raft knows a checkpoint already; one of nothing new would never be told.
+        if before.is_some_and(|before| core.progress.index() <= before.index) {
+            continue;
+        }
         if core.raft.trigger().snapshot().await.is_err() {
             return;
         }
