@@ -14,7 +14,26 @@ use crate::error::LoadError;
 const SPOKEN: Version = Version::new(0, 1, 0);
 /// The interfaces of the worlds.
 const INTERFACES: [(&str, &[&str]); 5] = [
-    ("scheduler", &["view", "enqueue", "filter", "score"]),
+    (
+        "scheduler",
+        &[
+            "view",
+            "enqueue",
+            "queue-sort",
+            "pre-filter",
+            "filter",
+            "what-if",
+            "post-filter",
+            "pre-score",
+            "score",
+            "reserve",
+            "permit",
+            "pre-bind",
+            "bind",
+            "post-bind",
+            "hints",
+        ],
+    ),
     ("admission", &["validate", "mutate"]),
     ("problem", &["monitor"]),
     ("remedy", &["decide"]),
