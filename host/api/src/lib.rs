@@ -20,6 +20,7 @@ mod conversion;
 mod custom;
 mod discovery;
 mod encryption;
+mod evaluation;
 mod fairness;
 mod front;
 mod health;

@@ -291,3 +291,52 @@ async fn mutating_policies_apply_and_patch_and_look_again() {
     );
     rig.stop().await;
 }
+
+/// One worker answers everybody, so that a request which kept it would keep them all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_long_evaluation_holds_nobody_up() {
+    let rig = std::sync::Arc::new(Rig::start().await);
+    let validation = json!({"expression": "variables.all.all(a, variables.all.all(b, a <= b))"});
+    let spec = json!({
+        "variables": [{"name": "all", "expression": "object.data.text.split(',')"}],
+        "validations": vec![validation; 15],
+        "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}]},
+    });
+    put(&rig, "Validating", "slow", spec, json!({})).await;
+    let maps = "/api/v1/namespaces/default/configmaps?dryRun=All";
+    let map = |words: usize| {
+        let text = (0..words).map(|number| format!("{}", 9 - number.min(1)));
+        json!({"metadata": {"name": "m"}, "data": {"text": text.collect::<Vec<_>>().join(",")}})
+    };
+    let refused = rig.until("POST", maps, map(2), |reply| reply.code != 201).await;
+    assert!(refused.message().contains("'slow'"), "{}", refused.document);
+
+    let mut long = map(220);
+    long["data"]["text"] = json!(vec!["1"; 220].join(","));
+    let slow = tokio::spawn({
+        let rig = rig.clone();
+        async move {
+            let begun = std::time::Instant::now();
+            let reply = rig.ask("POST", maps, long).await;
+            (reply, begun.elapsed())
+        }
+    });
+    let mut longest = std::time::Duration::ZERO;
+    let mut count = 0;
+    while !slow.is_finished() {
+        let rig = rig.clone();
+        let begun = std::time::Instant::now();
+        let quick =
+            tokio::spawn(async move { rig.ask("GET", "/api/v1/namespaces/default", Value::Null).await });
+        assert_eq!(quick.await.unwrap().code, 200);
+        longest = longest.max(begun.elapsed());
+        count += 1;
+    }
+    let (reply, whole) = slow.await.unwrap();
+    assert_eq!(reply.code, 201, "{}", reply.document);
+    println!("{count} reads beside an evaluation of {whole:?}, the longest took {longest:?}");
+    assert!(
+        longest * 2 < whole,
+        "a read took {longest:?} beside an evaluation of {whole:?}"
+    );
+}

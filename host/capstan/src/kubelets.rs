@@ -10,13 +10,20 @@ use capstan_cluster::DataDir;
 use capstan_node::{Handler, Kubelet, Upgraded};
 use capstan_plugin::Host;
 use capstan_runtime::{Cri, Embedded, PodAddresses};
-use kube::Client;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::json;
 
 use crate::arguments::Up;
 use crate::bundle;
+use crate::identity::Identities;
 
 /// How long workloads may take to end when the process stops.
 const WORKLOADS_BOUND_SECONDS: i64 = 5;
+
+/// The label of the nodes that the control plane runs on.
+const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 
 /// All nodes of the process.
 pub(crate) struct Kubelets {
@@ -33,11 +40,11 @@ impl Kubelets {
         }
     }
 
-    /// Starts them, and opens the API server's way to them.
+    /// Starts them, each with the client of its node, and opens the API server's way to them.
     pub(crate) async fn start(
         options: &Up,
         data: &DataDir,
-        client: &impl Fn(&str) -> Client,
+        identities: &Identities,
         host: &Arc<Host>,
         proxied: &Proxied,
     ) -> anyhow::Result<Self> {
@@ -45,13 +52,14 @@ impl Kubelets {
         let mut handlers = HashMap::new();
         for index in 0..options.nodes {
             let name = Self::name(index);
-            let (kubelet, runtime) = start_one(&name, index, options, data, client, host)
+            let (kubelet, runtime) = start_one(&name, options, data, identities, host)
                 .await
                 .with_context(|| format!("node {name}"))?;
             handlers.insert(name, kubelet.handler());
             nodes.push((kubelet, runtime));
         }
         proxied.open(handlers);
+        mark_control_plane(identities.installer(), &Self::name(0)).await?;
         Ok(Self { nodes })
     }
 
@@ -66,10 +74,9 @@ impl Kubelets {
 
 async fn start_one(
     name: &str,
-    index: u8,
     options: &Up,
     data: &DataDir,
-    client: &impl Fn(&str) -> Client,
+    identities: &Identities,
     host: &Arc<Host>,
 ) -> anyhow::Result<(Kubelet, Embedded)> {
     let folder = data.folder(&format!("nodes/{name}"))?;
@@ -87,9 +94,18 @@ async fn start_one(
     let mut kubelet = capstan_node::Options::new(name, folder.join("kubelet"));
     kubelet.problem = host.problem_seats();
     kubelet.sidecars = host.sidecar_seats();
-    kubelet.control_plane = index == 0;
-    let kubelet = Kubelet::start(client(&format!("system:node:{name}")), cri, kubelet).await?;
+    let kubelet = Kubelet::start(identities.node(name), cri, kubelet).await?;
     Ok((kubelet, embedded))
+}
+
+/// Gives a registered node the role label, which NodeRestriction keeps kubelets from.
+async fn mark_control_plane(client: Client, node: &str) -> anyhow::Result<()> {
+    let nodes: Api<Node> = Api::all(client);
+    let patch = Patch::Merge(json!({ "metadata": { "labels": { CONTROL_PLANE: "" } } }));
+    let patched = nodes.patch_metadata(node, &PatchParams::default(), &patch).await;
+    patched
+        .map(drop)
+        .with_context(|| format!("the label of node {node}"))
 }
 
 /// The API server's way to the kubelets; open once they run.

@@ -82,16 +82,17 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Creates the defaults, loads all that the cluster has, and goes on following it.
+    /// Creates the defaults as the installer, loads all that the cluster has, and goes on following it.
     pub(crate) async fn start(
         host: Arc<Host>,
         client: Client,
+        installer: Client,
         known: Known,
         data: &Path,
     ) -> anyhow::Result<Self> {
         host.set_client(client.clone());
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource());
-        create(&api, &known).await?;
+        create(&Api::all_with(installer, &resource()), &known).await?;
         remember(&data.join(CREATED), &known)?;
         let list = api
             .list(&ListParams::default())

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use capstan_api::{ApiServer, UserInfo};
+use capstan_api::ApiServer;
 use capstan_client::{Informer, Shared};
 use capstan_cluster::{DataDir, Pki};
 use capstan_controllers::{Authority, Controllers};
@@ -21,6 +21,7 @@ use k8s_openapi::api::core::v1::Node;
 use crate::apiserver::ApiServerOptions;
 use crate::arguments::Up;
 use crate::bundle;
+use crate::identity::Identities;
 use crate::kubelets::{Kubelets, Proxied};
 use crate::plugins;
 use crate::screen::Screen;
@@ -157,14 +158,15 @@ impl Cluster {
         api_server.apply(&mut config);
         warm.wait().await?;
         let api = ApiServer::start(store.shared(), host.admission_seats(), config).await?;
-        let client = |user: &str| capstan_client::over(api.service(UserInfo::admin(user)));
+        let identities = Identities::of(&api);
         screen.done("API server");
 
-        let plugins = plugins::Running::start(host, client("system:plugin-host"), known, data.path()).await?;
+        let (own, installer) = (identities.account("plugin-host"), identities.installer());
+        let plugins = plugins::Running::start(host, own, installer, known, data.path()).await?;
         api.serve();
         screen.done("plugins");
 
-        let shared = Shared::start(&client("system:informers"));
+        let shared = Shared::start(&identities.account("shared-informers"));
         let nodes = shared.nodes.clone();
         let seats = plugins.host().scheduler_seats();
         let scheduler_options = capstan_scheduler::Options {
@@ -173,12 +175,13 @@ impl Cluster {
             namespaces: shared.namespaces.clone(),
             seats,
         };
-        let scheduler = Scheduler::start(client("system:kube-scheduler"), scheduler_options).await?;
+        let scheduler = Scheduler::start(identities.user("system:kube-scheduler"), scheduler_options).await?;
         plugins.host().set_cluster(scheduler.cluster());
         let controllers = Controllers::start(
-            client("system:kube-controller-manager"),
+            identities.user("system:kube-controller-manager"),
             capstan_controllers::Options {
                 shared: Some(shared.clone()),
+                accounts: Some(identities.accounts()),
                 root_ca_pem: pki.ca().to_owned(),
                 authority: Some(Authority::new(pki.ca(), pki.ca_key())),
                 ..Default::default()
@@ -187,9 +190,9 @@ impl Cluster {
         );
         screen.done("scheduler and controllers");
 
-        let kubelets = Kubelets::start(options, &data, &client, plugins.host(), &proxied).await?;
+        let kubelets = Kubelets::start(options, &data, &identities, plugins.host(), &proxied).await?;
         let proxy = Proxy::start(
-            client("system:kube-proxy"),
+            identities.user("system:kube-proxy"),
             &shared,
             ProxyOptions::new(Kubelets::name(0)),
         );

@@ -4,12 +4,16 @@
 //! Controllers, scheduler, node, network and plugin host stand on this and on nothing nearer to the API
 //! server. Not here: what any of them does with what they see.
 
+mod accounts;
 mod elect;
 mod feed;
 mod informer;
 mod objects;
+mod omit;
 mod shared;
+mod slim;
 
+pub use accounts::Accounts;
 pub use elect::{Election, ElectionError, Leadership};
 pub use feed::Changes;
 pub use informer::{Change, Informer, NotSynced};

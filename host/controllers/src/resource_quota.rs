@@ -219,7 +219,9 @@ impl Reconcile for ResourceQuotas {
 
     async fn reconcile(&self, key: &Key) -> Result<Option<Duration>, Error> {
         let quotas: Api<ResourceQuota> = Api::namespaced(self.client.clone(), &key.namespace);
-        let Some(mut quota) = quotas.get_opt(&key.name).await? else {
+        // A live read, by the one verb that the controller's role has for all kinds.
+        let this = ListParams::default().fields(&format!("metadata.name={}", key.name));
+        let Some(mut quota) = quotas.list(&this).await?.items.pop() else {
             return Ok(None);
         };
         if quota.metadata.deletion_timestamp.is_none() && self.recalculate(&mut quota).await? {

@@ -6,15 +6,13 @@
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
+use k8s_openapi::ByteString;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
-use serde_json::json;
 
 use crate::error::{Error, Tolerate, is};
 use crate::informers::Informers;
@@ -31,6 +29,7 @@ const LIFE_SECONDS: i64 = 1 << 32;
 
 pub(crate) struct SecretTokens {
     client: Client,
+    cleaner: Client,
     informers: Informers,
     root_ca_pem: String,
 }
@@ -78,9 +77,11 @@ fn plan_of_bootstrap(secret: &Secret, now: Timestamp) -> Plan {
 }
 
 impl SecretTokens {
-    pub(crate) fn new(client: Client, informers: &Informers, root_ca_pem: &str) -> Self {
+    /// `cleaner` deletes bootstrap tokens.
+    pub(crate) fn new(client: Client, cleaner: Client, informers: &Informers, root_ca_pem: &str) -> Self {
         Self {
             client,
+            cleaner,
             informers: informers.clone(),
             root_ca_pem: root_ca_pem.to_owned(),
         }
@@ -125,28 +126,27 @@ impl SecretTokens {
             .create_subresource("token", &account.name_any(), &PostParams::default(), &request)
             .await?;
         let token = answer.status.and_then(|status| status.token).unwrap_or_default();
-        let patch = json!({
-            "metadata": {
-                "resourceVersion": secret.resource_version(),
-                "annotations": { ACCOUNT_UID: account.uid() },
-            },
-            "data": {
-                "token": STANDARD.encode(token),
-                "namespace": STANDARD.encode(&namespace),
-                "ca.crt": STANDARD.encode(&self.root_ca_pem),
-            },
-        });
+        let mut filled = secret.clone();
+        let annotations = filled.annotations_mut();
+        annotations.insert(ACCOUNT_UID.to_owned(), account.uid().unwrap_or_default());
+        let data = filled.data.get_or_insert_default();
+        for (key, value) in [
+            ("token", token),
+            ("namespace", namespace.clone()),
+            ("ca.crt", self.root_ca_pem.clone()),
+        ] {
+            data.insert(key.to_owned(), ByteString(value.into_bytes()));
+        }
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
         secrets
-            .patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
+            .replace(&name, &PostParams::default(), &filled)
             .await
             .or_gone()?;
         Ok(())
     }
 
-    async fn delete(&self, secret: &Secret) -> Result<(), Error> {
-        let secrets: Api<Secret> =
-            Api::namespaced(self.client.clone(), &secret.namespace().unwrap_or_default());
+    async fn delete(&self, client: &Client, secret: &Secret) -> Result<(), Error> {
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), &secret.namespace().unwrap_or_default());
         let same = Preconditions {
             uid: secret.uid(),
             resource_version: secret.resource_version(),
@@ -182,7 +182,7 @@ impl Reconcile for SecretTokens {
         let namespace = Some(key.namespace.as_str());
         if let Some(secret) = self.informers.bootstrap_tokens.get(namespace, &key.name) {
             return match plan_of_bootstrap(&secret, Timestamp::now()) {
-                Plan::Delete => self.delete(&secret).await.map(|()| None),
+                Plan::Delete => self.delete(&self.cleaner, &secret).await.map(|()| None),
                 Plan::Wait(seconds) => Ok(Some(Duration::from_secs(seconds))),
                 Plan::Fill | Plan::Nothing => Ok(None),
             };
@@ -195,7 +195,7 @@ impl Reconcile for SecretTokens {
             &secret,
             account.as_ref().and_then(|one| one.metadata.uid.as_deref()),
         ) {
-            Plan::Delete => self.delete(&secret).await?,
+            Plan::Delete => self.delete(&self.client, &secret).await?,
             Plan::Fill => {
                 if let Some(account) = &account {
                     self.fill(&secret, account).await?;
@@ -209,7 +209,7 @@ impl Reconcile for SecretTokens {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, from_value};
+    use serde_json::{Value, from_value, json};
 
     use super::*;
 
@@ -233,7 +233,7 @@ mod tests {
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let until = |text: &str| -> Secret {
             let mut made = secret(json!({}), json!({}));
-            let bytes = k8s_openapi::ByteString(text.as_bytes().to_vec());
+            let bytes = ByteString(text.as_bytes().to_vec());
             made.data = Some([("expiration".to_owned(), bytes)].into());
             made
         };

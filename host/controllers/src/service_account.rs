@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 
 use crate::error::{Error, Tolerate};
@@ -20,7 +20,8 @@ const ROOT_CA_KEY: &str = "ca.crt";
 const DEFAULT: &str = "default";
 
 pub(crate) struct ServiceAccounts {
-    client: Client,
+    accounts: Client,
+    publisher: Client,
     informers: Informers,
     root_ca_pem: Arc<str>,
 }
@@ -60,9 +61,11 @@ fn plan(
 }
 
 impl ServiceAccounts {
-    pub(crate) fn new(client: Client, informers: &Informers, root_ca_pem: &str) -> Self {
+    /// `accounts` makes the accounts, `publisher` the ConfigMaps.
+    pub(crate) fn new(accounts: Client, publisher: Client, informers: &Informers, root_ca_pem: &str) -> Self {
         Self {
-            client,
+            accounts,
+            publisher,
             informers: informers.clone(),
             root_ca_pem: root_ca_pem.into(),
         }
@@ -113,10 +116,10 @@ impl ServiceAccounts {
     }
 
     async fn act(&self, namespace: &str, change: Change) -> Result<(), Error> {
-        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
+        let maps: Api<ConfigMap> = Api::namespaced(self.publisher.clone(), namespace);
         match change {
             Change::CreateServiceAccount => {
-                let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
+                let accounts: Api<ServiceAccount> = Api::namespaced(self.accounts.clone(), namespace);
                 let account = ServiceAccount {
                     metadata: ObjectMeta {
                         name: Some(DEFAULT.to_owned()),
@@ -135,8 +138,12 @@ impl ServiceAccounts {
                     .or_exists()?;
             }
             Change::CorrectRootCa => {
-                let patch = serde_json::json!({ "data": { ROOT_CA_KEY: &*self.root_ca_pem } });
-                maps.patch(ROOT_CA, &PatchParams::default(), &Patch::Merge(&patch))
+                let Some(known) = self.informers.config_maps.get(Some(namespace), ROOT_CA) else {
+                    return Ok(());
+                };
+                let mut map = known.as_ref().clone();
+                map.data = self.root_ca().data;
+                maps.replace(ROOT_CA, &PostParams::default(), &map)
                     .await
                     .or_gone()?;
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use capstan_client::{Election, Shared};
+use capstan_client::{Accounts, Election, Shared};
 use capstan_points::Seats;
 use capstan_points::remedy::Remedy;
 use kube::Client;
@@ -44,6 +44,8 @@ const GONE_MAX: usize = 4096;
 pub struct Options {
     /// What other parts of this process watch, too; `None` where the controllers are alone.
     pub shared: Option<Shared>,
+    /// Who each controller acts as; `None` where all of them act as the client that they were started with.
+    pub accounts: Option<Accounts>,
     /// Stand for election first; `None` where there can be only one of us.
     pub election: Option<Election>,
     /// Published to every namespace as `kube-root-ca.crt`; empty publishes nothing.
@@ -60,6 +62,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             shared: None,
+            accounts: None,
             election: None,
             root_ca_pem: String::new(),
             authority: None,
@@ -136,6 +139,9 @@ async fn run_all(client: Client, options: &Options, remedies: Seats<dyn Remedy>)
     let informers = Informers::start(&client, shared);
     let catalog = crate::catalog::start(client.clone(), informers.definitions.clone());
     let events = Recorder::start(client.clone());
+    let accounts = options.accounts.clone();
+    let accounts = accounts.unwrap_or_else(|| Accounts::all(client.clone()));
+    let of = |account| accounts.client(account);
     informers.synced().await?;
 
     let mut tasks = JoinSet::new();
@@ -147,51 +153,84 @@ async fn run_all(client: Client, options: &Options, remedies: Seats<dyn Remedy>)
         }};
     }
     start!(ServiceAccounts::new(
-        client.clone(),
+        of("service-account-controller"),
+        of("root-ca-cert-publisher"),
         &informers,
         &options.root_ca_pem
     ));
-    start!(Namespaces::new(client.clone(), &informers, catalog.clone()));
-    start!(Deployments::new(client.clone(), &informers, &events));
-    start!(ReplicaSets::new(client.clone(), &informers, &events));
-    start!(DaemonSets::new(client.clone(), &informers, &events));
-    start!(StatefulSets::new(client.clone(), &informers, &events));
-    start!(CronJobs::new(client.clone(), &informers, &events));
-    start!(Jobs::new(client.clone(), &informers, &events));
-    start!(EndpointSlices::new(client.clone(), &informers));
+    start!(Namespaces::new(
+        of("namespace-controller"),
+        &informers,
+        catalog.clone()
+    ));
+    start!(Deployments::new(of("deployment-controller"), &informers, &events));
+    start!(ReplicaSets::new(of("replicaset-controller"), &informers, &events));
+    start!(DaemonSets::new(of("daemon-set-controller"), &informers, &events));
+    start!(StatefulSets::new(
+        of("statefulset-controller"),
+        &informers,
+        &events
+    ));
+    start!(CronJobs::new(of("cronjob-controller"), &informers, &events));
+    start!(Jobs::new(
+        of("job-controller"),
+        of("ttl-after-finished-controller"),
+        &informers,
+        &events
+    ));
+    start!(EndpointSlices::new(
+        of("endpointslice-controller"),
+        of("endpoint-controller"),
+        &informers
+    ));
     start!(Nodes::new(
-        client.clone(),
+        of("node-controller"),
         &informers,
         &events,
         options.node_monitor_grace
     ));
     start!(PodGc::new(
-        client.clone(),
+        of("pod-garbage-collector"),
         &informers,
         options.terminated_pods_max
     ));
-    start!(Remedies::new(client.clone(), &informers, &events, remedies));
+    start!(Remedies::new(
+        of("remedy-controller"),
+        &informers,
+        &events,
+        remedies
+    ));
+    // Tokens of accounts are the manager's own work in the original, too.
     start!(SecretTokens::new(
         client.clone(),
+        of("token-cleaner"),
         &informers,
         &options.root_ca_pem
     ));
-    start!(Disruptions::new(client.clone(), &informers));
-    start!(RoleAggregation::new(client.clone(), &informers));
-    start!(StorageProtection::new(client.clone(), &informers));
+    start!(Disruptions::new(of("disruption-controller"), &informers));
+    start!(RoleAggregation::new(
+        of("clusterrole-aggregation-controller"),
+        &informers
+    ));
+    start!(StorageProtection::new(&accounts, &informers));
     start!(Certificates::new(
-        client.clone(),
+        of("certificate-controller"),
         &informers,
         options.authority.clone()
     ));
     let (gone, _) = tokio::sync::broadcast::channel(GONE_MAX);
     start!(ResourceQuotas::new(
-        client.clone(),
+        of("resourcequota-controller"),
         &informers,
         catalog.clone(),
         gone.clone()
     ));
-    start!(Garbage::new(client.clone(), &informers, catalog.clone(), gone));
+    start!(Garbage::new(
+        of("generic-garbage-collector"),
+        &informers,
+        catalog.clone(),
+        gone
+    ));
     tasks.join_next().await;
     Ok(())
 }

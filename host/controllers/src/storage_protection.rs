@@ -6,14 +6,15 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use capstan_client::Accounts;
 use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::VolumeAttributesClass;
-use kube::api::{Patch, PatchParams};
+use kube::api::PostParams;
 use kube::core::ObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
 
 use crate::error::{Error, Tolerate};
 use crate::informers::Informers;
@@ -32,7 +33,9 @@ pub(crate) enum Held {
 }
 
 pub(crate) struct StorageProtection {
-    client: Client,
+    claims: Client,
+    volumes: Client,
+    classes: Client,
     informers: Informers,
 }
 
@@ -82,9 +85,11 @@ fn class_of_volume(volume: &PersistentVolume) -> Option<&str> {
 }
 
 impl StorageProtection {
-    pub(crate) fn new(client: Client, informers: &Informers) -> Self {
+    pub(crate) fn new(accounts: &Accounts, informers: &Informers) -> Self {
         Self {
-            client,
+            claims: accounts.client("pvc-protection-controller"),
+            volumes: accounts.client("pv-protection-controller"),
+            classes: accounts.client("volumeattributesclass-protection-controller"),
             informers: informers.clone(),
         }
     }
@@ -150,17 +155,11 @@ impl StorageProtection {
 
     async fn release<K>(&self, api: Api<K>, object: &K, finalizer: &str) -> Result<(), Error>
     where
-        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+        K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + Debug,
     {
-        let meta = object.meta();
-        let left: Vec<&String> = meta
-            .finalizers
-            .iter()
-            .flatten()
-            .filter(|one| *one != finalizer)
-            .collect();
-        let patch = json!({ "metadata": { "resourceVersion": meta.resource_version, "finalizers": left } });
-        api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
+        let mut released = object.clone();
+        released.finalizers_mut().retain(|one| one != finalizer);
+        api.replace(&object.name_any(), &PostParams::default(), &released)
             .await
             .or_gone()?;
         Ok(())
@@ -173,12 +172,12 @@ impl StorageProtection {
         };
         let uses = |pod: &Pod| is_scheduled(pod) && claims_of(pod).any(|name| name == key.name);
         // A pod that the informer has not seen yet counts, too.
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
+        let pods: Api<Pod> = Api::namespaced(self.claims.clone(), &key.namespace);
         let known = self.informers.pods.list_in(&key.namespace);
         if known.iter().any(|pod| uses(pod)) || pods.list(&Default::default()).await?.iter().any(uses) {
             return Ok(());
         }
-        let api = Api::namespaced(self.client.clone(), &key.namespace);
+        let api = Api::namespaced(self.claims.clone(), &key.namespace);
         self.release(api, claim.as_ref(), CLAIM).await
     }
 
@@ -191,7 +190,7 @@ impl StorageProtection {
         if phase == Some("Bound") {
             return Ok(());
         }
-        self.release(Api::all(self.client.clone()), volume.as_ref(), VOLUME)
+        self.release(Api::all(self.volumes.clone()), volume.as_ref(), VOLUME)
             .await
     }
 
@@ -212,7 +211,7 @@ impl StorageProtection {
         if !by_claim.is_empty() || !by_volume.is_empty() {
             return Ok(());
         }
-        self.release::<VolumeAttributesClass>(Api::all(self.client.clone()), class.as_ref(), CLASS)
+        self.release::<VolumeAttributesClass>(Api::all(self.classes.clone()), class.as_ref(), CLASS)
             .await
     }
 }

@@ -20,6 +20,7 @@ use crate::context::{Folders, Node};
 use crate::error::{Error, Result};
 use crate::events::Recorder;
 use crate::notify::Notify;
+use crate::pod::room::Room;
 use crate::pods::Pods;
 use crate::problem;
 use crate::references::References;
@@ -51,8 +52,6 @@ pub struct Options {
     pub capacity: BTreeMap<String, String>,
     /// Most pods.
     pub pods_max: u32,
-    /// Whether the node has the control plane's role label.
-    pub control_plane: bool,
     /// Port of the kubelet's own HTTPS API as the Node tells it; 0 where there is none.
     pub kubelet_port: u16,
     /// The problem daemons.
@@ -72,7 +71,6 @@ impl Options {
             addresses: vec![("InternalIP".into(), "127.0.0.1".into())],
             capacity: BTreeMap::new(),
             pods_max: PODS_MAX_DEFAULT,
-            control_plane: false,
             kubelet_port: 0,
             problem: Seating::default().seats(),
             sidecars: Seating::default().seats(),
@@ -87,7 +85,6 @@ impl Options {
             addresses: self.addresses.clone(),
             capacity: self.capacity.clone(),
             pods_max: self.pods_max,
-            control_plane: self.control_plane,
             kubelet_port: self.kubelet_port,
         }
     }
@@ -129,6 +126,7 @@ impl Kubelet {
             cri,
             name: options.node_name.clone(),
             ip,
+            room: Room::new(&allocatable),
             allocatable,
             folders,
             recorder: recorder.clone(),

@@ -206,7 +206,10 @@ impl Question<'_> {
     fn is_related(&self) -> bool {
         let (namespace, name) = (self.asked.namespace.as_str(), self.asked.name.as_str());
         match self.asked.resource.as_str() {
-            "pods" => self.pods(namespace).any(|pod| pod["metadata"]["name"] == name),
+            "pods" => {
+                let found = self.object("", "pods", namespace, name);
+                found.is_some_and(|pod| self.runs(&pod))
+            }
             "persistentvolumes" => self.has_volume(name),
             "volumeattachments" => {
                 let found = self.object("storage.k8s.io", "volumeattachments", "", name);
@@ -232,7 +235,13 @@ impl Question<'_> {
             .flatten()
             .filter(|(_, pod)| pod.index.field("spec.nodeName") == Some(self.node))
             .map(|(_, pod)| pod.decode())
-            .filter(|pod| !pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string())
+            .filter(|pod| self.runs(pod))
+    }
+
+    /// Whether the pod is bound to the node, and not of the node's own making.
+    fn runs(&self, pod: &Value) -> bool {
+        pod["spec"]["nodeName"] == self.node
+            && !pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string()
     }
 
     fn object(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value> {

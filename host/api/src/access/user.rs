@@ -37,8 +37,8 @@ impl UserInfo {
         Self::new("system:anonymous", &["system:unauthenticated"])
     }
 
-    /// A service account.
-    pub(crate) fn service_account(namespace: &str, name: &str, uid: &str) -> Self {
+    /// A service account; `uid` is empty where it is not known.
+    pub fn service_account(namespace: &str, name: &str, uid: &str) -> Self {
         let own = format!("system:serviceaccounts:{namespace}");
         let mut user = Self::new(
             format!("system:serviceaccount:{namespace}:{name}"),

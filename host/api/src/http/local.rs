@@ -35,6 +35,11 @@ impl Local {
             user: Arc::new(user.authenticated()),
         }
     }
+
+    /// The same way in, as another user.
+    pub fn acting_as(&self, user: UserInfo) -> Self {
+        Self::new(self.server.clone(), user)
+    }
 }
 
 impl<B> tower::Service<Request<B>> for Local

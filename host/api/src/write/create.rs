@@ -13,6 +13,7 @@ use crate::access;
 use crate::admission::{self, Subject};
 use crate::answer::Answer;
 use crate::call::Call;
+use crate::evaluation::evaluate;
 use crate::refusal::{self, Refusal};
 use crate::registry::{WriteError, keys};
 use crate::server::Server;
@@ -71,7 +72,10 @@ pub(crate) async fn create_tracked(
         .services
         .assign(server, &resource, &mut object, None)
         .await?;
-    let errors = validate::create(&resource, &object);
+    let errors = match resource.custom {
+        Some(_) => evaluate(|| validate::create(&resource, &object)).await,
+        None => validate::create(&resource, &object),
+    };
     if !errors.is_empty() {
         return Err(Status::invalid(&resource, &name, errors).into());
     }

@@ -18,6 +18,7 @@ use crate::admission::{self, Other, Pinned, Subject};
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::conversion;
+use crate::evaluation::evaluate;
 use crate::refusal::{self, Refusal};
 use crate::registry::{Registry, WriteError, keys};
 use crate::server::Server;
@@ -225,7 +226,11 @@ async fn attempt(
         .services
         .assign(server, &resource, &mut new, Some(&old))
         .await?;
-    let errors = validate::update_through(&resource, update.subresource, &new, &old);
+    let validated = || validate::update_through(&resource, update.subresource, &new, &old);
+    let errors = match resource.custom {
+        Some(_) => evaluate(validated).await,
+        None => validated(),
+    };
     if !errors.is_empty() {
         return Err(Status::invalid(&resource, &name, errors).into());
     }

@@ -152,13 +152,10 @@ impl Deployments {
                         .or_gone()?;
                 }
                 Change::Revision(revision) => {
-                    let patch = serde_json::json!({ "metadata": {
-                        "resourceVersion": current.resource_version(),
-                        "annotations": { revision::REVISION: revision },
-                    }});
-                    let name = current.name_any();
+                    let annotations = current.annotations_mut();
+                    annotations.insert(revision::REVISION.to_owned(), revision);
                     current = deployments
-                        .patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
+                        .replace(&current.name_any(), &params, &current)
                         .await?;
                 }
                 Change::Status(status) => self.write_status(&deployments, &current, *status).await?,

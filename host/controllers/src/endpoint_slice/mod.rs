@@ -27,6 +27,7 @@ const UNSEEN_MAX: Duration = Duration::from_secs(30);
 
 pub(crate) struct EndpointSlices {
     client: Client,
+    legacy: Client,
     informers: Informers,
     /// Names of slices that were created and not seen yet.
     unseen: Mutex<HashMap<Key, (HashSet<String>, Instant)>>,
@@ -52,9 +53,11 @@ fn selected(service: &Service, pod: &Pod) -> bool {
 }
 
 impl EndpointSlices {
-    pub(crate) fn new(client: Client, informers: &Informers) -> Self {
+    /// `legacy` writes the Endpoints.
+    pub(crate) fn new(client: Client, legacy: Client, informers: &Informers) -> Self {
         Self {
             client,
+            legacy,
             informers: informers.clone(),
             unseen: Mutex::default(),
         }
@@ -161,7 +164,7 @@ impl EndpointSlices {
     ) -> Result<(), Error> {
         let before = self.informers.endpoints.get(Some(&key.namespace), &key.name);
         let wanted = legacy::endpoints(service, pods, before.as_deref());
-        let endpoints: Api<Endpoints> = Api::namespaced(self.client.clone(), &key.namespace);
+        let endpoints: Api<Endpoints> = Api::namespaced(self.legacy.clone(), &key.namespace);
         match before.as_deref() {
             Some(before) if *before == wanted => {}
             Some(_) => {
@@ -190,7 +193,7 @@ impl EndpointSlices {
                 .await?;
         }
         if let Some(before) = self.informers.endpoints.get(Some(&key.namespace), &key.name) {
-            let endpoints: Api<Endpoints> = Api::namespaced(self.client.clone(), &key.namespace);
+            let endpoints: Api<Endpoints> = Api::namespaced(self.legacy.clone(), &key.namespace);
             let same = Preconditions {
                 uid: before.uid(),
                 ..Default::default()

@@ -25,15 +25,18 @@ use crate::work::{Key, Reconcile, keys_of, wakes};
 
 pub(crate) struct Jobs {
     client: Client,
+    cleaner: Client,
     informers: Informers,
     pods: Arc<Pods>,
 }
 
 impl Jobs {
-    pub(crate) fn new(client: Client, informers: &Informers, events: &Recorder) -> Self {
+    /// `cleaner` deletes jobs whose time after their end is over.
+    pub(crate) fn new(client: Client, cleaner: Client, informers: &Informers, events: &Recorder) -> Self {
         let pods = Pods::new(client.clone(), informers, events.named("job-controller"));
         Self {
             client,
+            cleaner,
             informers: informers.clone(),
             pods: Arc::new(pods),
         }
@@ -70,7 +73,8 @@ impl Jobs {
                     ..Default::default()
                 };
                 let params = DeleteParams::foreground().preconditions(same);
-                self.api(&namespace).delete(&name, &params).await.or_gone()?;
+                let jobs: Api<Job> = Api::namespaced(self.cleaner.clone(), &namespace);
+                jobs.delete(&name, &params).await.or_gone()?;
             }
             Change::Status(status) => {
                 self.tell_end(job, &status);

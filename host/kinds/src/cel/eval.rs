@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use super::functions;
 use super::message::Message;
+use super::patience;
 use super::tokens::is_keyword;
 use super::tree::{Expr, Literal, Loop, Node, Operator};
 use super::value::Value;
@@ -84,10 +85,11 @@ impl<'a> Evaluation<'a> {
 
     /// The value of a whole expression, paid from `budget`; one expression may cost [`CALL_COST_MAX`].
     pub fn run(&mut self, node: &Node, budget: &mut u64) -> Outcome<'a> {
-        let most = (*budget).min(CALL_COST_MAX);
+        let most = (*budget).min(CALL_COST_MAX).min(patience::left());
         self.left = most;
         let outcome = self.value(node);
         *budget -= most - self.left;
+        patience::spend(most - self.left);
         match outcome {
             Err(Failure::OverBudget) if *budget > 0 => {
                 error("operation cancelled: actual cost limit exceeded")

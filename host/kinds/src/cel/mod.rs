@@ -3,7 +3,7 @@
 //! `syntax` reads, `types` judges before anything is stored, `eval` runs within a budget: one expression at
 //! most [`CALL_COST_MAX`] units, all of one object at most [`OBJECT_COST_MAX`]. The rules of custom kinds
 //! (`custom`) and the admission policies and conditions (`admission`) are made of it; `authorizer` is the
-//! question that policies may ask, `message` the objects that they make. Ours, because the published crates
+//! question that policies may ask, `patience` how long a caller waits, `message` the objects that they make. Ours, because the published crates
 //! have neither a bound on cost nor a check by schema. Pure.
 
 mod authorizer;
@@ -12,6 +12,7 @@ mod functions;
 mod library;
 mod lists;
 mod message;
+pub(crate) mod patience;
 mod signatures;
 mod syntax;
 mod texts;
@@ -23,6 +24,7 @@ mod value;
 pub use authorizer::{Access, Answer, Question, Subject};
 pub use eval::{CALL_COST_MAX, Evaluation, Failure, Outcome};
 pub use message::{Message, misnamed};
+pub use patience::within;
 pub use syntax::parse;
 pub use tokens::is_identifier;
 pub use tree::{Expr, Literal, Loop, Node, Operator, Problem};

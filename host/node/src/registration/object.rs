@@ -35,7 +35,6 @@ pub(crate) struct Identity {
     pub(crate) addresses: Vec<(String, String)>,
     pub(crate) capacity: BTreeMap<String, String>,
     pub(crate) pods_max: u32,
-    pub(crate) control_plane: bool,
     pub(crate) kubelet_port: u16,
 }
 
@@ -60,9 +59,6 @@ pub(crate) fn labels(identity: &Identity) -> BTreeMap<String, String> {
         ("beta.kubernetes.io/arch", architecture()),
     ] {
         labels.entry(key.to_owned()).or_insert_with(|| value.to_owned());
-    }
-    if identity.control_plane {
-        labels.insert("node-role.kubernetes.io/control-plane".into(), String::new());
     }
     labels
 }

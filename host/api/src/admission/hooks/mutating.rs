@@ -11,6 +11,7 @@ use super::attempt::{Attempt, Seen};
 use super::rounds::{Asked, Rounds};
 use super::{Bound, params};
 use crate::call::Call;
+use crate::evaluation::evaluate;
 use crate::refusal::Refusal;
 
 /// What stood against the request, and whether it came of evaluating.
@@ -104,7 +105,7 @@ async fn take_turn(
 ) -> Result<(), Refusal> {
     let (policy, binding) = (turn.policy, turn.binding);
     let seen = attempt.seen_as(&turn.resource).await?;
-    match matched(turn, attempt, &seen) {
+    match evaluate(|| matched(turn, attempt, &seen)).await {
         Matched::Yes => {}
         Matched::No => return Ok(()),
         Matched::Failed(why) => {
@@ -122,7 +123,7 @@ async fn take_turn(
         if seen.object.is_none() {
             continue;
         }
-        match evaluate(turn, index, attempt, &seen) {
+        match evaluate(|| mutated(turn, index, attempt, &seen)).await {
             Ok(object) => changed |= attempt.take(&turn.resource, object).await?,
             Err(Unmutated(why)) => problems.extend(problem(policy, binding, &why, true)),
         }
@@ -141,7 +142,7 @@ fn matched(turn: &Turn<'_>, attempt: &Attempt<'_>, seen: &Seen) -> Matched {
     turn.policy.applies(&attempt.input(seen, turn.params.as_deref()))
 }
 
-fn evaluate(turn: &Turn<'_>, index: usize, attempt: &Attempt<'_>, seen: &Seen) -> Result<Value, Unmutated> {
+fn mutated(turn: &Turn<'_>, index: usize, attempt: &Attempt<'_>, seen: &Seen) -> Result<Value, Unmutated> {
     let input = attempt.input(seen, turn.params.as_deref());
     turn.policy.mutate(index, &turn.resource, &input)
 }

@@ -1,14 +1,13 @@
 //! ValidatingAdmissionPolicies in the chain.
 
-use std::sync::Arc;
-
 use capstan_kinds::admission::{AuditAnnotation, Binding, Judgement, ValidatingPolicy};
 use capstan_kinds::status::{Status, StatusCause};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::attempt::{Attempt, Seen};
 use super::{Bound, params};
 use crate::call::Call;
+use crate::evaluation::evaluate;
 use crate::refusal::Refusal;
 
 /// Bytes of one audit annotation.
@@ -75,7 +74,8 @@ async fn judge(
             none => none.insert(attempt.seen_as(resource).await?),
         };
         for params in all {
-            let judgement = evaluate(policy, attempt, seen, params);
+            let input = || attempt.input(seen, params.as_deref());
+            let judgement = evaluate(|| policy.judge(&input())).await;
             weigh((policy, binding), judgement, call, refused, &mut audits);
         }
     }
@@ -83,15 +83,6 @@ async fn judge(
         call.annotate(&format!("{}/{key}", policy.name), &values.join(", "));
     }
     Ok(())
-}
-
-fn evaluate(
-    policy: &ValidatingPolicy,
-    attempt: &Attempt<'_>,
-    seen: &Seen,
-    params: Option<Arc<Value>>,
-) -> Judgement {
-    policy.judge(&attempt.input(seen, params.as_deref()))
 }
 
 fn misconfigured(

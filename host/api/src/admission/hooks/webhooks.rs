@@ -15,6 +15,7 @@ use super::attempt::{Attempt, Seen};
 use super::review::{self, Answer};
 use super::rounds::{Asked, Rounds};
 use crate::call::Call;
+use crate::evaluation::evaluate;
 use crate::refusal::Refusal;
 
 /// How a webhook's turn ends where it gives no answer.
@@ -123,7 +124,7 @@ async fn relevant(
         return Ok(None);
     };
     let seen = attempt.seen_as(&resource).await?;
-    match matched(webhook, attempt, &seen) {
+    match evaluate(|| matched(webhook, attempt, &seen)).await {
         Matched::Yes => Ok(Some((resource, seen))),
         Matched::No => Ok(None),
         Matched::Failed(why) => {

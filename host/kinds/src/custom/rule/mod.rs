@@ -12,7 +12,7 @@ use super::check::{correlated, join};
 use super::schema::{Additional, Schema};
 use crate::cel::{
     CALL_COST_MAX, Evaluation, Expr, Failure, MESSAGE_BYTES_MAX, Node, OBJECT_COST_MAX, Outcome, Problem,
-    Type, Value, check_types, parse,
+    Type, Value, check_types, parse, patience,
 };
 use crate::validate::{Cause, FieldError};
 
@@ -201,10 +201,11 @@ impl Walk {
         } else {
             variables.extend(before.map(|before| ("oldSelf", before)));
         }
-        let budget = self.left.min(CALL_COST_MAX);
+        let budget = self.left.min(CALL_COST_MAX).min(patience::left());
         let mut evaluation = Evaluation::new(variables, budget);
         let outcome = evaluation.value(node);
         self.left -= budget - evaluation.left();
+        patience::spend(budget - evaluation.left());
         outcome
     }
 
