@@ -374,6 +374,8 @@ fn problem_daemons_report_what_the_catalogue_says() {
         .filter(|finding| matches!(finding, Finding::Event(_)));
     assert_eq!(events.count(), 2, "one for each: {found:?}");
 
+    bench.host.unload("p");
+
     // The real files of this machine, by the grants of the manifest.
     bench.load("problem-node-state/example.yaml", None);
     let daemon = bench.host.problem_seats().borrow()[0].policy.clone();
@@ -385,6 +387,7 @@ fn problem_daemons_report_what_the_catalogue_says() {
             .any(|finding| matches!(finding, Finding::Condition(c) if c.type_name == "FileHandlesLow")),
         "{found:?}"
     );
+    bench.host.unload("p");
     bench.load("problem-clock/example.yaml", None);
     let daemon = bench.host.problem_seats().borrow()[0].policy.clone();
     let fault = daemon

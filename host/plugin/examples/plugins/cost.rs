@@ -174,7 +174,7 @@ async fn seventeen(options: &Options, bench: &Arc<Host>, table: &mut Table) {
         "µs",
         Some(1_000.0),
     );
-    (0..SEVENTEEN).for_each(|at| drop(bench.unload(&format!("policy-{at}"))));
+    (0..SEVENTEEN).for_each(|at| bench.unload(&format!("policy-{at}")));
 }
 
 /// Private memory that each further policy adds, each another component, its code from the cache.

@@ -194,6 +194,7 @@ pub(crate) const ATTACKS: [Attack; 14] = [
 ];
 
 /// What is refused before it is ever called: name, world, definitions, and part of what is said.
+#[allow(dead_code, reason = "the bench measures calls alone")]
 pub(crate) const AT_LOAD: [(&str, &str, &str); 6] = [
     (
         "no end at instantiation",
@@ -300,6 +301,7 @@ impl Attack {
 }
 
 /// The component of an attack at load.
+#[allow(dead_code, reason = "as above")]
 pub(crate) fn at_load(own: &str) -> Vec<u8> {
     component(&format!("{own}\n{GUEST}{}", REMEDY.replace("BODY", "")))
 }
