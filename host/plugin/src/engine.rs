@@ -11,8 +11,9 @@ use crate::limits::MEMORY_MAX_BYTES;
 
 /// How many component instances a host runs at once: resident ones, log streams and admission together.
 pub(crate) const INSTANCES_MAX: u32 = 400;
-/// Core modules in one component: its own, and the shims that a component is wrapped with.
-const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 8;
+/// Core modules in one component: its own, and the shims that a component is wrapped with. An interpreter comes with
+/// its libraries linked at start: CPython has 38.
+const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 64;
 /// Elements of one function table.
 pub(crate) const TABLE_ELEMENTS_MAX: usize = 20_000;
 /// Slots that keep their memory mapped for the next instance.

@@ -8,7 +8,9 @@ pub(crate) mod admission_rules;
 pub(crate) mod problem;
 pub(crate) mod remedy;
 pub(crate) mod scheduler;
+mod scheduler_answers;
 mod scheduler_convert;
+mod scheduler_exports;
 pub(crate) mod sidecar;
 
 use std::collections::VecDeque;
