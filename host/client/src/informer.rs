@@ -95,7 +95,7 @@ where
         Self::begin::<Managers>(api, config, Some(index))
     }
 
-    fn begin<C: Cut>(api: Api<K>, config: watcher::Config, index: Option<Index<K>>) -> Self {
+    fn begin<C: Cut<K>>(api: Api<K>, config: watcher::Config, index: Option<Index<K>>) -> Self {
         let (tick, changes) = watch::channel(0);
         let follower = Follower {
             objects: Arc::new(RwLock::new(Objects::new(index))),
@@ -189,7 +189,7 @@ where
 
 impl Informer<Pod> {
     /// As [`Informer::start_indexed`], of pods without what only their kubelet needs: how containers are run
-    /// (environment, arguments, probes, mounts) and volumes from the node's own sources.
+    /// (environment, arguments, probes, mounts) and volumes but claims of storage.
     pub fn start_placed(api: Api<Pod>, config: watcher::Config, index: fn(&Pod) -> Option<String>) -> Self {
         Self::begin::<Running>(api, config, Some(index))
     }
@@ -209,7 +209,7 @@ impl<K> Follower<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    async fn follow<C: Cut>(mut self, api: Api<Slim<K, C>>, config: watcher::Config) {
+    async fn follow<C: Cut<K>>(mut self, api: Api<Slim<K, C>>, config: watcher::Config) {
         let mut events = watcher::watcher(api, config).boxed();
         let mut pause = RETRY_MIN;
         while let Some(event) = events.next().await {

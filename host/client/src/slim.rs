@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DynamicResourceScope;
 use kube::{Api, Resource};
@@ -16,15 +17,18 @@ use serde::de::{Deserialize, Deserializer};
 use crate::omit::{Omissions, Omit, Without};
 
 /// What of a kind's objects is left out.
-pub(crate) trait Cut: Clone + Debug + Send + Sync + 'static {
+pub(crate) trait Cut<K>: Clone + Debug + Send + Sync + 'static {
     const OMISSIONS: Omissions;
+
+    /// Takes out what no table can name.
+    fn trim(_object: &mut K) {}
 }
 
 /// Who manages which field.
 #[derive(Debug, Clone)]
 pub(crate) struct Managers;
 
-impl Cut for Managers {
+impl<K> Cut<K> for Managers {
     const OMISSIONS: Omissions = &[MANAGERS];
 }
 
@@ -34,8 +38,18 @@ const MANAGERS: (&str, Omit) = ("metadata", Omit::Within(&[("managedFields", Omi
 #[derive(Debug, Clone)]
 pub(crate) struct Running;
 
-impl Cut for Running {
+impl Cut<Pod> for Running {
     const OMISSIONS: Omissions = &[MANAGERS, ("spec", Omit::Within(POD_SPEC))];
+
+    /// Volumes that are no objects of the cluster's storage.
+    fn trim(pod: &mut Pod) {
+        let Some(spec) = &mut pod.spec else { return };
+        let Some(volumes) = &mut spec.volumes else { return };
+        volumes.retain(|volume| volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some());
+        if volumes.is_empty() {
+            spec.volumes = None;
+        }
+    }
 }
 
 const POD_SPEC: Omissions = &[
@@ -62,7 +76,7 @@ const CONTAINER: Omissions = &[
     ("workingDir", Omit::Whole),
 ];
 
-/// Sources that are no objects of the cluster's storage.
+/// The largest of the sources that [`Cut::trim`] takes out, so that they are not even made.
 const VOLUME: Omissions = &[
     ("configMap", Omit::Whole),
     ("downwardAPI", Omit::Whole),
@@ -77,11 +91,12 @@ pub(crate) struct Slim<K, C>(pub(crate) K, PhantomData<C>);
 impl<'de, K, C> Deserialize<'de> for Slim<K, C>
 where
     K: Deserialize<'de> + Clone,
-    C: Cut,
+    C: Cut<K>,
 {
     fn deserialize<D: Deserializer<'de>>(inner: D) -> Result<Self, D::Error> {
         let omissions = C::OMISSIONS;
-        let read = K::deserialize(Without { inner, omissions })?;
+        let mut read = K::deserialize(Without { inner, omissions })?;
+        C::trim(&mut read);
         // A copy's lists and texts have room for what is in them and no more.
         Ok(Self(read.clone(), PhantomData))
     }
@@ -129,7 +144,6 @@ pub(crate) fn slim<K: Resource<DynamicType = ()>, C>(api: Api<K>) -> Api<Slim<K,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::api::core::v1::Pod;
     use serde_json::json;
 
     #[test]
@@ -152,12 +166,12 @@ mod tests {
         expected.metadata.managed_fields = None;
         let spec = expected.spec.as_mut().unwrap();
         (spec.containers[0].env, spec.containers[0].volume_mounts) = (None, None);
-        spec.volumes.as_mut().unwrap()[0].projected = None;
+        spec.volumes.as_mut().unwrap().remove(0);
         assert_eq!(pod, expected);
         let spec = pod.spec.unwrap();
         assert_eq!(
             (spec.containers.capacity(), spec.volumes.unwrap().capacity()),
-            (1, 2)
+            (1, 1)
         );
     }
 }
