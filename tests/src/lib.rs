@@ -11,6 +11,7 @@ pub mod etcdctl;
 mod http;
 mod installed;
 mod kubectl;
+mod library;
 mod wait;
 
 pub use cluster::{Cluster, ClusterOptions, binary, root};
@@ -18,4 +19,5 @@ pub use component::{component, componentize};
 pub use http::{get, send};
 pub use installed::installed;
 pub use kubectl::Answer;
+pub use library::Library;
 pub use wait::{until, until_within};

@@ -1,5 +1,6 @@
 //! Who the cluster's own parts are to the API server, by its audit log: each acts under the identity that the
-//! original's part has, none but the installer is in `system:masters`, and none is refused what it asks for.
+//! original's part has, none but the installer is in `system:masters`, and none is refused what it asks for. The
+//! flags of audit and of admission go through the binary with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -24,6 +25,11 @@ apiVersion: v1
 kind: ResourceQuota
 metadata: { name: some, namespace: work }
 spec: { hard: { pods: 20 } }
+---
+apiVersion: v1
+kind: LimitRange
+metadata: { name: some, namespace: work }
+spec: { limits: [{ type: Container, default: { memory: 16Mi } }] }
 ---
 apiVersion: v1
 kind: Secret
@@ -190,6 +196,15 @@ fn done(cluster: &Cluster) {
             false => Err(secret.to_string()),
         }
     });
+    let pods = cluster
+        .get(&["-n", "work", "pods", "-l", "app=web"])
+        .expect("pods");
+    let resources = &pods["items"][0]["spec"]["containers"][0]["resources"];
+    assert_eq!(
+        resources,
+        &serde_json::json!({}),
+        "the limit range is switched off"
+    );
     cluster
         .kubectl(&["-n", "work", "delete", "pvc/disk", "--timeout=60s"])
         .clean();
@@ -209,6 +224,7 @@ fn the_parts_act_as_themselves_and_are_refused_nothing() {
     let flags = [
         format!("--audit-policy-file={}", policy.display()),
         format!("--audit-log-path={}", log.display()),
+        "--disable-admission-plugins=LimitRanger".to_owned(),
     ];
     let mut cluster = Cluster::with(ClusterOptions {
         flags: flags.to_vec(),
@@ -219,7 +235,7 @@ fn the_parts_act_as_themselves_and_are_refused_nothing() {
         node["metadata"]["labels"]["node-role.kubernetes.io/control-plane"], "",
         "the control plane's node says so"
     );
-    cluster.apply(WORK);
+    cluster.apply(WORK).clean_or_warned();
     done(&cluster);
     assert!(cluster.stop(), "it ends when asked");
 
@@ -235,11 +251,10 @@ fn the_parts_act_as_themselves_and_are_refused_nothing() {
             masters.insert(user.to_owned());
         }
         let message = text(event, "/responseStatus/message");
-        let is_unauthorized = event["responseStatus"]["code"] == 403
-            && (message.contains(" cannot ")
-                || message.contains(" is not allowed")
-                || message.contains("node \""));
-        if is_unauthorized {
+        let forbidden = text(event, "/annotations/authorization.k8s.io~1decision") == "forbid";
+        // NodeRestriction is admission, and refuses later.
+        let restricted = event["responseStatus"]["code"] == 403 && user.starts_with("system:node:");
+        if forbidden || restricted {
             refused.insert(act.clone(), message.to_owned());
         }
         acts.insert(act);

@@ -1,4 +1,5 @@
-//! kubectl's exec, attach, cp, port-forward, debug and resize against a cluster, over WebSocket and over SPDY;
+//! kubectl's exec, attach, cp, port-forward, debug and resize against a cluster, over WebSocket and over SPDY, and
+//! the same by the Python and the JavaScript client (`fixtures/clients/streams.*`);
 //! in a container made of this machine's own shell, so that it needs root. Without, components alone.
 
 use std::collections::BTreeSet;
@@ -7,14 +8,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use capstan_tests::{Cluster, get, until};
+use capstan_tests::{Cluster, Library, get, until};
 
-const TOOLS: [&str; 8] = [
+const TOOLS: [&str; 11] = [
     "/bin/sh",
     "/bin/sleep",
     "/bin/cat",
     "/bin/tar",
     "/bin/ls",
+    "/bin/true",
+    "/bin/echo",
+    "/usr/bin/head",
     "/usr/bin/env",
     "/usr/bin/wc",
     "/usr/bin/stty",
@@ -137,6 +141,21 @@ apiVersion: v1
 kind: Pod
 metadata: { name: ask-false }
 spec: *ask
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: ask-python }
+spec: *ask
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: ask-javascript }
+spec: *ask
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: web }
+spec: { containers: [{ name: main, image: 'capstan.dev/hello-http:1' }] }
 ";
 
 #[test]
@@ -174,6 +193,9 @@ fn sessions_in_a_container() {
         commands(cluster, websocket);
         copies(cluster, websocket, &folder);
         attachment(cluster, websocket);
+    }
+    for library in Library::all() {
+        library.passes("streams", &cluster.kubeconfig());
     }
     a_terminal(cluster);
     debugging(cluster);

@@ -33,9 +33,14 @@ pub(crate) async fn answer(server: &Server, path: &str, query: &Query) -> Answer
         None => (path.trim_start_matches('/'), None),
     };
     let ready = if endpoint == "readyz" { READY } else { &[] };
-    let names = LIVE.iter().chain(ready);
+    let encryption = server.registry.encryption();
+    let services = encryption
+        .map(|encryption| encryption.checks())
+        .unwrap_or_default();
+    let names = LIVE.iter().chain(ready).copied();
+    let names = names.chain(services.iter().map(String::as_str));
     if let Some(one) = one {
-        let Some(name) = names.clone().find(|name| **name == one) else {
+        let Some(name) = names.clone().find(|name| *name == one) else {
             return Err(Status::not_found_path().into());
         };
         return Ok(match check(server, name).await {
@@ -51,19 +56,19 @@ pub(crate) async fn answer(server: &Server, path: &str, query: &Query) -> Answer
     let mut text = String::new();
     let mut failed = Vec::new();
     for name in names.clone() {
-        if excluded.contains(name) {
+        if excluded.contains(&name) {
             text.push_str(&format!("[+]{name} excluded: ok\n"));
         } else if let Some(problem) = check(server, name).await {
             text.push_str(&format!("[-]{name} failed: reason withheld\n"));
             tracing::debug!(check = name, problem, "a health check failed");
-            failed.push(*name);
+            failed.push(name);
         } else {
             text.push_str(&format!("[+]{name} ok\n"));
         }
     }
     let mut unknown: Vec<String> = excluded
         .iter()
-        .filter(|one| !names.clone().any(|name| name == *one))
+        .filter(|one| !names.clone().any(|name| name == **one))
         .map(|one| format!("{one:?}"))
         .collect();
     if !unknown.is_empty() {
@@ -97,8 +102,8 @@ async fn check(server: &Server, name: &str) -> Option<String> {
         "informer-sync" | "poststarthook/bootstrap-controller" => {
             (server.phase() == Phase::Starting).then(|| "not finished".to_owned())
         }
-        // Done before anything is answered.
-        _ => None,
+        // The others were done before anything is answered.
+        name => server.registry.encryption()?.problem(name),
     }
 }
 

@@ -3,10 +3,9 @@
 
 mod rig;
 
-use capstan_api::{Body, UserInfo};
+use capstan_api::UserInfo;
 use rig::Rig;
 use serde_json::{Value, json};
-use tower::ServiceExt;
 
 const DEPLOYMENT: &str = r#"
 apiVersion: apps/v1
@@ -29,21 +28,13 @@ const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 async fn ask(rig: &Rig, user: UserInfo, method: &str, path: &str, media: &str, body: &str) -> (u16, Value) {
-    let request = http::Request::builder()
-        .method(method)
-        .uri(path)
-        .header("content-type", media)
-        .header("user-agent", "tester/1.0 (linux)")
-        .body(Body::from(body.to_owned()))
-        .unwrap();
-    let response = rig.api.service(user).oneshot(request).await.unwrap();
-    let (parts, body) = response.into_parts();
-    let bytes = body.collect(64 << 20).await.unwrap().unwrap();
-    let mut document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-    if let Some(warning) = parts.headers.get("warning") {
+    let headers = [("content-type", media), ("user-agent", "tester/1.0 (linux)")];
+    let reply = rig.send_text(user, method, path, &headers, body.to_owned()).await;
+    let mut document = reply.document;
+    if let Some(warning) = reply.headers.get("warning") {
         document["warning"] = json!(warning.to_str().unwrap());
     }
-    (parts.status.as_u16(), document)
+    (reply.code, document)
 }
 
 async fn send(rig: &Rig, method: &str, path: &str, body: Value) -> (u16, Value) {

@@ -4,10 +4,9 @@
 
 mod rig;
 
-use capstan_api::{Body, UserInfo};
+use capstan_api::UserInfo;
 use rig::Rig;
 use serde_json::{Value, json};
-use tower::ServiceExt;
 
 /// Lays `change` over `target`; null takes a field away.
 fn merge(target: &mut Value, change: &Value) {
@@ -43,24 +42,10 @@ fn pod(change: Value) -> Value {
 }
 
 async fn ask(rig: &Rig, method: &str, path: &str, body: Value) -> (u16, http::HeaderMap, Value) {
-    let request = http::Request::builder()
-        .method(method)
-        .uri(path)
-        .body(Body::from(body.to_string()))
-        .unwrap();
-    let answer = rig
-        .api
-        .service(UserInfo::admin("test"))
-        .oneshot(request)
-        .await
-        .unwrap();
-    let (parts, body) = answer.into_parts();
-    let bytes = body.collect(1 << 20).await.unwrap().unwrap();
-    (
-        parts.status.as_u16(),
-        parts.headers,
-        serde_json::from_slice(&bytes).unwrap(),
-    )
+    let reply = rig
+        .send_with(UserInfo::admin("test"), method, path, &[], body)
+        .await;
+    (reply.code, reply.headers, reply.document)
 }
 
 #[tokio::test]

@@ -37,6 +37,12 @@ fn namespace(place: &str) -> String {
     format!("{PREFIX}-{}-{place}", std::process::id())
 }
 
+impl Default for Network {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Network {
     /// A network with room for [`PLACES`] members.
     ///

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use capstan_kinds::default;
 use capstan_kinds::resource::Resource;
 use http::Response;
 use jiff::Timestamp;
@@ -90,6 +91,20 @@ impl Trail {
                 .or_insert_with(|| json!(resource.api_version()));
         }
         event.request_object = Some(Arc::new(object));
+    }
+
+    /// Whether the request's object is told at all.
+    pub(crate) fn tells_objects(&self) -> bool {
+        self.judgement.level >= Level::Request
+    }
+
+    /// Tells of the object that the request means, with its defaults, in place of what was sent.
+    pub(crate) fn decoded(&self, resource: &Resource, mut object: Value) {
+        default::apply(resource, &mut object);
+        if self.judgement.omit_managed_fields {
+            drop_managed_fields(&mut object);
+        }
+        self.event().request_object = Some(Arc::new(object));
     }
 
     /// Adds the answer, as it is before it is compressed.

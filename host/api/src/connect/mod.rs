@@ -6,6 +6,7 @@
 //! become a tunnel of bytes. Not here: aggregated APIs, which share `backend` and `tunnel`.
 
 pub(crate) mod backend;
+mod frames;
 mod log;
 pub(crate) mod place;
 mod proxy;

@@ -1,13 +1,15 @@
-//! Upgraded connections: the client's and the backend's become one, bytes both ways, until either ends.
+//! Upgraded connections: the client's and the backend's become one, bytes both ways, until either ends. WebSocket
+//! frames go to the client one by one.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http::header::{CONNECTION, HeaderMap};
+use http::header::{CONNECTION, HeaderMap, UPGRADE};
 use http::{Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
+use super::frames;
 use crate::body::Body;
 use crate::server::Server;
 
@@ -54,6 +56,8 @@ pub(crate) fn join(server: &Server, client: OnUpgrade, mut answer: Response<Body
     }
     let tunnel = answer.extensions_mut().remove::<Tunnel>();
     let upgrade = hyper::upgrade::on(&mut answer);
+    let named = answer.headers().get(UPGRADE);
+    let framed = named.is_some_and(|named| named.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let stop = server.stop.clone();
     tokio::spawn(async move {
         let backend: Box<dyn Duplex> = match tunnel.and_then(|tunnel| tunnel.take()) {
@@ -65,7 +69,7 @@ pub(crate) fn join(server: &Server, client: OnUpgrade, mut answer: Response<Body
         };
         match client.await {
             Ok(client) => drop(
-                stop.run_until_cancelled(splice(TokioIo::new(client), backend))
+                stop.run_until_cancelled(splice(TokioIo::new(client), backend, framed))
                     .await,
             ),
             Err(error) => tracing::debug!(%error, "a client's upgrade failed"),
@@ -75,12 +79,20 @@ pub(crate) fn join(server: &Server, client: OnUpgrade, mut answer: Response<Body
 }
 
 /// Copies until one side has ended: then the other has nothing to wait for.
-async fn splice(client: impl Duplex, backend: impl Duplex) {
+async fn splice(client: impl Duplex, backend: impl Duplex, framed: bool) {
     let (mut client_read, mut client_write) = tokio::io::split(client);
     let (mut backend_read, mut backend_write) = tokio::io::split(backend);
+    let answered = async {
+        match framed {
+            true => frames::copy(&mut backend_read, &mut client_write).await,
+            false => tokio::io::copy(&mut backend_read, &mut client_write)
+                .await
+                .map(drop),
+        }
+    };
     tokio::select! {
         _ = tokio::io::copy(&mut client_read, &mut backend_write) => {}
-        _ = tokio::io::copy(&mut backend_read, &mut client_write) => {}
+        _ = answered => {}
     }
     let _ = client_write.shutdown().await;
     let _ = backend_write.shutdown().await;

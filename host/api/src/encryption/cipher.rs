@@ -32,6 +32,9 @@ pub(crate) enum CipherError {
     Encrypted,
     #[error("no matching prefix found")]
     NoPrefix,
+    /// What the key management service is not up to.
+    #[error("{0}")]
+    Kms(String),
 }
 
 /// A cipher with its key.
@@ -141,7 +144,7 @@ impl Cipher {
     }
 }
 
-fn random<const BYTES: usize>() -> Result<[u8; BYTES], CipherError> {
+pub(super) fn random<const BYTES: usize>() -> Result<[u8; BYTES], CipherError> {
     let mut bytes = [0; BYTES];
     SystemRandom::new()
         .fill(&mut bytes)

@@ -1,11 +1,19 @@
 //! The `EncryptionConfiguration` file: which resources are sealed by which providers, in order. Pure.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::Provider;
 use super::cipher::Cipher;
+use super::kms::{Kms, Settings};
+use crate::front::go_duration;
+
+/// How long a key management service may take, as in the original.
+const KMS_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -32,7 +40,17 @@ struct ProviderFile {
     aesgcm: Option<Keys>,
     secretbox: Option<Keys>,
     identity: Option<serde_json::Map<String, serde_json::Value>>,
-    kms: Option<serde_json::Value>,
+    kms: Option<KmsFile>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+struct KmsFile {
+    api_version: String,
+    name: String,
+    cachesize: Option<i64>,
+    endpoint: String,
+    timeout: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -78,6 +96,20 @@ pub(super) fn parse(text: &str) -> Result<Vec<Rule>, String> {
             check_masked(resource, &rules)?;
         }
         rules.push(rule);
+    }
+    let providers = rules.iter().flat_map(|rule| &rule.providers);
+    let mut names: Vec<&str> = providers
+        .filter_map(|provider| match provider {
+            Provider::Kms(kms) => Some(kms.name()),
+            _ => None,
+        })
+        .collect();
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(format!(
+            "duplicate KMS provider name {}, names must be unique",
+            twice[0]
+        ));
     }
     Ok(rules)
 }
@@ -151,16 +183,12 @@ fn provider(at: &str, file: ProviderFile) -> Result<Provider, String> {
         identity,
         kms,
     } = file;
-    if kms.is_some() {
-        return Err(format!(
-            "{at}.kms: Forbidden: key management services are not supported"
-        ));
-    }
     let given = [
         aescbc.is_some(),
         aesgcm.is_some(),
         secretbox.is_some(),
         identity.is_some(),
+        kms.is_some(),
     ];
     match given.iter().filter(|given| **given).count() {
         0 => return Err(format!("{at}: Required value: at least one provider is required")),
@@ -170,6 +198,10 @@ fn provider(at: &str, file: ProviderFile) -> Result<Provider, String> {
                 "{at}: Invalid value: more than one provider specified in a single element, should split into different list elements"
             ));
         }
+    }
+    if let Some(kms) = kms {
+        let settings = settings(&format!("{at}.kms"), kms)?;
+        return Kms::start(settings).map(Provider::Kms);
     }
     type Make = fn(&[u8]) -> Option<Cipher>;
     let all: [(Option<Keys>, &'static str, Make, &[usize]); 3] = [
@@ -193,6 +225,69 @@ fn provider(at: &str, file: ProviderFile) -> Result<Provider, String> {
         });
     }
     Ok(Provider::Identity)
+}
+
+fn settings(at: &str, file: KmsFile) -> Result<Settings, String> {
+    let invalid =
+        |field: &str, value: &str, why: String| Err(format!("{at}.{field}: Invalid value: {value:?}: {why}"));
+    match file.api_version.as_str() {
+        "v2" => {}
+        "" | "v1" => {
+            return Err(format!(
+                "{at}.apiVersion: Forbidden: KMSv1 is deprecated and is not supported. Use KMSv2 instead"
+            ));
+        }
+        other => {
+            return invalid(
+                "apiVersion",
+                other,
+                "unsupported apiVersion for KMS provider, only v1 and v2 are supported".into(),
+            );
+        }
+    }
+    let KmsFile { name, endpoint, .. } = file;
+    if name.is_empty() {
+        return Err(format!(
+            "{at}.name: Required value: name is a mandatory field for a kms"
+        ));
+    }
+    if name.contains(':') {
+        return invalid(
+            "name",
+            &name,
+            format!("invalid KMS provider name {name}, must not contain ':'"),
+        );
+    }
+    if file.cachesize.is_some() {
+        return Err(format!(
+            "{at}.cachesize: Invalid value: cachesize is not supported in v2"
+        ));
+    }
+    if endpoint.is_empty() {
+        return Err(format!(
+            "{at}.endpoint: Required value: endpoint is a mandatory field for a kms"
+        ));
+    }
+    let Some(socket) = endpoint.strip_prefix("unix://").filter(|path| !path.is_empty()) else {
+        let scheme = endpoint.split("://").next().unwrap_or_default();
+        return invalid(
+            "endpoint",
+            &endpoint,
+            format!("unsupported scheme {scheme:?} for KMS provider"),
+        );
+    };
+    let timeout = match file.timeout {
+        None => KMS_TIMEOUT,
+        Some(text) => match go_duration(&text).filter(|timeout| !timeout.is_zero()) {
+            Some(timeout) => timeout,
+            None => return invalid("timeout", &text, "should be a positive value".into()),
+        },
+    };
+    Ok(Settings {
+        name,
+        socket: PathBuf::from(socket),
+        timeout,
+    })
 }
 
 fn cipher(

@@ -3,11 +3,12 @@
 //!
 //! The stored form is the original's (`k8s:enc:aescbc:v1:KEYNAME:` and the ciphertext), so that an original on
 //! the same store reads it. A value that another provider or key than the first has sealed is stale: the next
-//! write of the object seals it anew, even where nothing else changed. Left out: key management services,
-//! and reading the file again while the server runs.
+//! write of the object seals it anew, even where nothing else changed. Left out: reading the file again
+//! while the server runs.
 
 mod cipher;
 mod config;
+mod kms;
 
 use std::path::Path;
 
@@ -15,9 +16,13 @@ use bytes::Bytes;
 
 use self::cipher::Cipher;
 pub(crate) use self::cipher::CipherError;
+use self::kms::Kms;
 
 /// How every sealed value begins.
 pub(crate) const ENCRYPTED: &[u8] = b"k8s:enc:";
+
+/// How the health check of a key management service is called, before its number.
+const KMS_CHECK: &str = "kms-provider-";
 
 enum Provider {
     /// As it is.
@@ -27,6 +32,8 @@ enum Provider {
         prefix: String,
         ciphers: Vec<(String, Cipher)>,
     },
+    /// By a plugin's key.
+    Kms(Kms),
 }
 
 /// The file of `--encryption-provider-config`, read and checked.
@@ -60,6 +67,26 @@ impl Encryption {
         parsed.map_err(|error| format!("{}: {error}", path.display()))
     }
 
+    /// The names of the health checks of key management services.
+    pub(crate) fn checks(&self) -> Vec<String> {
+        let all = self.kms().enumerate();
+        all.map(|(index, _)| format!("{KMS_CHECK}{index}")).collect()
+    }
+
+    /// What is wrong with the service of a health check; waits for it.
+    pub(crate) fn problem(&self, check: &str) -> Option<String> {
+        let index = check.strip_prefix(KMS_CHECK)?.parse().ok()?;
+        self.kms().nth(index)?.problem()
+    }
+
+    fn kms(&self) -> impl Iterator<Item = &Kms> {
+        let providers = self.rules.iter().flat_map(|rule| &rule.providers);
+        providers.filter_map(|provider| match provider {
+            Provider::Kms(kms) => Some(kms),
+            _ => None,
+        })
+    }
+
     /// The providers of a kind's storage prefix: of its own name, of its group's, of all.
     fn providers(&self, prefix: &str) -> Vec<&Provider> {
         let named = |name: &str| -> Vec<&Provider> {
@@ -81,6 +108,7 @@ impl Encryption {
     pub(crate) fn seal(&self, prefix: &str, key: &str, plain: Vec<u8>) -> Result<Vec<u8>, CipherError> {
         match self.providers(prefix).first() {
             None | Some(Provider::Identity) => Ok(plain),
+            Some(Provider::Kms(kms)) => kms.seal(&plain, key.as_bytes()),
             Some(Provider::Ciphers { prefix, ciphers }) => {
                 let (name, cipher) = ciphers.first().ok_or(CipherError::NoPrefix)?;
                 let sealed = cipher.seal(&plain, key.as_bytes())?;
@@ -103,6 +131,17 @@ impl Encryption {
                     continue;
                 }
                 Provider::Identity => return Ok((stored.clone(), position > 0)),
+                Provider::Kms(kms) => {
+                    match stored
+                        .strip_prefix(kms.prefix())
+                        .map(|sealed| kms.open(sealed, key.as_bytes()))
+                    {
+                        None => {}
+                        Some(Ok((plain, stale))) => return Ok((plain.into(), stale || position > 0)),
+                        Some(Err(error)) => failed = Some(error),
+                    }
+                    continue;
+                }
                 Provider::Ciphers { prefix, ciphers } => (prefix, ciphers),
             };
             let Some(rest) = stored.strip_prefix(prefix.as_bytes()) else {
@@ -194,7 +233,13 @@ mod tests {
                 "more than one provider"),
             ("- {resources: ['*.*'], providers: [{identity: {}}]}\n- {resources: [secrets], providers: [{identity: {}}]}".into(),
                 "masked by earlier rule"),
-            ("- {resources: [secrets], providers: [{kms: {}}]}".into(), "not supported"),
+            ("- {resources: [secrets], providers: [{kms: {endpoint: 'unix:///s'}}]}".into(), "KMSv1 is deprecated"),
+            ("- {resources: [secrets], providers: [{kms: {apiVersion: v2, endpoint: 'unix:///s'}}]}".into(), "kms.name: Required value"),
+            ("- {resources: [secrets], providers: [{kms: {apiVersion: v2, name: 'a:b', endpoint: 'unix:///s'}}]}".into(), "must not contain ':'"),
+            ("- {resources: [secrets], providers: [{kms: {apiVersion: v2, name: a, endpoint: 'http://s'}}]}".into(), "unsupported scheme"),
+            ("- {resources: [secrets], providers: [{kms: {apiVersion: v2, name: a, endpoint: 'unix:///s', timeout: 0s}}]}".into(), "should be a positive value"),
+            ("- {resources: [secrets], providers: [{kms: {apiVersion: v2, name: a, endpoint: 'unix:///s', cachesize: 5}}]}".into(), "cachesize is not supported in v2"),
+            ("- {resources: [secrets], providers: [{kms: {apiVersion: v2, name: a, endpoint: 'unix:///s'}}, {kms: {apiVersion: v2, name: a, endpoint: 'unix:///t'}}]}".into(), "duplicate KMS provider name a"),
         ] {
             let error = config(&rules).unwrap_err();
             assert!(error.contains(problem), "{error}");

@@ -48,7 +48,8 @@ fn add(
         }
         (Shape::Single | Shape::Inline, kind, value) => {
             let value = single(kind, value, document.remove(field.member), depth + 1)?;
-            if !value.is_null() && !(field.omits_zero && is_zero(kind, &value)) {
+            let omitted = value.is_null() || (field.omits_zero && is_zero(kind, &value));
+            if !omitted {
                 document.insert(field.member.to_owned(), value);
             }
         }

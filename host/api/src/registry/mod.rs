@@ -80,6 +80,11 @@ impl Registry {
         Ok(registry)
     }
 
+    /// How values are sealed at rest.
+    pub(crate) fn encryption(&self) -> Option<&Encryption> {
+        self.encryption.as_ref()
+    }
+
     /// The revision that all caches have reached.
     pub(crate) fn applied(&self) -> Revision {
         *self.applied.borrow()

@@ -25,6 +25,12 @@ const GENERATED_NAMES_MAX: usize = 8;
 pub(crate) async fn create(server: &Server, call: &mut Call) -> Answer {
     managed::check_options(call, "CreateOptions")?;
     let object = decode::object(call)?;
+    if let Some(trail) = call.trail.as_ref().filter(|trail| trail.tells_objects()) {
+        let mut meant = object.clone();
+        if place(call, &mut meant).is_ok() {
+            trail.decoded(&call.resource, meant);
+        }
+    }
     create_object(server, call, object).await
 }
 

@@ -75,6 +75,9 @@ pub(crate) async fn update(server: &Server, call: &mut Call, subresource: &'stat
         let message = "the namespace of the provided object does not match the namespace sent on the request";
         return Err(Status::bad_request(message).into());
     }
+    if let Some(trail) = call.trail.as_ref().filter(|trail| trail.tells_objects()) {
+        trail.decoded(&resource, object.clone());
+    }
     if resource.custom.is_some()
         && object["metadata"]["resourceVersion"]
             .as_str()

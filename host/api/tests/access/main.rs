@@ -11,10 +11,9 @@ mod quota;
 #[path = "../rig/mod.rs"]
 mod rig;
 
-use capstan_api::{Body, UserInfo};
+use capstan_api::UserInfo;
 use rig::Rig;
 use serde_json::{Value, json};
-use tower::ServiceExt;
 
 const DEFAULT: &str = "/api/v1/namespaces/default";
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
@@ -32,24 +31,12 @@ async fn ask_with(
     path: &str,
     body: Value,
 ) -> (u16, Value) {
-    let text = match &body {
-        Value::Null => String::new(),
-        body => body.to_string(),
-    };
-    let mut request = http::Request::builder().method(method).uri(path);
+    let mut headers = headers.to_vec();
     if method == "PATCH" {
-        request = request.header("content-type", "application/merge-patch+json");
+        headers.push(("content-type", "application/merge-patch+json"));
     }
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let request = request.body(Body::from(text)).unwrap();
-    let response = rig.api.service(user).oneshot(request).await.unwrap();
-    let code = response.status().as_u16();
-    let bytes = response.into_body().collect(64 << 20).await.unwrap().unwrap();
-    let document = serde_json::from_slice(&bytes)
-        .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-    (code, document)
+    let reply = rig.send_with(user, method, path, &headers, body).await;
+    (reply.code, reply.document)
 }
 
 fn admin() -> UserInfo {

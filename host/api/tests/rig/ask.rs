@@ -69,6 +69,18 @@ impl Rig {
         } else {
             body.to_string()
         };
+        self.send_text(user, method, path, headers, body).await
+    }
+
+    /// A request with just this body.
+    pub async fn send_text(
+        &self,
+        user: UserInfo,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> Reply {
         let mut request = http::Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);

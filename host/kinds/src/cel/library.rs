@@ -190,11 +190,11 @@ fn of_quantity<'a>(quantity: &Quantity, name: &str, args: &[Value<'a>]) -> Outco
         ("compareTo", [Value::Quantity(other)]) => Ok(Value::Int(quantity.cmp(other) as i64)),
         ("add" | "sub", [other]) => {
             let other = match other {
-                Value::Quantity(other) => other.clone(),
+                Value::Quantity(other) => *other,
                 Value::Int(number) => Quantity::from_value(*number, Format::DecimalSi),
                 _ => return no_overload(),
             };
-            let mut result = quantity.clone();
+            let mut result = *quantity;
             if name == "add" {
                 result.add(&other);
             } else {

@@ -122,10 +122,10 @@ impl Version {
 
 /// Normalizes the metadata of the object and of the resources in it.
 fn embedded(schema: &Schema, value: &mut Value, root: bool) {
-    if root || schema.embedded {
-        if let Some(metadata) = value.get_mut("metadata") {
-            crate::default::metadata(metadata);
-        }
+    if (root || schema.embedded)
+        && let Some(metadata) = value.get_mut("metadata")
+    {
+        crate::default::metadata(metadata);
     }
     match value {
         Value::Object(fields) => {

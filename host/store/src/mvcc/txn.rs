@@ -274,7 +274,7 @@ impl<'a> Run<'a> {
             return self.state.index.latest(key);
         };
         let Change { rev, record, .. } = &self.changes[*at];
-        (!record.deleted).then(|| Item {
+        (!record.deleted).then_some(Item {
             rev: *rev,
             create_revision: record.create_revision,
             version: record.version,

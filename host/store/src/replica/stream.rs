@@ -148,12 +148,10 @@ impl Reading {
         };
         let state = self.replica.state.read();
         self.check(state.compact_revision)?;
-        let mut seen = 0;
-        for (key, item) in state.index.range(&span, self.at) {
+        for (seen, (key, item)) in state.index.range(&span, self.at).enumerate() {
             if seen == keys_max || (self.shape.admits(&item) && !visit(key, item)) {
                 return Ok(Some(Bytes::copy_from_slice(key)));
             }
-            seen += 1;
         }
         Ok(None)
     }

@@ -106,10 +106,13 @@ impl fmt::Display for Figures {
     }
 }
 
+/// The runs of each subject.
+type Subjects = Vec<(String, Vec<Figures>)>;
+
 /// All runs, in the order in which scenarios and subjects first came.
 #[derive(Default)]
 pub(crate) struct Report {
-    scenarios: Vec<(String, Vec<(String, Vec<Figures>)>)>,
+    scenarios: Vec<(String, Subjects)>,
 }
 
 /// The one that others are compared with.

@@ -14,7 +14,7 @@ pub(super) const SEGMENT_BYTES: u64 = if cfg!(test) { 1024 * 1024 } else { 16 * 
 const EXTENSION: &str = "segment";
 const SPARE: &str = "spare";
 /// Written while a spare is filled.
-const ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
+static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
 pub(super) fn path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number:020}.{EXTENSION}"))
