@@ -66,7 +66,7 @@ impl Desk {
         Answer::new(format!("capstan plugin {}", arguments.join(" ")), &output)
     }
 
-    /// A project from a template, built.
+    /// A project from a template, built. Names are unique among the tests: they share one target folder.
     fn project(&self, name: &str, world: &str, language: &str) {
         let new = self.plugin(&["new", name, "--world", world, "--language", language]);
         new.says("wrote");
@@ -217,13 +217,13 @@ fn component_path(name: &str) -> PathBuf {
 fn a_rebuilt_file_is_swapped_in() {
     let desk = Desk::new();
     let cluster = Cluster::start();
-    desk.project("own", "admission", "rust");
-    load(&cluster, &desk, "own");
-    refuses_images_without_a_tag(&cluster, "own");
-    let source = desk.path("own/src/lib.rs");
+    desk.project("rebuilt", "admission", "rust");
+    load(&cluster, &desk, "rebuilt");
+    refuses_images_without_a_tag(&cluster, "rebuilt");
+    let source = desk.path("rebuilt/src/lib.rs");
     let text = fs::read_to_string(&source).expect("the source");
     fs::write(&source, text.replace("has no tag", "wants a tag")).expect("the source");
-    desk.plugin(&["build", "own"]).says("own.wasm");
+    desk.plugin(&["build", "rebuilt"]).says("rebuilt.wasm");
     until("the new verdict", || {
         let refused = cluster.kubectl(&["run", "x", "--image=nginx", "--dry-run=server"]);
         let text = refused.all();
@@ -284,4 +284,25 @@ fn javascript_makes_a_policy() {
 fn c_makes_a_policy() {
     let desk = Desk::with_tool("CAPSTAN_ZIG_PYTHON", "python3", "zig", "zig/ziglang/__init__.py");
     speaks(desk, "c");
+}
+
+/// The cases of the default policies are documentation that holds.
+#[test]
+fn the_default_policies_answer_their_cases() {
+    let desk = Desk::new();
+    let mut tested = 0;
+    for entry in fs::read_dir(root().join("plugins")).expect("the plugins") {
+        let folder = entry.expect("a folder").path();
+        let cases = folder.join("cases.yaml");
+        if !cases.exists() {
+            continue;
+        }
+        let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
+        let component = component_path(&name);
+        let answer = desk.plugin(&["test", &component.display().to_string(), &cases.display().to_string()]);
+        println!("{}", answer.all());
+        assert!(answer.ok, "{}", answer.all());
+        tested += 1;
+    }
+    assert!(tested >= 9, "{tested} policies have cases");
 }
