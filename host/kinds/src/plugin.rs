@@ -331,6 +331,8 @@ pub struct HostStatus {
     pub p50_micros: u64,
     pub p99_micros: u64,
     pub traps: u64,
+    /// The most linear memory that one of its instances has held there.
+    pub memory_bytes: u64,
 }
 
 /// A metav1.Condition.

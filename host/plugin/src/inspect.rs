@@ -64,6 +64,11 @@ impl Surface {
         self.exports.contains(interface)
     }
 
+    /// All `package/interface` that it exports, sorted.
+    pub(crate) fn all_exports(&self) -> Vec<String> {
+        self.exports.iter().cloned().collect()
+    }
+
     /// The worlds that it implements, in a fixed order.
     pub(crate) fn worlds(&self) -> Vec<String> {
         let has = |package: &str| self.exports.iter().any(|e| e.split('/').next() == Some(package));

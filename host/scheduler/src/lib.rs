@@ -22,6 +22,7 @@ mod parked;
 mod placement;
 mod profiles;
 mod queue;
+mod rehearsal;
 mod report;
 mod run;
 mod symbols;
@@ -29,6 +30,7 @@ mod view;
 mod waiting;
 mod worker;
 
+pub use rehearsal::Rehearsal;
 pub use run::{Options, Scheduler};
 
 /// Why the scheduler could not start.
