@@ -9,6 +9,7 @@ use capstan_sdk::scheduler::testing::Bench;
 use fastrand::Rng;
 use reference::{World, name};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 #[path = "../fixtures/placement/reference.rs"]
 mod reference;
@@ -178,6 +179,10 @@ fn world(rng: &mut Rng) -> World {
 
 type Reference = fn(&World, &Value, &Value) -> bool;
 
+/// Verdicts of one policy: nodes that took the pod, and nodes that did not.
+#[derive(Debug, Default)]
+struct Tally(usize, usize);
+
 /// Compares the policy with the reference, in the cluster and in what it would be.
 fn compare<P: Filter>(
     policy: &str,
@@ -186,7 +191,8 @@ fn compare<P: Filter>(
     rng: &mut Rng,
     reference: Reference,
     seed: u64,
-) {
+) -> Tally {
+    let mut tally = Tally::default();
     let mut bench = Bench::<P>::new(json!({}));
     for (name, labels) in &world.namespaces {
         bench.namespace(name, labels.clone());
@@ -209,6 +215,12 @@ fn compare<P: Filter>(
             );
         };
         agrees(&mut bench, "as it is");
+        let taken = world
+            .nodes
+            .iter()
+            .filter(|node| reference(world, pod, node))
+            .count();
+        tally = Tally(tally.0 + taken, tally.1 + world.nodes.len() - taken);
         let node = one_of(rng, &world.nodes);
         let (mut other, mut gone) = (world.clone(), Vec::new());
         other.pods.retain(|(there, pod)| {
@@ -237,6 +249,7 @@ fn compare<P: Filter>(
         );
         agrees(&mut bench, "after a hypothesis");
     }
+    tally
 }
 
 #[test]
@@ -245,12 +258,19 @@ fn filters_and_hypotheses_agree_with_a_plain_reference() {
     let cases = asked("CAPSTAN_PLACEMENT_CASES").unwrap_or(CASES);
     println!("{cases} cases, CAPSTAN_PLACEMENT_SEED={seed}");
     let mut rng = Rng::with_seed(seed);
+    let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
     for _ in 0..cases.div_ceil(PODS_TRIED) {
         let world = world(&mut rng);
         let pods: Vec<Value> = (0..PODS_TRIED).map(|_| pod(&mut rng, "new")).collect();
         macro_rules! all {
             ($($policy:ty => $reference:ident),+ $(,)?) => {
-                $(compare::<$policy>(stringify!($reference), &world, &pods, &mut rng, reference::$reference, seed);)+
+                $({
+                    let verdicts = compare::<$policy>(
+                        stringify!($reference), &world, &pods, &mut rng, reference::$reference, seed,
+                    );
+                    let tally = tallies.entry(stringify!($reference)).or_default();
+                    *tally = Tally(tally.0 + verdicts.0, tally.1 + verdicts.1);
+                })+
             };
         }
         all! {
@@ -261,5 +281,13 @@ fn filters_and_hypotheses_agree_with_a_plain_reference() {
             scheduler_pod_affinity::PodAffinity => pod_affinity,
             scheduler_topology_spread::TopologySpread => topology_spread,
         }
+    }
+    println!("verdicts (taken, refused): {tallies:?}");
+    for (policy, Tally(taken, refused)) in tallies {
+        let least = (taken + refused) / 100;
+        assert!(
+            taken > least && refused > least,
+            "{policy}: {taken} taken, {refused} refused tell nothing"
+        );
     }
 }

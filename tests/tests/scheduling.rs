@@ -218,7 +218,7 @@ fn a_gang_is_bound_all_together_or_not_at_all() {
     placed(&cluster, "a1");
     placed(&cluster, "a2");
 
-    apply(&cluster, &gangs(1));
+    apply(&cluster, &gangs(5));
     until("the shorter time to hold", || {
         let plugin = cluster.get(&["plugin", "gang"])?;
         let generation = plugin["metadata"]["generation"] == plugin["status"]["observedGeneration"];

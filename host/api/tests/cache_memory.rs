@@ -42,7 +42,10 @@ async fn main() {
         json / 1024,
     );
     assert!(ratio <= RATIO_MAX, "{ratio}");
-    assert!(ratio > 0.9, "{ratio}: the pods are not in memory, so that nothing is measured");
+    assert!(
+        ratio > 0.9,
+        "{ratio}: the pods are not in memory, so that nothing is measured"
+    );
 }
 
 async fn open(folder: &Path) -> Arc<LocalStore> {
@@ -72,7 +75,10 @@ async fn stored_pod() -> Value {
     let answer = service.oneshot(request.unwrap()).await.unwrap();
     assert_eq!(answer.status(), 201);
     let key = "/registry/pods/default/pod-000000";
-    let read = rig.store.range(RangeRequest::new(KeyRange::Key(key.into()))).await;
+    let read = rig
+        .store
+        .range(RangeRequest::new(KeyRange::Key(key.into())))
+        .await;
     let pod = serde_json::from_slice(&read.unwrap().kvs[0].value).unwrap();
     rig.stop().await;
     pod
@@ -87,7 +93,10 @@ async fn fill(folder: &Path, pod: &Value, count: usize) {
             let uid = format!("{n:08}-0000-4000-8000-000000000000");
             let own = text.replace("pod-000000", &name);
             let own = own.replace(pod["metadata"]["uid"].as_str().unwrap(), &uid);
-            Op::Put(Put::new(format!("/registry/pods/default/{name}"), own.into_bytes()))
+            Op::Put(Put::new(
+                format!("/registry/pods/default/{name}"),
+                own.into_bytes(),
+            ))
         };
         let txn = Txn {
             compare: Vec::new(),
