@@ -57,10 +57,6 @@ impl Nominations {
         here.map(|(key, one)| (key.clone(), Arc::clone(&one.pod)))
             .collect()
     }
-
-    pub(crate) fn clear(&mut self) {
-        self.pods.clear();
-    }
 }
 
 #[cfg(test)]

@@ -168,7 +168,7 @@ impl Worker {
             | News::Budget(Change::Relisted) => self.relist_all(),
             News::Bound(placement) => self.bound(*placement),
             News::NotBound(placement, why) => self.not_bound(*placement, &why),
-            News::NotEvicted(key) => self.queue.failed(&key, now),
+            News::NotEvicted(key) => self.queue.wake(&key, now),
         }
         if lock(&self.view).is_stale() {
             self.relist_all();
@@ -194,7 +194,6 @@ impl Worker {
                 view.upsert_node(&node);
             }
         }
-        self.nominations.clear();
         // Numbers and symbols of before mean nothing now.
         self.events.clear();
         let known: HashSet<String> = pods.iter().map(|pod| key_of(pod)).collect();
@@ -205,6 +204,7 @@ impl Worker {
             .cloned()
             .collect();
         for key in gone {
+            self.nominations.remove(&key);
             self.queue.remove(&key);
         }
         self.queue.wake_all(now);

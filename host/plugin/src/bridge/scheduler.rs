@@ -4,14 +4,14 @@
 //! checked here: a score column of the wrong length or range is a fault, never an answer. Which interfaces the
 //! component has is `scheduler_exports`'s.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use capstan_kinds::plugin::SchedulerBind;
 use capstan_points::scheduler::{
     self, Asks, Binding, Delta, Epoch, Event, EventKinds, Hypothesis, Narrowing, NodeId, Permit, Pod,
-    Preparation, Readiness, Rejection, Release, Step, Unplaced, Verdict,
+    Preparation, Readiness, Rejection, Release, Step, Topics, Unplaced, Verdict,
 };
 use capstan_points::{Bits, Fault};
 use wasmtime::Store;
@@ -42,10 +42,10 @@ pub(crate) struct Policy {
     asks: Asks,
     bind: SchedulerBind,
     epoch: AtomicU64,
-    /// What the instance says interests its hints.
-    interests: Arc<AtomicU16>,
+    /// What the instance says it wants to be told, and what interests its hints.
+    wishes: Arc<Mutex<(Topics, EventKinds)>>,
     recorded: Arc<Recorded>,
-    last_record: std::sync::Mutex<Option<Instant>>,
+    last_record: Mutex<Option<Instant>>,
 }
 
 impl Policy {
@@ -66,12 +66,12 @@ impl Policy {
         let link = |error: wasmtime::Error| LoadError::Link(crate::cache::chain(&error));
         let indices = Indices::find(program).map_err(link)?;
         let asks = indices.asks();
-        let interests = Arc::new(AtomicU16::new(EventKinds::ALL.0));
-        let told = Arc::clone(&interests);
+        let wishes = Arc::new(Mutex::new((Topics::ALL, EventKinds::ALL)));
+        let told = Arc::clone(&wishes);
         let bind_exports = move |live: &mut Live| {
             let instance = live.instance;
             let exports = live.initialize(|store| indices.load(store, &instance))?;
-            told.store(exports.interests.0, Ordering::SeqCst);
+            *lock(&told) = (exports.topics, exports.interests);
             Ok(exports)
         };
         Ok(Self {
@@ -79,9 +79,9 @@ impl Policy {
             asks,
             bind,
             epoch: AtomicU64::new(0),
-            interests,
+            wishes,
             recorded,
-            last_record: std::sync::Mutex::new(None),
+            last_record: Mutex::new(None),
         })
     }
 
@@ -186,6 +186,11 @@ impl scheduler::Policy for Policy {
     }
 
     fn apply(&self, epoch: Epoch, reset: bool, deltas: &[Delta]) -> Result<(), Fault> {
+        let topics = lock(&self.wishes).0;
+        if !reset && !deltas.iter().any(|delta| topics.include(delta)) {
+            self.epoch.store(epoch, Ordering::SeqCst);
+            return Ok(());
+        }
         let allowance = DELTA_ALLOWANCE * u32::try_from(deltas.len()).unwrap_or(u32::MAX);
         let told = self.ask(allowance, |exports, store| -> Answer<()> {
             let Some(view) = &exports.view else {
@@ -193,9 +198,6 @@ impl scheduler::Policy for Policy {
             };
             let wanted = deltas.iter().filter(|delta| exports.topics.include(delta));
             let deltas: Vec<view::Delta> = wanted.map(convert::delta).collect();
-            if deltas.is_empty() && !reset {
-                return Ok(Ok(()));
-            }
             view.call_apply(store, reset, &deltas)
         });
         match told {
@@ -363,7 +365,7 @@ impl scheduler::Policy for Policy {
     }
 
     fn interests(&self) -> EventKinds {
-        EventKinds(self.interests.load(Ordering::SeqCst))
+        lock(&self.wishes).1
     }
 
     fn hint(&self, events: &[Event], pods: &[&Pod]) -> Result<Bits, Fault> {

@@ -7,7 +7,8 @@ mod manifest;
 
 use super::{
     AssignedPod, Budget, Delta, Event, EventKinds, Filter, Hints, Hypothesis, Label, NamespaceLabels, NodeId,
-    NodeSet, Pod, PodId, Policy, PostFilter, Question, Runner, Score, Step, Symbol,
+    NodeSet, Permission, Permit, Pod, PodId, Policy, PostFilter, Question, Release, Runner, Score, Step,
+    Symbol,
 };
 use crate::Config;
 use serde_json::Value;
@@ -208,6 +209,22 @@ impl<P: Hints> Bench<P> {
         let pod = self.pod(pod);
         let node = Some(self.nodes[node]);
         self.runner.hint(&[Event { kinds, node }], &pod).unwrap()
+    }
+}
+
+impl<P: Permit> Bench<P> {
+    /// What the policy says to a pod that is placed on the node.
+    pub fn permit(&mut self, node: &str, pod: Value) -> Permission {
+        let pod = self.pod(pod);
+        let Runner { policy, cluster } = &mut self.runner;
+        policy.permit(cluster, &pod, self.nodes[node])
+    }
+
+    /// Which others go or stop because a pod that was placed on the node is not bound after all.
+    pub fn withdrawn(&mut self, node: &str, pod: Value) -> Vec<Release> {
+        let pod = self.pod(pod);
+        let Runner { policy, cluster } = &mut self.runner;
+        policy.withdrawn(cluster, &pod, self.nodes[node])
     }
 }
 
