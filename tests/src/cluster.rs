@@ -47,12 +47,13 @@ pub struct Cluster {
 }
 
 /// The workspace's root.
-pub(crate) fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_path_buf()
 }
 
-pub(crate) fn binary() -> PathBuf {
+/// The `capstan` under test: `CAPSTAN_BIN`, else of this build.
+pub fn binary() -> PathBuf {
     if let Some(named) = std::env::var_os("CAPSTAN_BIN") {
         return named.into();
     }

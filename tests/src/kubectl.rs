@@ -16,13 +16,29 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn new(command: String, output: &Output) -> Self {
+    /// What a command gave; `command` is its line, for messages.
+    pub fn new(command: String, output: &Output) -> Self {
         Self {
             command,
             ok: output.status.success(),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
             err: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// All that it said.
+    pub fn all(&self) -> String {
+        format!("{}\n{}{}", self.command, self.out, self.err)
+    }
+
+    /// Itself, where all that it said holds this.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn says(&self, text: &str) -> &Self {
+        let all = self.all();
+        assert!(all.contains(text), "{text:?} is missing in\n{all}");
+        self
     }
 
     /// Its output, where it succeeded without a word on standard error.

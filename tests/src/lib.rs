@@ -13,7 +13,7 @@ mod installed;
 mod kubectl;
 mod wait;
 
-pub use cluster::{Cluster, ClusterOptions};
+pub use cluster::{Cluster, ClusterOptions, binary, root};
 pub use component::{component, componentize};
 pub use http::{get, send};
 pub use installed::installed;

@@ -27,6 +27,9 @@ pub(crate) enum Command {
     /// Work with a node's image store
     #[command(subcommand)]
     Image(Image),
+    /// Write, build, try and measure plugins
+    #[command(subcommand)]
+    Plugin(capstan_author::Command),
     /// Compile the embedded plugins into a folder; part of the build, not for people
     #[command(hide = true)]
     Precompile { folder: PathBuf },

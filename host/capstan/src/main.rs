@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Up(options) => up::run(options),
         Command::Store(command) => store::run(command),
         Command::Image(command) => image::run(command),
+        Command::Plugin(command) => capstan_author::run(command).map_err(Into::into),
         Command::Precompile { folder } => bundle::precompile(&folder),
         Command::Shim { arguments } => {
             return ExitCode::from(u8::try_from(capstan_runtime::shim_main(arguments)).unwrap_or(1));

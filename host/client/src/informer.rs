@@ -2,13 +2,15 @@
 //!
 //! Invariants: readers see a consistent set after [`Informer::synced`], and one that holds at least what was
 //! told to them; every change wakes every subscriber, several changes may wake it once. Level-triggered readers
-//! use [`Informer::changes`]; those that feed deltas on use [`Informer::subscribe`].
+//! use [`Informer::changes`]; those that feed deltas on use [`Informer::subscribe`]. Objects are held without their
+//! `managedFields`: who writes one back leaves those to the server, which keeps them.
 
 use std::fmt::Debug;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
@@ -16,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::feed::{Changes, Feed};
 use crate::objects::{Index, Objects};
+use crate::slim::{Cut, Managers, Running, Slim, slim};
 
 /// Wait before a failed list or watch is tried again, at first and at most.
 const RETRY_MIN: Duration = Duration::from_millis(50);
@@ -84,15 +87,15 @@ where
 {
     /// Starts listing and watching. The task ends with the last clone.
     pub fn start(api: Api<K>, config: watcher::Config) -> Self {
-        Self::begin(api, config, None)
+        Self::begin::<Managers>(api, config, None)
     }
 
     /// As [`Informer::start`], with an index for [`Informer::indexed`].
     pub fn start_indexed(api: Api<K>, config: watcher::Config, index: fn(&K) -> Option<String>) -> Self {
-        Self::begin(api, config, Some(index))
+        Self::begin::<Managers>(api, config, Some(index))
     }
 
-    fn begin(api: Api<K>, config: watcher::Config, index: Option<Index<K>>) -> Self {
+    fn begin<C: Cut>(api: Api<K>, config: watcher::Config, index: Option<Index<K>>) -> Self {
         let (tick, changes) = watch::channel(0);
         let follower = Follower {
             objects: Arc::new(RwLock::new(Objects::new(index))),
@@ -102,7 +105,7 @@ where
             feed: Feed::default(),
         };
         let (objects, feed) = (Arc::clone(&follower.objects), follower.feed.clone());
-        let task = tokio::spawn(follower.follow(api, config));
+        let task = tokio::spawn(follower.follow(slim::<K, C>(api), config));
         Self {
             objects,
             changes,
@@ -184,6 +187,14 @@ where
     }
 }
 
+impl Informer<Pod> {
+    /// As [`Informer::start_indexed`], of pods without what only their kubelet needs: how containers are run
+    /// (environment, arguments, probes, mounts) and volumes from the node's own sources.
+    pub fn start_placed(api: Api<Pod>, config: watcher::Config, index: fn(&Pod) -> Option<String>) -> Self {
+        Self::begin::<Running>(api, config, Some(index))
+    }
+}
+
 /// The one who writes.
 struct Follower<K> {
     objects: Arc<RwLock<Objects<K>>>,
@@ -198,7 +209,7 @@ impl<K> Follower<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    async fn follow(mut self, api: Api<K>, config: watcher::Config) {
+    async fn follow<C: Cut>(mut self, api: Api<Slim<K, C>>, config: watcher::Config) {
         let mut events = watcher::watcher(api, config).boxed();
         let mut pause = RETRY_MIN;
         while let Some(event) = events.next().await {
@@ -216,7 +227,7 @@ where
         }
     }
 
-    fn take(&mut self, event: Event<K>) {
+    fn take<C>(&mut self, event: Event<Slim<K, C>>) {
         let change = match event {
             Event::Init => {
                 self.listed = Some(Objects::new(self.index));
@@ -225,7 +236,7 @@ where
             Event::InitApply(object) => {
                 let index = self.index;
                 let listed = self.listed.get_or_insert_with(|| Objects::new(index));
-                listed.insert(Arc::new(object));
+                listed.insert(Arc::new(object.0));
                 return;
             }
             Event::InitDone => {
@@ -233,13 +244,13 @@ where
                 Change::Relisted
             }
             Event::Apply(object) => {
-                let object = Arc::new(object);
+                let object = Arc::new(object.0);
                 self.write().insert(Arc::clone(&object));
                 Change::Upserted(object)
             }
             Event::Delete(object) => {
-                self.write().remove(&object);
-                Change::Deleted(Arc::new(object))
+                self.write().remove(&object.0);
+                Change::Deleted(Arc::new(object.0))
             }
         };
         self.feed.send(&change);

@@ -9,7 +9,9 @@ mod elect;
 mod feed;
 mod informer;
 mod objects;
+mod omit;
 mod shared;
+mod slim;
 
 pub use accounts::Accounts;
 pub use elect::{Election, ElectionError, Leadership};

@@ -13,7 +13,7 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Clones read the same informers, which end with the last of them.
 #[derive(Clone)]
 pub struct Shared {
-    /// All pods; indexed by the name of their node.
+    /// All pods, as [`Informer::start_placed`] holds them; indexed by the name of their node.
     pub pods: Informer<Pod>,
     /// All nodes.
     pub nodes: Informer<Node>,
@@ -37,12 +37,10 @@ impl Shared {
             };
         }
         Self {
-            pods: all!(|pod: &Pod| pod
-                .spec
-                .as_ref()?
-                .node_name
-                .clone()
-                .filter(|node| !node.is_empty())),
+            pods: Informer::start_placed(Api::all(client.clone()), Config::default(), |pod| {
+                let node = pod.spec.as_ref()?.node_name.clone();
+                node.filter(|node| !node.is_empty())
+            }),
             nodes: all!(),
             namespaces: all!(),
             services: all!(),

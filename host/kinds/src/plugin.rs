@@ -197,6 +197,9 @@ pub struct SchedulerBind {
     pub profiles: Vec<String>,
     /// Weight of its scores, at least 1.
     pub weight: i64,
+    /// Lower is asked first, equals by name.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub order: i32,
 }
 
 impl Default for SchedulerBind {
@@ -204,8 +207,15 @@ impl Default for SchedulerBind {
         Self {
             profiles: vec!["default-scheduler".into()],
             weight: 1,
+            order: 0,
         }
     }
+}
+
+/// Serde's `skip_serializing_if` takes a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(order: &i32) -> bool {
+    *order == 0
 }
 
 /// Requests that an admission policy judges.
@@ -321,6 +331,8 @@ pub struct HostStatus {
     pub p50_micros: u64,
     pub p99_micros: u64,
     pub traps: u64,
+    /// The most linear memory that one of its instances has held there.
+    pub memory_bytes: u64,
 }
 
 /// A metav1.Condition.

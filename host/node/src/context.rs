@@ -12,6 +12,7 @@ use kube::Client;
 use crate::events::Recorder;
 use crate::notify::Notify;
 use crate::pod::downward::Facts;
+use crate::pod::room::Room;
 use crate::pod::spec;
 use crate::references::References;
 use crate::sidecar::Sidecars;
@@ -24,6 +25,7 @@ pub(crate) struct Node {
     /// The node's own address, as pods see it in `status.hostIP`.
     pub(crate) ip: String,
     pub(crate) allocatable: BTreeMap<String, String>,
+    pub(crate) room: Room,
     pub(crate) folders: Folders,
     pub(crate) recorder: Recorder,
     pub(crate) references: References,

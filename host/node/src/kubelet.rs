@@ -20,6 +20,7 @@ use crate::context::{Folders, Node};
 use crate::error::{Error, Result};
 use crate::events::Recorder;
 use crate::notify::Notify;
+use crate::pod::room::Room;
 use crate::pods::Pods;
 use crate::problem;
 use crate::references::References;
@@ -125,6 +126,7 @@ impl Kubelet {
             cri,
             name: options.node_name.clone(),
             ip,
+            room: Room::new(&allocatable),
             allocatable,
             folders,
             recorder: recorder.clone(),

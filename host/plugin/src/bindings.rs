@@ -33,8 +33,19 @@ pub mod scheduler {
             world scheduler {
                 export capstan:scheduler/view@0.1.0;
                 export capstan:scheduler/enqueue@0.1.0;
+                export capstan:scheduler/queue-sort@0.1.0;
+                export capstan:scheduler/pre-filter@0.1.0;
                 export capstan:scheduler/filter@0.1.0;
+                export capstan:scheduler/what-if@0.1.0;
+                export capstan:scheduler/post-filter@0.1.0;
+                export capstan:scheduler/pre-score@0.1.0;
                 export capstan:scheduler/score@0.1.0;
+                export capstan:scheduler/reserve@0.1.0;
+                export capstan:scheduler/permit@0.1.0;
+                export capstan:scheduler/pre-bind@0.1.0;
+                export capstan:scheduler/bind@0.1.0;
+                export capstan:scheduler/post-bind@0.1.0;
+                export capstan:scheduler/hints@0.1.0;
             }
         ",
         with: { "capstan:plugin/types@0.1.0": crate::bindings::plugin::capstan::plugin::types },

@@ -76,6 +76,15 @@ impl Grants {
         Ok(Self(capabilities.to_vec()))
     }
 
+    /// Every interface, though nothing behind one that takes arguments: enough to look at a component.
+    pub(crate) fn every_interface() -> Self {
+        let named = |name: &str| Capability {
+            name: name.to_owned(),
+            ..Capability::default()
+        };
+        Self(NAMES.into_iter().map(named).collect())
+    }
+
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|capability| capability.name == name)
     }

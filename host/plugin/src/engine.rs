@@ -5,14 +5,15 @@
 //! used stays unmapped, so an idle host is small. Called by [`crate::Host`] alone. Not here: deadlines
 //! (`budget`), memory limits (`state`).
 
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use crate::limits::MEMORY_MAX_BYTES;
 
 /// How many component instances a host runs at once: resident ones, log streams and admission together.
 pub(crate) const INSTANCES_MAX: u32 = 400;
-/// Core modules in one component: its own, and the shims that a component is wrapped with.
-const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 8;
+/// Core modules in one component: its own, and the shims that a component is wrapped with. An interpreter comes with
+/// its libraries linked at start: CPython has 38.
+const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 64;
 /// Elements of one function table.
 pub(crate) const TABLE_ELEMENTS_MAX: usize = 20_000;
 /// Slots that keep their memory mapped for the next instance.
@@ -56,7 +57,10 @@ fn pool() -> PoolingAllocationConfig {
         .max_memory_size(MEMORY_MAX_BYTES as usize)
         .max_unused_warm_slots(WARM_SLOTS_MAX)
         .linear_memory_keep_resident(WARM_BYTES)
-        .table_keep_resident(WARM_BYTES);
+        .table_keep_resident(WARM_BYTES)
+        // The kernel says which pages a guest wrote: those alone are cleared, where a guest's stack stands high
+        // above the start of its memory.
+        .pagemap_scan(Enabled::Auto);
     pool
 }
 

@@ -244,6 +244,26 @@ impl Host {
         slots.iter().for_each(|slot| slot.settle());
     }
 
+    pub(crate) fn engine(&self) -> &wasmtime::Engine {
+        &self.engine
+    }
+
+    pub(crate) fn ticker(&self) -> &Arc<Ticker> {
+        &self.ticker
+    }
+
+    pub(crate) fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
+    pub(crate) fn compiled(
+        &self,
+        digest: &str,
+        bytes: &[u8],
+    ) -> Result<wasmtime::component::Component, LoadError> {
+        self.cache.compile(&self.engine, digest, bytes)
+    }
+
     /// Names of all plugins that were loaded or refused, and not unloaded.
     pub fn plugins(&self) -> Vec<String> {
         lock(&self.slots).keys().cloned().collect()

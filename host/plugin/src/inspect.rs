@@ -14,7 +14,26 @@ use crate::error::LoadError;
 const SPOKEN: Version = Version::new(0, 1, 0);
 /// The interfaces of the worlds.
 const INTERFACES: [(&str, &[&str]); 5] = [
-    ("scheduler", &["view", "enqueue", "filter", "score"]),
+    (
+        "scheduler",
+        &[
+            "view",
+            "enqueue",
+            "queue-sort",
+            "pre-filter",
+            "filter",
+            "what-if",
+            "post-filter",
+            "pre-score",
+            "score",
+            "reserve",
+            "permit",
+            "pre-bind",
+            "bind",
+            "post-bind",
+            "hints",
+        ],
+    ),
     ("admission", &["validate", "mutate"]),
     ("problem", &["monitor"]),
     ("remedy", &["decide"]),
@@ -43,6 +62,11 @@ impl Surface {
     /// Whether the component exports `package/interface`.
     pub(crate) fn exports(&self, interface: &str) -> bool {
         self.exports.contains(interface)
+    }
+
+    /// All `package/interface` that it exports, sorted.
+    pub(crate) fn all_exports(&self) -> Vec<String> {
+        self.exports.iter().cloned().collect()
     }
 
     /// The worlds that it implements, in a fixed order.

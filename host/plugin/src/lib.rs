@@ -7,6 +7,7 @@
 //!
 //! Not here: who asks the policies (scheduler, API server, node), fetching from registries, signatures.
 
+mod about;
 mod bindings;
 mod bridge;
 mod budget;
@@ -37,6 +38,7 @@ mod stats;
 mod status;
 mod ticker;
 
+pub use about::About;
 pub use cache::Precompiled;
 pub use error::{HostError, LoadError, Step};
 pub use host::{Host, Loaded, Options};

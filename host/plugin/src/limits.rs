@@ -27,6 +27,14 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// As much as any plugin may ask for.
+    pub(crate) fn largest() -> Self {
+        Self {
+            deadline: DEADLINE_MAX,
+            memory_bytes: MEMORY_MAX_BYTES,
+        }
+    }
+
     pub(crate) fn parse(limits: &plugin::Limits) -> Result<Self, LoadError> {
         let deadline = limits
             .deadline

@@ -54,6 +54,7 @@ pub(crate) fn of(host: &str, tenure: &Tenure) -> Report {
         report.host.traps += reading.traps;
         report.host.p50_micros = reading.p50_micros;
         report.host.p99_micros = reading.p99_micros;
+        report.host.memory_bytes = reading.memory_bytes;
         report.last_error = reading.last_error;
     }
     let ready = report

@@ -56,6 +56,7 @@ impl ResourceLimiter for State {
             return Ok(false);
         }
         self.memory_bytes = total;
+        self.context.stats.note_memory(total);
         Ok(true)
     }
 

@@ -21,6 +21,8 @@ pub(crate) struct Stats {
     faults: AtomicU64,
     buckets: [AtomicU64; BUCKETS],
     nanos: AtomicU64,
+    /// The most linear memory that one instance has held.
+    memory_bytes: AtomicU64,
     last_error: Mutex<String>,
 }
 
@@ -33,6 +35,8 @@ pub(crate) struct Reading {
     /// Traps, overrun deadlines, memory limits hit, invalid answers.
     pub(crate) traps: u64,
     pub(crate) seconds_total: f64,
+    /// The most linear memory that one instance has held.
+    pub(crate) memory_bytes: u64,
     pub(crate) last_error: String,
 }
 
@@ -43,6 +47,7 @@ impl Default for Stats {
             faults: AtomicU64::new(0),
             buckets: [const { AtomicU64::new(0) }; BUCKETS],
             nanos: AtomicU64::new(0),
+            memory_bytes: AtomicU64::new(0),
             last_error: Mutex::default(),
         }
     }
@@ -75,7 +80,13 @@ impl Stats {
         *lock(&self.last_error) = error[..end].to_owned();
     }
 
-    /// Forgets everything, as after the rehearsal before a revision serves.
+    /// An instance holds this much linear memory.
+    pub(crate) fn note_memory(&self, bytes: usize) {
+        self.memory_bytes.fetch_max(bytes as u64, Relaxed);
+    }
+
+    /// Forgets everything but the memory, as after the rehearsal before a revision serves: its warm instances
+    /// already hold theirs.
     pub(crate) fn clear(&self) {
         for counter in self
             .buckets
@@ -94,6 +105,7 @@ impl Stats {
             p50_micros: quantile(&counts, 50),
             p99_micros: quantile(&counts, 99),
             traps: self.faults.load(Relaxed),
+            memory_bytes: self.memory_bytes.load(Relaxed),
             seconds_total: self.nanos.load(Relaxed) as f64 / 1e9,
             last_error: lock(&self.last_error).clone(),
         }

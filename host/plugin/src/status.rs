@@ -94,6 +94,7 @@ fn without_counts(status: &PluginStatus) -> PluginStatus {
     };
     for host in &mut status.hosts {
         (host.calls, host.p50_micros, host.p99_micros) = (0, 0, 0);
+        host.memory_bytes = 0;
     }
     status
 }

@@ -54,6 +54,16 @@ impl Bits {
         }
     }
 
+    /// Adds every member of `other`.
+    pub fn unite(&mut self, other: &Bits) {
+        if self.words.len() < other.words.len() {
+            self.words.resize(other.words.len(), 0);
+        }
+        for (mine, theirs) in self.words.iter_mut().zip(&other.words) {
+            *mine |= theirs;
+        }
+    }
+
     /// Keeps only the members of `other`.
     pub fn intersect(&mut self, other: &Bits) {
         self.words.truncate(other.words.len());
@@ -123,5 +133,8 @@ mod tests {
         assert_eq!(long.iter().next(), Some(64));
         long.intersect(&Bits::all_below(66));
         assert_eq!(long.iter().collect::<Vec<_>>(), [64, 65]);
+        let mut short = Bits::all_below(1);
+        short.unite(&long);
+        assert_eq!(short.iter().collect::<Vec<_>>(), [0, 64, 65]);
     }
 }

@@ -1,228 +1,19 @@
-//! Scheduler policies (`capstan:scheduler`): which nodes can take a pod, and which is best.
+//! Scheduler policies (`capstan:scheduler`): which nodes can take a pod, which is best, and what stands around
+//! that choice.
 //!
-//! Types mirror the WIT package one to one; see it for what each field means. A [`Policy`] keeps its own
-//! copy of the cluster, fed by [`Delta`]s; the scheduler keeps it level by [`Policy::epoch`].
+//! A [`Policy`] keeps its own copy of the cluster, fed by [`Delta`]s; the scheduler keeps it level by
+//! [`Policy::epoch`]. Not here: the order in which policies are asked, which is the scheduler's.
+
+mod answers;
+mod facts;
+
+pub use answers::*;
+pub use facts::*;
 
 use crate::{Bits, Fault};
 
-/// An interned string; 0 is the empty string.
-pub type Symbol = u32;
-/// A node's dense number.
-pub type NodeId = u32;
-/// An assigned pod's dense number.
-pub type PodId = u32;
-
 /// Counts batches of deltas since the scheduler started; 0 is "knows nothing".
 pub type Epoch = u64;
-
-/// A label or a node selector's entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs)]
-pub struct Label {
-    pub key: Symbol,
-    pub value: Symbol,
-}
-
-/// An amount of a resource in its own unit: millicores for `cpu`, bytes for memory, else pieces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Amount {
-    pub resource: Symbol,
-    pub value: i64,
-}
-
-/// A taint's or toleration's effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum TaintEffect {
-    NoSchedule,
-    PreferNoSchedule,
-    NoExecute,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Taint {
-    pub key: Symbol,
-    pub value: Symbol,
-    pub effect: TaintEffect,
-}
-
-/// `exists` with the empty key tolerates everything; no effect tolerates all effects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Toleration {
-    pub key: Symbol,
-    pub exists: bool,
-    pub value: Symbol,
-    pub effect: Option<TaintEffect>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Image {
-    pub name: Symbol,
-    pub size_bytes: u64,
-}
-
-/// A node as placement sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
-pub struct Node {
-    pub id: NodeId,
-    pub name: Symbol,
-    pub labels: Vec<Label>,
-    pub taints: Vec<Taint>,
-    pub unschedulable: bool,
-    pub allocatable: Vec<Amount>,
-    pub images: Vec<Image>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Operator {
-    In,
-    NotIn,
-    Exists,
-    DoesNotExist,
-    GreaterThan,
-    LessThan,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Requirement {
-    pub key: Symbol,
-    pub operator: Operator,
-    pub values: Vec<Symbol>,
-}
-
-/// All requirements must hold.
-pub type Selector = Vec<Requirement>;
-
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
-pub struct NodeTerm {
-    pub labels: Selector,
-    pub fields: Selector,
-}
-
-/// A preference with its weight (1 to 100).
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Weighted<T> {
-    pub weight: i32,
-    pub term: T,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
-pub struct PodTerm {
-    pub pods: Option<Selector>,
-    pub topology_key: Symbol,
-    pub namespaces: Vec<Symbol>,
-    pub namespace_selector: Option<Selector>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum WhenUnsatisfiable {
-    DoNotSchedule,
-    ScheduleAnyway,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct SpreadConstraint {
-    pub max_skew: i32,
-    pub topology_key: Symbol,
-    pub when_unsatisfiable: WhenUnsatisfiable,
-    pub pods: Option<Selector>,
-    pub min_domains: i32,
-    pub honor_affinity: bool,
-    pub honor_taints: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct HostPort {
-    pub protocol: Symbol,
-    pub ip: Symbol,
-    pub port: u16,
-}
-
-/// A pod as placement sees it, pending or assigned.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
-pub struct Pod {
-    pub namespace: Symbol,
-    /// Empty for an assigned pod.
-    pub name: String,
-    pub labels: Vec<Label>,
-    pub annotations: Vec<(String, String)>,
-    pub priority: i32,
-    pub created_ms: u64,
-    pub terminating: bool,
-    pub requests: Vec<Amount>,
-    pub requests_or_default: Vec<Amount>,
-    pub node_name: Symbol,
-    pub node_selector: Vec<Label>,
-    pub node_required: Option<Vec<NodeTerm>>,
-    pub node_preferred: Vec<Weighted<NodeTerm>>,
-    pub affinity_required: Vec<PodTerm>,
-    pub affinity_preferred: Vec<Weighted<PodTerm>>,
-    pub anti_affinity_required: Vec<PodTerm>,
-    pub anti_affinity_preferred: Vec<Weighted<PodTerm>>,
-    pub tolerations: Vec<Toleration>,
-    pub spread: Vec<SpreadConstraint>,
-    pub host_ports: Vec<HostPort>,
-    pub images: Vec<Symbol>,
-}
-
-/// One piece of news about the cluster, in the order in which it happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
-#[allow(clippy::large_enum_variant)] // Nearly all are pods; a box each would cost more than the room.
-pub enum Delta {
-    /// Texts of new symbols, consecutive from `first`.
-    Symbols {
-        first: Symbol,
-        texts: Vec<String>,
-    },
-    NodeUpserted(Node),
-    NodeRemoved(NodeId),
-    PodUpserted {
-        id: PodId,
-        node: NodeId,
-        pod: Pod,
-    },
-    PodRemoved(PodId),
-    NamespaceUpserted {
-        namespace: Symbol,
-        labels: Vec<Label>,
-    },
-    NamespaceRemoved(Symbol),
-}
-
-/// Whether a pod may enter the queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Readiness {
-    Ready,
-    /// With what it waits for.
-    Gated(String),
-}
-
-/// One reason and all nodes that it rules out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Rejection {
-    /// What users see in the event.
-    pub reason: String,
-    /// Whether evicting pods from the node could change the answer.
-    pub resolvable: bool,
-    pub nodes: Bits,
-}
 
 /// What a policy exports, so that it is asked nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -230,11 +21,54 @@ pub struct Rejection {
 pub struct Asks {
     pub view: bool,
     pub enqueue: bool,
+    pub queue_sort: bool,
+    pub pre_filter: bool,
     pub filter: bool,
+    pub what_if: bool,
+    pub post_filter: bool,
+    pub pre_score: bool,
     pub score: bool,
+    pub reserve: bool,
+    pub permit: bool,
+    pub pre_bind: bool,
+    pub bind: bool,
+    pub post_bind: bool,
+    pub hints: bool,
 }
 
-/// A scheduler policy. Called from the scheduler's own thread, one call at a time.
+/// Of what a policy is told, beside symbols and nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub struct Topics {
+    pub pods: bool,
+    pub starts: bool,
+    pub namespaces: bool,
+    pub budgets: bool,
+}
+
+impl Topics {
+    /// Everything.
+    pub const ALL: Self = Self {
+        pods: true,
+        starts: true,
+        namespaces: true,
+        budgets: true,
+    };
+
+    /// Whether a policy with these topics is told of it.
+    pub fn include(&self, delta: &Delta) -> bool {
+        match delta {
+            Delta::Symbols { .. } | Delta::NodeUpserted(_) | Delta::NodeRemoved(_) => true,
+            Delta::PodUpserted { .. } | Delta::PodRemoved(_) => self.pods,
+            Delta::PodStarted(..) => self.starts,
+            Delta::NamespaceUpserted { .. } | Delta::NamespaceRemoved(_) => self.namespaces,
+            Delta::BudgetUpserted(_) | Delta::BudgetRemoved { .. } => self.budgets,
+        }
+    }
+}
+
+/// A scheduler policy. Called from the scheduler's own thread, one call at a time; nothing is asked that is not
+/// in [`Policy::asks`], so that what is left out needs no answer.
 pub trait Policy: Send + Sync {
     /// Which questions it answers.
     fn asks(&self) -> Asks;
@@ -245,21 +79,118 @@ pub trait Policy: Send + Sync {
     /// `schedulerName`s of the profiles that it serves.
     fn profiles(&self) -> &[String];
 
+    /// Where it stands in its profiles: lower is asked first, equals by name.
+    fn order(&self) -> i32 {
+        0
+    }
+
     /// The epoch that it last applied; 0 when its instance is new (also after a trap).
     fn epoch(&self) -> Epoch;
 
-    /// Tells it what happened up to `epoch`. With `reset`, all earlier state is void.
+    /// Tells it what happened up to `epoch`. With `reset`, all earlier state is void. It keeps to its own topics.
     fn apply(&self, epoch: Epoch, reset: bool, deltas: &[Delta]) -> Result<(), Fault>;
 
     /// Whether the pod may enter the queue.
-    fn enqueue(&self, pod: &Pod) -> Result<Readiness, Fault>;
+    fn enqueue(&self, _pod: &Pod) -> Result<Readiness, Fault> {
+        Ok(Readiness::Ready)
+    }
+
+    /// Where the pod stands in the queue; lower is first.
+    fn rank(&self, _pod: &Pod, _queued_ms: u64) -> Result<Vec<i64>, Fault> {
+        Ok(Vec::new())
+    }
+
+    /// Which nodes are worth asking its filter about.
+    fn pre_filter(&self, _pod: &Pod) -> Result<Narrowing, Fault> {
+        Ok(Narrowing::All)
+    }
 
     /// Which candidates cannot take the pod. Candidates in no row are feasible.
-    fn filter(&self, pod: &Pod, candidates: &Bits) -> Result<Vec<Rejection>, Fault>;
+    fn filter(&self, _pod: &Pod, _candidates: &Bits) -> Result<Vec<Rejection>, Fault> {
+        Ok(Vec::new())
+    }
+
+    /// Which hypotheses, by number, leave their node unable to take the pod.
+    fn what_if(
+        &self,
+        _pod: &Pod,
+        _others: &[Pod],
+        _hypotheses: &[Hypothesis],
+    ) -> Result<Vec<Rejection>, Fault> {
+        Ok(Vec::new())
+    }
+
+    /// The first step of a dialogue about a pod that no node can take.
+    fn post_filter(&self, _unplaced: &Unplaced<'_>, _now_ms: u64) -> Result<Step, Fault> {
+        Ok(Step::GiveUp {
+            reason: String::new(),
+            clear: false,
+        })
+    }
+
+    /// The next step, knowing which hypotheses leave a node that can take the pod.
+    fn proceed(&self, _feasible: &Bits) -> Result<Step, Fault> {
+        Ok(Step::GiveUp {
+            reason: String::new(),
+            clear: false,
+        })
+    }
+
+    /// Whether its score is worth asking for.
+    fn pre_score(&self, _pod: &Pod, _candidates: &Bits) -> Result<bool, Fault> {
+        Ok(true)
+    }
 
     /// One score from 0 to 100 for each candidate in ascending order; the implementation has checked
     /// length and range.
-    fn score(&self, pod: &Pod, candidates: &Bits) -> Result<Vec<i32>, Fault>;
+    fn score(&self, _pod: &Pod, candidates: &Bits) -> Result<Vec<i32>, Fault> {
+        Ok(vec![0; candidates.count()])
+    }
+
+    /// The pod is assumed on the node.
+    fn reserve(&self, _pod: &Pod, _node: NodeId) -> Result<Verdict, Fault> {
+        Ok(Verdict::Accepted)
+    }
+
+    /// It does not go there after all.
+    fn unreserve(&self, _pod: &Pod, _node: NodeId) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// Whether it may be bound, and what that means for others that wait.
+    fn permit(&self, _pod: &Pod, _node: NodeId) -> Result<(Permit, Vec<Release>), Fault> {
+        Ok((Permit::Allow, Vec::new()))
+    }
+
+    /// A pod that it was asked to permit is not bound after all.
+    fn withdrawn(&self, _pod: &Pod, _node: NodeId) -> Result<Vec<Release>, Fault> {
+        Ok(Vec::new())
+    }
+
+    /// Makes the pod ready for its node.
+    fn pre_bind(&self, _pod: &Pod, _node: NodeId) -> Result<Preparation, Fault> {
+        Ok(Preparation::Proceed(Vec::new()))
+    }
+
+    /// Binds the pod, or leaves that to others.
+    fn bind(&self, _pod: &Pod, _node: NodeId) -> Result<Binding, Fault> {
+        Ok(Binding::Pass)
+    }
+
+    /// The pod is bound.
+    fn post_bind(&self, _pod: &Pod, _node: NodeId) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// Which changes could make a pod schedulable that it rejected.
+    fn interests(&self) -> EventKinds {
+        EventKinds::ALL
+    }
+
+    /// Which of the pods, by position, are worth another try after the events.
+    fn hint(&self, _events: &[Event], pods: &[&Pod]) -> Result<Bits, Fault> {
+        Ok(Bits::all_below(pods.len()))
+    }
 }
 
 /// The cluster as the scheduler knows it now, for a policy that is about to take its seat.

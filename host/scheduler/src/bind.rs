@@ -1,12 +1,13 @@
 //! What the scheduler writes: bindings, the `PodScheduled` condition, events. Asynchronous, bounded, and never
 //! in the way of the next cycle.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -24,6 +25,9 @@ pub(crate) struct Writer {
     places: Arc<Semaphore>,
     events: Arc<Semaphore>,
 }
+
+/// Reason of the condition `DisruptionTarget` of a pod that was evicted for another.
+pub(crate) const PREEMPTED_REASON: &str = "PreemptionByScheduler";
 
 /// Why a pod is told about in an event.
 pub(crate) struct Note {
@@ -48,14 +52,20 @@ impl Writer {
         )
     }
 
-    /// Binds the pod to the node.
-    pub(crate) async fn bind(&self, pod: &Pod, node: &str) -> Result<(), kube::Error> {
+    /// Binds the pod to the node, and sets annotations with it.
+    pub(crate) async fn bind(
+        &self,
+        pod: &Pod,
+        node: &str,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<(), kube::Error> {
         let _place = self.places.acquire().await;
         let name = pod.name_any();
         let binding = json!({
             "apiVersion": "v1",
             "kind": "Binding",
-            "metadata": { "name": name, "namespace": pod.metadata.namespace, "uid": pod.metadata.uid },
+            "metadata": { "name": name, "namespace": pod.metadata.namespace, "uid": pod.metadata.uid,
+                "annotations": annotations },
             "target": { "apiVersion": "v1", "kind": "Node", "name": node },
         });
         let _: serde_json::Value = self
@@ -91,6 +101,67 @@ impl Writer {
         let params = PatchParams::default();
         self.pods(pod)
             .patch_status(&pod.name_any(), &params, &Patch::Strategic(patch))
+            .await?;
+        Ok(())
+    }
+
+    /// Evicts a pod for another: marks it, then deletes it. A pod that is gone already is no failure.
+    pub(crate) async fn evict(&self, victim: &Pod, preemptor: &Pod, node: &str) -> Result<(), kube::Error> {
+        let place = self.places.acquire().await;
+        let scheduler = preemptor
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.scheduler_name.as_deref());
+        let patch = json!({ "status": { "conditions": [{
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": PREEMPTED_REASON,
+            "message": format!(
+                "{}: preempting to accommodate a higher priority pod",
+                scheduler.unwrap_or("default-scheduler"),
+            ),
+            "lastTransitionTime": Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        }] } });
+        let (pods, name) = (self.pods(victim), victim.name_any());
+        let delete = DeleteParams {
+            preconditions: victim.metadata.uid.clone().map(|uid| Preconditions {
+                uid: Some(uid),
+                resource_version: None,
+            }),
+            ..DeleteParams::default()
+        };
+        let marked = pods
+            .patch_status(&name, &PatchParams::default(), &Patch::Strategic(patch))
+            .await;
+        let deleted = match marked {
+            Ok(_) => pods.delete(&name, &delete).await.map(drop),
+            Err(error) => Err(error),
+        };
+        drop(place);
+        match deleted {
+            Ok(()) => {
+                let uid = preemptor.metadata.uid.as_deref().unwrap_or_default();
+                let note = Note {
+                    warning: false,
+                    reason: "Preempted",
+                    message: format!("Preempted by pod {uid} on node {node}"),
+                };
+                self.event(victim, note).await;
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Says in the pod's status which node it waits for; the empty name takes that back.
+    pub(crate) async fn nominate(&self, pod: &Pod, node: &str) -> Result<(), kube::Error> {
+        let _place = self.places.acquire().await;
+        let name = (!node.is_empty()).then_some(node);
+        let patch = json!({ "status": { "nominatedNodeName": name } });
+        let params = PatchParams::default();
+        self.pods(pod)
+            .patch_status(&pod.name_any(), &params, &Patch::Merge(patch))
             .await?;
         Ok(())
     }

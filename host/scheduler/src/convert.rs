@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use capstan_kinds::quantity::Quantity;
 use capstan_points::scheduler::{
-    Amount, HostPort, Image, Label, Node, NodeTerm, Operator, Pod, PodTerm, Requirement, Selector,
-    SpreadConstraint, Taint, TaintEffect, Toleration, Weighted, WhenUnsatisfiable,
+    Amount, Budget, HostPort, Image, Label, Node, NodeTerm, Operator, Pod, PodId, PodTerm, Requirement,
+    Selector, SpreadConstraint, Taint, TaintEffect, Toleration, Weighted, WhenUnsatisfiable,
 };
 use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
+use crate::bind::PREEMPTED_REASON;
 use crate::symbols::Symbols;
 
 /// What a container that asks for nothing counts as in scoring (the original's `schedutil` defaults).
@@ -84,6 +86,11 @@ pub(crate) fn pod(pod: &core::Pod, pending: bool, symbols: &mut Symbols) -> Pod 
         } else {
             String::new()
         },
+        uid: if pending {
+            meta.uid.clone().unwrap_or_default()
+        } else {
+            String::new()
+        },
         labels: labels(meta.labels.as_ref(), symbols),
         annotations: if pending {
             meta.annotations.clone().into_iter().flatten().collect()
@@ -91,11 +98,13 @@ pub(crate) fn pod(pod: &core::Pod, pending: bool, symbols: &mut Symbols) -> Pod 
             Vec::new()
         },
         priority: spec.priority.unwrap_or(0),
+        preempts: spec.preemption_policy.as_deref() != Some("Never"),
         created_ms: meta
             .creation_timestamp
             .as_ref()
             .map_or(0, |at| at.0.as_millisecond().max(0) as u64),
         terminating: meta.deletion_timestamp.is_some(),
+        preempted: meta.deletion_timestamp.is_some() && was_preempted(pod),
         requests: amounts(&requests(spec, false), symbols),
         requests_or_default: amounts(&requests(spec, true), symbols),
         node_name: symbols.intern(if pending {
@@ -142,6 +151,48 @@ pub(crate) fn pod(pod: &core::Pod, pending: bool, symbols: &mut Symbols) -> Pod 
         images: containers(spec)
             .filter_map(|container| container.image.as_deref())
             .map(|image| symbols.intern(image))
+            .collect(),
+    }
+}
+
+/// Whether the scheduler evicted the pod for another.
+fn was_preempted(pod: &core::Pod) -> bool {
+    let conditions = pod
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|one| {
+        one.type_ == "DisruptionTarget"
+            && one.status == "True"
+            && one.reason.as_deref() == Some(PREEMPTED_REASON)
+    })
+}
+
+/// When the pod started, in milliseconds since the Unix epoch; 0 where it has not.
+pub(crate) fn started_ms(pod: &core::Pod) -> u64 {
+    let started = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
+    started.map_or(0, |at| at.0.as_millisecond().max(0) as u64)
+}
+
+/// The budget; pods whose eviction was granted are found by `pod_id`.
+pub(crate) fn budget(
+    budget: &PodDisruptionBudget,
+    symbols: &mut Symbols,
+    pod_id: impl Fn(&str) -> Option<PodId>,
+) -> Budget {
+    let meta = &budget.metadata;
+    let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    let status = budget.status.as_ref();
+    let disrupted = status.and_then(|status| status.disrupted_pods.as_ref());
+    Budget {
+        namespace: symbols.intern(meta.namespace.as_deref().unwrap_or_default()),
+        name: symbols.intern(meta.name.as_deref().unwrap_or_default()),
+        pods: selector.map(|selector| label_selector(selector, symbols)),
+        allowed: status.and_then(|status| status.disruptions_allowed).unwrap_or(0),
+        disrupted: disrupted
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, _)| pod_id(name))
             .collect(),
     }
 }

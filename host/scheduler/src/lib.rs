@@ -5,18 +5,32 @@
 //! before the next cycle starts and bound after, and a failed binding undoes the assumption; a policy's fault
 //! is an error with back-off, never "unschedulable".
 //!
-//! Called by the composition root. Not here yet: preemption, permit and reserve points, queueing hints.
+//! A pod's way: `queue` (with `parked`, the unschedulable by kind) → `cycle` (with `dialogue`, preemption's
+//! questions) → `placement` (reserve, permit, prepare) → `waiting` → `bind`; `worker` drives it all.
+//!
+//! Called by the composition root.
 
 mod bind;
+mod binding;
 mod convert;
 mod cycle;
+mod dialogue;
+mod evicting;
 mod feed;
+mod nominations;
+mod parked;
+mod placement;
+mod profiles;
 mod queue;
+mod rehearsal;
 mod report;
 mod run;
 mod symbols;
 mod view;
+mod waiting;
+mod worker;
 
+pub use rehearsal::Rehearsal;
 pub use run::{Options, Scheduler};
 
 /// Why the scheduler could not start.

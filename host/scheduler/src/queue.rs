@@ -1,15 +1,16 @@
-//! Pending pods: ready to try, backing off, or waiting for the cluster to change. Pure: time comes in.
+//! Pending pods: ready to try, backing off, held back, or waiting for the cluster to change. Pure: time comes in.
 //!
 //! Invariants: a pod is in one state at a time; a pod that failed is not tried again before its back-off is
-//! over; a pod that nothing wakes is tried again after [`UNSCHEDULABLE_MAX`]. Order is by priority, then age.
+//! over; an unschedulable pod that nothing wakes is tried again after [`UNSCHEDULABLE_MAX`]. Who may wake the
+//! unschedulable is `parked`'s to know; what a change of the cluster means to them, the policies' hints'.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::parked::{Conclusion, Parked};
 use crate::view::Key;
 
 /// The original's `podInitialBackoffSeconds` and `podMaxBackoffSeconds`.
@@ -19,23 +20,26 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// The original's `podMaxInUnschedulablePodsDuration`.
 const UNSCHEDULABLE_MAX: Duration = Duration::from_secs(300);
 
-/// Active order: higher priority first, then older, then first come.
-type Rank = (Reverse<i32>, Instant, u64);
+/// Active order: the rank that a policy gave, then first come.
+type Rank = (Vec<i64>, Instant, u64);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Active(Rank),
     Backoff(Instant),
     Unschedulable {
         since: Instant,
     },
-    /// In a cycle or being bound.
+    /// Waits for a change of the pod itself.
+    Gated,
+    /// In a cycle, waiting for a permit or being bound.
     InFlight,
 }
 
 struct Entry {
     pod: Arc<Pod>,
     state: State,
+    rank: Vec<i64>,
     added: Instant,
     sequence: u64,
     attempts: u32,
@@ -48,24 +52,47 @@ pub(crate) struct Queue {
     active: BTreeSet<(Rank, Key)>,
     /// Both back-offs and the deadlines of the unschedulable.
     timed: BTreeSet<(Instant, Key)>,
+    parked: Parked,
     sequence: u64,
 }
 
+/// What came of telling the queue about a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// It is new: it wants a rank.
+    New,
+    /// It changed in a way that placement sees: its rank may be another.
+    Changed,
+    Same,
+}
+
 impl Queue {
-    /// A pending pod is new or changed. A change of what placement sees makes it ready at once.
-    pub(crate) fn upsert(&mut self, key: &str, pod: Arc<Pod>, now: Instant) {
+    /// A pending pod is new or changed. A new one, or one whose change placement sees, is ready at once, by
+    /// its priority until [`Queue::rank`] says otherwise.
+    pub(crate) fn upsert(&mut self, key: &str, pod: Arc<Pod>, now: Instant) -> Told {
+        let rank = vec![-i64::from(crate::nominations::priority(&pod))];
         if let Some(entry) = self.entries.get_mut(key) {
             let same = same_for_placement(&entry.pod, &pod);
             entry.pod = pod;
-            if !same && matches!(entry.state, State::Unschedulable { .. }) {
-                self.wake_one(key, now);
+            if same {
+                return Told::Same;
             }
-            return;
+            entry.rank = rank;
+            match entry.state {
+                State::Unschedulable { .. } => self.wake_one(key, now),
+                State::Gated | State::Active(_) => {
+                    self.leave_state(key);
+                    self.activate(key);
+                }
+                State::Backoff(_) | State::InFlight => {}
+            }
+            return Told::Changed;
         }
         self.sequence += 1;
         let entry = Entry {
             pod,
             state: State::InFlight,
+            rank,
             added: now,
             sequence: self.sequence,
             attempts: 0,
@@ -73,6 +100,19 @@ impl Queue {
         };
         self.entries.insert(key.to_owned(), entry);
         self.activate(key);
+        Told::New
+    }
+
+    /// Where the pod stands among the active, by a policy's word.
+    pub(crate) fn rank(&mut self, key: &str, rank: Vec<i64>) {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        entry.rank = rank;
+        if matches!(entry.state, State::Active(_)) {
+            self.leave_state(key);
+            self.activate(key);
+        }
     }
 
     /// A pod is gone, or bound.
@@ -81,12 +121,17 @@ impl Queue {
         self.entries.remove(key);
     }
 
-    /// Keys of all pods in the queue.
+    /// All pods of the queue.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
         self.entries.keys()
     }
 
-    /// The next pod to try; it is in flight until one of the calls below, or `remove`.
+    /// Whether some pod is ready.
+    pub(crate) fn has_active(&self) -> bool {
+        !self.active.is_empty()
+    }
+
+    /// The next pod to try.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<(Key, Arc<Pod>)> {
         let (_, key) = self.active.pop_first()?;
         let entry = self.entries.get_mut(&key)?;
@@ -96,12 +141,35 @@ impl Queue {
         Some((key, Arc::clone(&entry.pod)))
     }
 
-    /// No node can take it now: it waits for the cluster to change.
-    pub(crate) fn unschedulable(&mut self, key: &str, now: Instant) {
+    /// No node can take it now: it waits for the cluster to change in a way that the policies that rejected it
+    /// say is worth another try.
+    pub(crate) fn park(
+        &mut self,
+        key: &str,
+        alike: capstan_points::scheduler::Pod,
+        conclusion: Conclusion,
+        now: Instant,
+    ) {
         self.leave_state(key);
         if let Some(entry) = self.entries.get_mut(key) {
             entry.state = State::Unschedulable { since: now };
             self.timed.insert((now + UNSCHEDULABLE_MAX, key.to_owned()));
+            self.parked.add(key, alike, conclusion);
+        }
+    }
+
+    /// The unschedulable.
+    pub(crate) fn parked(&self) -> &Parked {
+        &self.parked
+    }
+
+    /// It is held back until it changes.
+    pub(crate) fn gate(&mut self, key: &str) {
+        self.leave_state(key);
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.state = State::Gated;
+            // It was not tried: back-off counts attempts.
+            entry.attempts = entry.attempts.saturating_sub(1);
         }
     }
 
@@ -114,16 +182,30 @@ impl Queue {
         }
     }
 
-    /// The cluster changed: whoever waits for that is tried again, not before its back-off is over.
-    pub(crate) fn wake(&mut self, now: Instant) {
-        let waiting: Vec<Key> = self
+    /// Everything may be otherwise: whoever waits is tried again, not before its back-off is over.
+    pub(crate) fn wake_all(&mut self, now: Instant) {
+        let waiting = |entry: &Entry| matches!(entry.state, State::Unschedulable { .. } | State::Gated);
+        let keys: Vec<Key> = self
             .entries
             .iter()
-            .filter(|(_, entry)| matches!(entry.state, State::Unschedulable { .. }))
+            .filter(|(_, entry)| waiting(entry))
             .map(|(key, _)| key.clone())
             .collect();
-        for key in waiting {
+        keys.iter().for_each(|key| self.wake_one(key, now));
+    }
+
+    /// Pods like this one are worth another try, not before their back-off is over.
+    pub(crate) fn wake_alike(&mut self, alike: &capstan_points::scheduler::Pod, now: Instant) {
+        for key in self.parked.like(alike) {
             self.wake_one(&key, now);
+        }
+    }
+
+    /// The pod is worth another try, wherever it waits.
+    pub(crate) fn wake(&mut self, key: &str, now: Instant) {
+        let waits = |entry: &Entry| matches!(entry.state, State::Unschedulable { .. });
+        if self.entries.get(key).is_some_and(waits) {
+            self.wake_one(key, now);
         }
     }
 
@@ -133,7 +215,9 @@ impl Queue {
             if due > now {
                 break;
             }
-            self.timed.pop_first();
+            // What was concluded about its like is that old too: the attempt must be a real one.
+            self.parked.doubt(&key);
+            self.leave_state(&key);
             self.activate(&key);
         }
     }
@@ -149,7 +233,7 @@ impl Queue {
             return;
         };
         let until = entry.last_attempt + backoff(entry.attempts);
-        if until <= now {
+        if until <= now || entry.attempts == 0 {
             self.activate(key)
         } else {
             self.wait_until(key, until)
@@ -167,14 +251,8 @@ impl Queue {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
-        let priority = entry
-            .pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.priority)
-            .unwrap_or(0);
-        let rank = (Reverse(priority), entry.added, entry.sequence);
-        entry.state = State::Active(rank);
+        let rank = (entry.rank.clone(), entry.added, entry.sequence);
+        entry.state = State::Active(rank.clone());
         self.active.insert((rank, key.to_owned()));
     }
 
@@ -192,8 +270,9 @@ impl Queue {
             }
             State::Unschedulable { since } => {
                 self.timed.remove(&(since + UNSCHEDULABLE_MAX, key.to_owned()));
+                self.parked.remove(key);
             }
-            State::InFlight => {}
+            State::Gated | State::InFlight => {}
         }
     }
 }
@@ -227,6 +306,15 @@ mod tests {
         })
     }
 
+    fn park(queue: &mut Queue, key: &str, now: Instant) {
+        queue.park(
+            key,
+            Default::default(),
+            Conclusion::of(["resources".to_owned()]),
+            now,
+        );
+    }
+
     fn popped(queue: &mut Queue, now: Instant) -> Vec<Key> {
         std::iter::from_fn(|| queue.pop(now).map(|(key, _)| key)).collect()
     }
@@ -245,10 +333,10 @@ mod tests {
         let (mut queue, now) = (Queue::default(), Instant::now());
         queue.upsert("a", pod(0), now);
         queue.pop(now);
-        queue.unschedulable("a", now);
+        park(&mut queue, "a", now);
         queue.promote(now + Duration::from_secs(60));
         assert!(popped(&mut queue, now).is_empty());
-        queue.wake(now);
+        queue.wake_all(now);
         assert!(popped(&mut queue, now).is_empty(), "its back-off is not over");
         queue.promote(now + BACKOFF_MIN);
         assert_eq!(popped(&mut queue, now), ["a"]);
@@ -259,7 +347,7 @@ mod tests {
         let (mut queue, now) = (Queue::default(), Instant::now());
         queue.upsert("a", pod(0), now);
         queue.pop(now);
-        queue.unschedulable("a", now);
+        park(&mut queue, "a", now);
         let later = now + BACKOFF_MAX;
         let mut changed = Pod::clone(&pod(0));
         changed.status = Some(Default::default());
@@ -274,5 +362,66 @@ mod tests {
     fn backoff_doubles_up_to_its_bound() {
         let seconds: Vec<u64> = (1..=6).map(|n| backoff(n).as_secs()).collect();
         assert_eq!(seconds, [1, 2, 4, 8, 10, 10]);
+    }
+
+    #[test]
+    fn a_rank_by_a_policy_overrules_priority() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        for (key, priority) in [("a", 0), ("b", 5)] {
+            assert_eq!(queue.upsert(key, pod(priority), now), Told::New);
+        }
+        queue.rank("a", vec![-9, 1]);
+        queue.rank("b", vec![-9]);
+        queue.upsert("c", pod(9), now);
+        assert_eq!(popped(&mut queue, now), ["b", "c", "a"]);
+    }
+
+    #[test]
+    fn a_gated_pod_waits_for_its_own_change_alone() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        queue.upsert("a", pod(0), now);
+        queue.pop(now);
+        queue.gate("a");
+        queue.promote(now + UNSCHEDULABLE_MAX);
+        assert!(popped(&mut queue, now).is_empty() && queue.next_due().is_none());
+        assert_eq!(queue.upsert("a", pod(1), now), Told::Changed);
+        assert_eq!(popped(&mut queue, now), ["a"], "and has no back-off to wait for");
+    }
+
+    #[test]
+    fn the_unschedulable_are_tried_again_after_five_minutes() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        for key in ["a", "b"] {
+            queue.upsert(key, pod(0), now);
+            queue.pop(now);
+        }
+        park(&mut queue, "a", now);
+        park(&mut queue, "b", now + Duration::from_secs(1));
+        queue.promote(now + UNSCHEDULABLE_MAX);
+        assert_eq!(popped(&mut queue, now), ["a"]);
+        assert!(
+            queue.parked().conclusion(&Default::default()).is_none(),
+            "what was concluded about its like is doubted"
+        );
+    }
+
+    #[test]
+    fn those_alike_are_woken_together_and_others_are_not() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        let kind = |priority| capstan_points::scheduler::Pod {
+            priority,
+            ..Default::default()
+        };
+        for (key, priority) in [("a", 1), ("b", 1), ("c", 2)] {
+            queue.upsert(key, pod(0), now);
+            queue.pop(now);
+            queue.park(key, kind(priority), Conclusion::of(["x".to_owned()]), now);
+        }
+        let later = now + BACKOFF_MAX;
+        queue.wake_alike(&kind(1), later);
+        let mut woken = popped(&mut queue, later);
+        woken.sort();
+        assert_eq!(woken, ["a", "b"]);
+        assert_eq!(queue.parked().kinds().count(), 1);
     }
 }

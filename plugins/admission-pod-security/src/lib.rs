@@ -14,7 +14,7 @@ use capstan_sdk::{
     Fault, Plugin, SelfTest,
     admission::{Denial, Object, Operation, Request, Validate, Verdict, allow, pod_spec_path},
 };
-use level::{Defaults, Level, Standard};
+use level::{Defaults, Level, Standard, Standards};
 use pod::PodSpec;
 use violation::Violation;
 
@@ -61,6 +61,11 @@ impl Validate for PodSecurity {
         let Some(path) = pod_spec_path(&request.kind).filter(|_| looked_at && !self.exempt(request)) else {
             return Ok(allow());
         };
+        let standards = self.standards(request);
+        // As the original: where everything is allowed and nothing warned about, the pod is not looked at.
+        if standards.enforce.level == Level::Privileged && standards.warn.level == Level::Privileged {
+            return Ok(allow());
+        }
         // Labels, annotations and status of what runs already change nothing about its security.
         if request.operation == Operation::Update
             && old.is_some_and(|old| old.json(path) == object.json(path))
@@ -81,7 +86,7 @@ impl Validate for PodSecurity {
             .strip_suffix("/spec")
             .map(|parent| format!("{parent}/metadata/annotations"));
         let annotations = object.read(&annotations.unwrap_or_default())?.unwrap_or_default();
-        Ok(self.judge(request, &pod::Pod { spec, annotations }))
+        Ok(judge(request, &standards, &pod::Pod { spec, annotations }))
     }
 }
 
@@ -91,34 +96,38 @@ impl PodSecurity {
         exemptions.namespaces.contains(&request.namespace) || exemptions.usernames.contains(&request.user)
     }
 
-    fn judge(&self, request: &Request, pod: &pod::Pod) -> Verdict {
+    /// What holds in the request's namespace.
+    fn standards(&self, request: &Request) -> Standards {
         let label = |key: &str| {
             let pair = request.namespace_labels.iter().find(|pair| pair.key == key);
             pair.map(|pair| pair.value.as_str())
         };
-        let standards = self.0.defaults.with_labels(label);
-        let enforced = violations(standards.enforce.level, pod);
-        if request.kind == "Pod" && !enforced.is_empty() {
-            let message = format!(
-                "violates PodSecurity {}: {}",
-                standards.enforce,
-                describe(&enforced)
-            );
-            return Verdict::Deny(Denial {
-                code: 403,
-                message,
-                field: None,
-            });
-        }
-        let warned = violations(standards.warn.level, pod);
-        match warned.is_empty() {
-            true => allow(),
-            false => Verdict::Allow(vec![format!(
-                "would violate PodSecurity {}: {}",
-                standards.warn,
-                describe(&warned)
-            )]),
-        }
+        self.0.defaults.with_labels(label)
+    }
+}
+
+fn judge(request: &Request, standards: &Standards, pod: &pod::Pod) -> Verdict {
+    let enforced = violations(standards.enforce.level, pod);
+    if request.kind == "Pod" && !enforced.is_empty() {
+        let message = format!(
+            "violates PodSecurity {}: {}",
+            standards.enforce,
+            describe(&enforced)
+        );
+        return Verdict::Deny(Denial {
+            code: 403,
+            message,
+            field: None,
+        });
+    }
+    let warned = violations(standards.warn.level, pod);
+    match warned.is_empty() {
+        true => allow(),
+        false => Verdict::Allow(vec![format!(
+            "would violate PodSecurity {}: {}",
+            standards.warn,
+            describe(&warned)
+        )]),
     }
 }
 

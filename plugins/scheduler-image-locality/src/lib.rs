@@ -43,6 +43,7 @@ impl ImageLocality {
 
 impl Policy for ImageLocality {
     const PODS: bool = false;
+    const NAMESPACES: bool = false;
 
     fn on_change(&mut self, cluster: &Cluster, change: Change<'_>) {
         match change {

@@ -31,6 +31,7 @@ impl Plugin for LabelPreference {
 
 impl Policy for LabelPreference {
     const PODS: bool = false;
+    const NAMESPACES: bool = false;
 }
 
 impl Score for LabelPreference {

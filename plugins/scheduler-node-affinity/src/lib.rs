@@ -6,8 +6,8 @@
 use capstan_sdk::{
     Fault, NoConfig, Plugin,
     scheduler::{
-        Cluster, Filter, Node, NodeSelector, NodeSet, Pod, Policy, ReadyTerm, Reason, Rejection, Score,
-        normalize,
+        Cluster, EventKinds, Filter, Hints, Node, NodeSelector, NodeSet, Pod, Policy, ReadyTerm, Reason,
+        Rejection, Score, normalize,
     },
 };
 
@@ -25,9 +25,12 @@ impl Plugin for NodeAffinity {
 
 impl Policy for NodeAffinity {
     const PODS: bool = false;
+    const NAMESPACES: bool = false;
 }
 
 impl Filter for NodeAffinity {
+    const NODE_LOCAL: bool = true;
+
     type Prepared = NodeSelector;
 
     fn prepare_filter(&mut self, cluster: &Cluster, pod: &Pod) -> Option<NodeSelector> {
@@ -47,6 +50,12 @@ impl Filter for NodeAffinity {
                 "node(s) didn't match Pod's node affinity/selector",
             ))),
         }
+    }
+}
+
+impl Hints for NodeAffinity {
+    fn interests() -> EventKinds {
+        EventKinds::NODE_ADDED | EventKinds::NODE_LABELS
     }
 }
 
@@ -74,4 +83,4 @@ impl Score for NodeAffinity {
     }
 }
 
-capstan_sdk::export!(scheduler: filter, score => NodeAffinity);
+capstan_sdk::export!(scheduler: filter, hints, score => NodeAffinity);

@@ -5,7 +5,8 @@
 use capstan_sdk::{
     Fault, NoConfig, Plugin,
     scheduler::{
-        Change, Cluster, Filter, HostPort, Node, NodeId, Pod, Policy, Reason, Rejection, Symbol, empty_pod,
+        Change, Cluster, EventKinds, Filter, Hints, HostPort, Node, NodeId, Pod, Policy, Reason, Rejection,
+        Symbol, WhatIf, empty_pod,
     },
 };
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ impl Plugin for NodePorts {
 }
 
 impl Policy for NodePorts {
+    const NAMESPACES: bool = false;
+
     fn trim(pod: &mut Pod) {
         *pod = Pod {
             host_ports: std::mem::take(&mut pod.host_ports),
@@ -65,6 +68,8 @@ impl NodePorts {
 }
 
 impl Filter for NodePorts {
+    const NODE_LOCAL: bool = true;
+
     /// The symbol of `0.0.0.0` where it is written out, otherwise that of the empty text.
     type Prepared = Symbol;
 
@@ -102,4 +107,12 @@ impl Filter for NodePorts {
     }
 }
 
-capstan_sdk::export!(scheduler: filter => NodePorts);
+impl WhatIf for NodePorts {}
+
+impl Hints for NodePorts {
+    fn interests() -> EventKinds {
+        EventKinds::NODE_ADDED | EventKinds::POD_REMOVED
+    }
+}
+
+capstan_sdk::export!(scheduler: filter, what_if, hints => NodePorts);

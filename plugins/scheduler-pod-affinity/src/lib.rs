@@ -11,8 +11,8 @@ mod score;
 use capstan_sdk::{
     Fault, Plugin,
     scheduler::{
-        Change, Cluster, Filter, Node, NodeSet, Pod, PodCounts, Policy, Rejection, Score, empty_pod,
-        normalize,
+        Change, Cluster, EventKinds, Filter, Hints, Node, NodeSet, Pod, PodCounts, Policy, Rejection, Score,
+        WhatIf, empty_pod, normalize,
     },
 };
 use carried::Carried;
@@ -86,6 +86,19 @@ impl Filter for PodAffinity {
     }
 }
 
+impl WhatIf for PodAffinity {}
+
+impl Hints for PodAffinity {
+    fn interests() -> EventKinds {
+        EventKinds::NODE_ADDED
+            | EventKinds::NODE_LABELS
+            | EventKinds::POD_ADDED
+            | EventKinds::POD_REMOVED
+            | EventKinds::POD_LABELS
+            | EventKinds::NAMESPACE_LABELS
+    }
+}
+
 impl Score for PodAffinity {
     type Prepared = score::Sums;
 
@@ -102,4 +115,4 @@ impl Score for PodAffinity {
     }
 }
 
-capstan_sdk::export!(scheduler: filter, score => PodAffinity);
+capstan_sdk::export!(scheduler: filter, what_if, hints, score => PodAffinity);

@@ -11,7 +11,9 @@ pub use config::{Config, Resource, Strategy};
 
 use capstan_sdk::{
     Fault, Plugin,
-    scheduler::{Amount, Cluster, Filter, Node, NodeSet, Pod, Policy, Rejection, Score},
+    scheduler::{
+        Amount, Cluster, EventKinds, Filter, Hints, Node, NodeSet, Pod, Policy, Rejection, Score, WhatIf,
+    },
 };
 
 /// The policy.
@@ -29,6 +31,8 @@ impl Plugin for Resources {
 }
 
 impl Policy for Resources {
+    const NAMESPACES: bool = false;
+
     fn trim(pod: &mut Pod) {
         let (requests, requests_or_default) = (
             std::mem::take(&mut pod.requests),
@@ -43,6 +47,8 @@ impl Policy for Resources {
 }
 
 impl Filter for Resources {
+    const NODE_LOCAL: bool = true;
+
     type Prepared = fit::Demands;
 
     fn prepare_filter(&mut self, cluster: &Cluster, pod: &Pod) -> Option<fit::Demands> {
@@ -51,6 +57,17 @@ impl Filter for Resources {
 
     fn filter(&self, _: &Cluster, demands: &fit::Demands, _: &Pod, node: Node<'_>) -> Result<(), Rejection> {
         demands.check(node)
+    }
+}
+
+impl WhatIf for Resources {}
+
+impl Hints for Resources {
+    fn interests() -> EventKinds {
+        EventKinds::NODE_ADDED
+            | EventKinds::NODE_ALLOCATABLE
+            | EventKinds::POD_REMOVED
+            | EventKinds::POD_REQUESTS
     }
 }
 
@@ -73,4 +90,4 @@ fn amount(amounts: &[Amount], resource: u32) -> i64 {
         .map_or(0, |amount| amount.value)
 }
 
-capstan_sdk::export!(scheduler: filter, score => Resources);
+capstan_sdk::export!(scheduler: filter, what_if, hints, score => Resources);

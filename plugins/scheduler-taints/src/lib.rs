@@ -6,8 +6,8 @@
 use capstan_sdk::{
     Fault, NoConfig, Plugin,
     scheduler::{
-        Cluster, Filter, Node, NodeSet, Pod, Policy, Reason, Rejection, Score, Taint, TaintEffect,
-        Toleration, normalize, tolerates,
+        Cluster, EventKinds, Filter, Hints, Node, NodeSet, Pod, Policy, Reason, Rejection, Score, Taint,
+        TaintEffect, Toleration, normalize, tolerates,
     },
 };
 
@@ -28,9 +28,12 @@ impl Plugin for Taints {
 
 impl Policy for Taints {
     const PODS: bool = false;
+    const NAMESPACES: bool = false;
 }
 
 impl Filter for Taints {
+    const NODE_LOCAL: bool = true;
+
     /// Whether the pod may go to cordoned nodes.
     type Prepared = bool;
 
@@ -72,6 +75,12 @@ impl Filter for Taints {
     }
 }
 
+impl Hints for Taints {
+    fn interests() -> EventKinds {
+        EventKinds::NODE_ADDED | EventKinds::NODE_TAINTS
+    }
+}
+
 impl Score for Taints {
     type Prepared = ();
 
@@ -99,4 +108,4 @@ fn tolerated(pod: &Pod, taint: &Taint) -> bool {
         .any(|toleration| tolerates(toleration, taint))
 }
 
-capstan_sdk::export!(scheduler: filter, score => Taints);
+capstan_sdk::export!(scheduler: filter, hints, score => Taints);

@@ -11,7 +11,8 @@ mod score;
 use capstan_sdk::{
     Fault, Plugin,
     scheduler::{
-        Change, Cluster, Filter, Node, NodeSet, Pod, PodCounts, Policy, Rejection, Score, empty_pod,
+        Change, Cluster, EventKinds, Filter, Hints, Node, NodeSet, Pod, PodCounts, Policy, Rejection, Score,
+        WhatIf, empty_pod,
     },
 };
 
@@ -51,6 +52,8 @@ impl Plugin for TopologySpread {
 }
 
 impl Policy for TopologySpread {
+    const NAMESPACES: bool = false;
+
     fn trim(pod: &mut Pod) {
         let labels = std::mem::take(&mut pod.labels);
         *pod = Pod {
@@ -86,6 +89,20 @@ impl Filter for TopologySpread {
     }
 }
 
+impl WhatIf for TopologySpread {}
+
+impl Hints for TopologySpread {
+    fn interests() -> EventKinds {
+        EventKinds::NODE_ADDED
+            | EventKinds::NODE_REMOVED
+            | EventKinds::NODE_LABELS
+            | EventKinds::NODE_TAINTS
+            | EventKinds::POD_ADDED
+            | EventKinds::POD_REMOVED
+            | EventKinds::POD_LABELS
+    }
+}
+
 impl Score for TopologySpread {
     type Prepared = score::Soft;
 
@@ -103,4 +120,4 @@ impl Score for TopologySpread {
     }
 }
 
-capstan_sdk::export!(scheduler: filter, score => TopologySpread);
+capstan_sdk::export!(scheduler: filter, what_if, hints, score => TopologySpread);

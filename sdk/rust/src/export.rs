@@ -60,6 +60,17 @@ macro_rules! __interface {
     (scheduler enqueue) => { $crate::__world!(scheduler_enqueue scheduler enqueue); };
     (scheduler filter) => { $crate::__world!(scheduler_filter scheduler filter); };
     (scheduler score) => { $crate::__world!(scheduler_score scheduler score); };
+    (scheduler queue_sort) => { $crate::__world!(scheduler_queue_sort scheduler queue_sort); };
+    (scheduler pre_filter) => { $crate::__world!(scheduler_pre_filter scheduler pre_filter); };
+    (scheduler what_if) => { $crate::__world!(scheduler_what_if scheduler what_if); };
+    (scheduler post_filter) => { $crate::__world!(scheduler_post_filter scheduler post_filter); };
+    (scheduler pre_score) => { $crate::__world!(scheduler_pre_score scheduler pre_score); };
+    (scheduler reserve) => { $crate::__world!(scheduler_reserve scheduler reserve); };
+    (scheduler permit) => { $crate::__world!(scheduler_permit scheduler permit); };
+    (scheduler pre_bind) => { $crate::__world!(scheduler_pre_bind scheduler pre_bind); };
+    (scheduler bind) => { $crate::__world!(scheduler_bind scheduler bind); };
+    (scheduler post_bind) => { $crate::__world!(scheduler_post_bind scheduler post_bind); };
+    (scheduler hints) => { $crate::__world!(scheduler_hints scheduler hints); };
     (admission validate) => { $crate::__world!(admission_validate admission validate); };
     (admission mutate) => { $crate::__world!(admission_mutate admission mutate); };
     (problem monitor) => { $crate::__world!(problem_monitor problem monitor); };

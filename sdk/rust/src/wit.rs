@@ -104,6 +104,72 @@ world!(
     "capstan:scheduler/types@0.1.0" => scheduler
 );
 world!(
+    scheduler_queue_sort,
+    "package capstan:sdk-scheduler-queue-sort; world sdk-scheduler-queue-sort { export capstan:scheduler/queue-sort@0.1.0; }",
+    ["../../wit/plugin", "../../wit/scheduler"],
+    "capstan:scheduler/types@0.1.0" => scheduler
+);
+world!(
+    scheduler_pre_filter,
+    "package capstan:sdk-scheduler-pre-filter; world sdk-scheduler-pre-filter { export capstan:scheduler/pre-filter@0.1.0; }",
+    ["../../wit/plugin", "../../wit/scheduler"],
+    "capstan:scheduler/types@0.1.0" => scheduler
+);
+world!(
+    scheduler_what_if,
+    "package capstan:sdk-scheduler-what-if; world sdk-scheduler-what-if { export capstan:scheduler/what-if@0.1.0; }",
+    ["../../wit/plugin", "../../wit/scheduler"],
+    "capstan:scheduler/types@0.1.0" => scheduler
+);
+world!(
+    scheduler_post_filter,
+    "package capstan:sdk-scheduler-post-filter; world sdk-scheduler-post-filter { export capstan:scheduler/post-filter@0.1.0; }",
+    ["../../wit/plugin", "../../wit/scheduler"],
+    "capstan:scheduler/types@0.1.0" => scheduler
+);
+world!(
+    scheduler_pre_score,
+    "package capstan:sdk-scheduler-pre-score; world sdk-scheduler-pre-score { export capstan:scheduler/pre-score@0.1.0; }",
+    ["../../wit/plugin", "../../wit/scheduler"],
+    "capstan:scheduler/types@0.1.0" => scheduler
+);
+world!(
+    scheduler_reserve,
+    "package capstan:sdk-scheduler-reserve; world sdk-scheduler-reserve { export capstan:scheduler/reserve@0.1.0; }",
+    ["../../wit/plugin", "../../wit/scheduler"],
+    "capstan:scheduler/types@0.1.0" => scheduler
+);
+world!(
+    scheduler_permit,
+    "package capstan:sdk-scheduler-permit; world sdk-scheduler-permit { export capstan:scheduler/permit@0.1.0; }",
+    ["../../wit/plugin", "../../wit/scheduler"],
+    "capstan:scheduler/types@0.1.0" => scheduler
+);
+world!(
+    scheduler_pre_bind,
+    "package capstan:sdk-scheduler-pre-bind; world sdk-scheduler-pre-bind { export capstan:scheduler/pre-bind@0.1.0; }",
+    ["../../wit/plugin", "../../wit/scheduler"],
+    "capstan:scheduler/types@0.1.0" => scheduler
+);
+world!(
+    scheduler_bind,
+    "package capstan:sdk-scheduler-bind; world sdk-scheduler-bind { export capstan:scheduler/bind@0.1.0; }",
+    ["../../wit/plugin", "../../wit/scheduler"],
+    "capstan:scheduler/types@0.1.0" => scheduler
+);
+world!(
+    scheduler_post_bind,
+    "package capstan:sdk-scheduler-post-bind; world sdk-scheduler-post-bind { export capstan:scheduler/post-bind@0.1.0; }",
+    ["../../wit/plugin", "../../wit/scheduler"],
+    "capstan:scheduler/types@0.1.0" => scheduler
+);
+world!(
+    scheduler_hints,
+    "package capstan:sdk-scheduler-hints; world sdk-scheduler-hints { export capstan:scheduler/hints@0.1.0; }",
+    ["../../wit/plugin", "../../wit/scheduler"],
+    "capstan:scheduler/types@0.1.0" => scheduler
+);
+world!(
     problem_monitor,
     "package capstan:sdk-problem-monitor; world sdk-problem-monitor { export capstan:problem/monitor@0.1.0; }",
     ["../../wit/plugin", "../../wit/problem"]

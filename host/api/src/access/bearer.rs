@@ -4,6 +4,8 @@
 //! it is bound to) still exists with the same uid. Bootstrap tokens are looked up beside them, and
 //! tokens of other issuers are their providers'.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use capstan_kinds::resource::find;
@@ -16,6 +18,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::oidc::{OpenIdProvider, Provider};
+use super::verified::Verified;
 use super::{UserInfo, bootstrap};
 use crate::config::StaticToken;
 use crate::server::Server;
@@ -44,6 +47,7 @@ pub(crate) struct Tokens {
     random: SystemRandom,
     pub(crate) issuer: String,
     known: Vec<([u8; 32], UserInfo)>,
+    verified: Verified,
     providers: Vec<Provider>,
 }
 
@@ -79,6 +83,7 @@ impl Tokens {
             random,
             issuer,
             known,
+            verified: Verified::default(),
             providers,
         })
     }
@@ -106,7 +111,7 @@ impl Tokens {
         if let Some(user) = bootstrap::user(server, token) {
             return Ok((user, good));
         }
-        if let Some(claims) = self.verify(token) {
+        if let Some(claims) = self.verified(token, hashed) {
             let why = |why: String| format!("[{INVALID}, {why}]");
             let claims = claims.and_then(|claims| self.on_time(claims)).map_err(why)?;
             let good: Vec<String> = wanted
@@ -143,6 +148,18 @@ impl Tokens {
         Some(format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref())))
     }
 
+    /// As [`Self::verify`], once for each token.
+    fn verified(&self, token: &str, hashed: [u8; 32]) -> Option<Result<Arc<Claims>, String>> {
+        if let Some(claims) = self.verified.get(&hashed) {
+            return Some(Ok(claims));
+        }
+        let verified = self.verify(token)?.map(Arc::new);
+        if let Ok(claims) = &verified {
+            self.verified.insert(hashed, claims.clone());
+        }
+        Some(verified)
+    }
+
     /// The claims of a token that says that it is ours: none where it does not.
     fn verify(&self, token: &str) -> Option<Result<Claims, String>> {
         let (text, signature) = token.rsplit_once('.')?;
@@ -164,7 +181,7 @@ impl Tokens {
         }
     }
 
-    fn on_time(&self, claims: Claims) -> Result<Claims, String> {
+    fn on_time(&self, claims: Arc<Claims>) -> Result<Arc<Claims>, String> {
         let now = jiff::Timestamp::now().as_second();
         if now < claims.nbf {
             return Err("service account token is not valid yet".to_owned());

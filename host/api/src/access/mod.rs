@@ -19,6 +19,7 @@ pub(crate) mod requests;
 pub(crate) mod reviews;
 mod rules;
 mod user;
+mod verified;
 
 pub(crate) use authenticate::authenticate;
 pub(crate) use authorize::MASTERS;

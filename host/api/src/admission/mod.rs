@@ -90,7 +90,7 @@ impl Chain {
 impl Pinned {
     /// Whether anybody but the server itself may change the object.
     pub(crate) fn is_plugged(&self) -> bool {
-        !self.seats.is_empty() || self.hooks.mutate()
+        self.seats.iter().any(|seat| seat.policy.mutates()) || self.hooks.mutate()
     }
 
     /// Whether hooks may change or refuse anything.

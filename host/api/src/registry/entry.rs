@@ -159,15 +159,16 @@ pub(crate) fn splice(stored: &[u8], revision: Revision) -> Option<Bytes> {
         return None;
     }
     let at = find(stored)?;
-    let mut bytes = Vec::with_capacity(stored.len() + 40);
-    bytes.extend_from_slice(&stored[..at]);
-    bytes.extend_from_slice(b"\"resourceVersion\":\"");
-    bytes.extend_from_slice(revision.to_string().as_bytes());
-    bytes.extend_from_slice(if stored.get(at) == Some(&b'}') {
-        b"\""
+    let end = if stored.get(at) == Some(&b'}') {
+        "\""
     } else {
-        b"\","
-    });
+        "\","
+    };
+    let member = format!("\"resourceVersion\":\"{revision}{end}");
+    // Room to spare would stay with the object, and cost it one more allocation.
+    let mut bytes = Vec::with_capacity(stored.len() + member.len());
+    bytes.extend_from_slice(&stored[..at]);
+    bytes.extend_from_slice(member.as_bytes());
     bytes.extend_from_slice(&stored[at..]);
     Some(bytes.into())
 }

@@ -94,6 +94,11 @@ impl Rig {
         Self::on(folder, store, admission, configure).await
     }
 
+    /// On a store that was written before.
+    pub async fn resume(store: Arc<LocalStore>) -> Self {
+        Self::on(tempfile::tempdir().unwrap(), store, &[], |_| {}).await
+    }
+
     /// One more API server on the same store.
     pub async fn beside(&self) -> Self {
         self.beside_with(|_| {}).await

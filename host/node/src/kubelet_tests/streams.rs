@@ -228,3 +228,79 @@ async fn a_running_pod_takes_ephemeral_containers_and_new_resources() {
         .count();
     assert_eq!(starts, 1, "an ephemeral container runs once");
 }
+
+#[tokio::test]
+async fn a_pod_waits_for_resources_that_the_node_does_not_have() {
+    let bench = Bench::new().await;
+    let processors = std::thread::available_parallelism().unwrap().get() * 1000;
+    let cpu = |milli: usize| {
+        let amount = format!("{milli}m");
+        json!({ "limits": { "cpu": amount }, "requests": { "cpu": amount } })
+    };
+    bench.pod("p", one(json!({ "resources": cpu(100) })));
+    bench.until("p", "ready", is_ready).await;
+    let mut other = one(json!({ "resources": cpu(processors - 200) }));
+    other["containers"][0]["name"] = json!("other");
+    bench.pod("q", other);
+    bench.until("q", "ready", is_ready).await;
+    let resize = |generation: i64, milli: usize| {
+        let mut pod = bench.api.get("api/v1/pods", "n", "p").unwrap();
+        pod["metadata"]["generation"] = json!(generation);
+        pod["spec"]["containers"][0]["resources"] = cpu(milli);
+        bench.api.put("api/v1/pods", pod);
+    };
+    let pending = async |generation: i64, reason: &str| {
+        let said = |status: &Value| {
+            let condition = status["conditions"]
+                .as_array()
+                .map(|_| condition(status, "PodResizePending"));
+            condition.is_some_and(|one| one["reason"] == reason && one["observedGeneration"] == generation)
+        };
+        let status = bench.until("p", reason, said).await;
+        assert_eq!(
+            status["containerStatuses"][0]["resources"],
+            cpu(100),
+            "it keeps what it has"
+        );
+        assert_eq!(condition(&status, "PodResizeInProgress"), &Value::Null);
+        condition(&status, "PodResizePending")["message"].clone()
+    };
+    resize(2, processors + 1000);
+    assert_eq!(
+        pending(2, "Infeasible").await,
+        format!(
+            "Node didn't have enough capacity: cpu, requested: {}, capacity: {processors}",
+            processors + 1000
+        )
+    );
+    resize(3, 300);
+    assert_eq!(
+        pending(3, "Deferred").await,
+        format!(
+            "Node didn't have enough resource: cpu, requested: 300, used: {}, capacity: {processors}",
+            processors - 200
+        )
+    );
+    // A container that starts anew meanwhile starts with what it holds.
+    bench.cri.exit("web", 1);
+    let again = |status: &Value| status["containerStatuses"][0]["restartCount"] == 1 && is_ready(status);
+    bench.until("p", "its next attempt", again).await;
+    assert_eq!(
+        bench.cri.container("web").unwrap().1.resources.cpu_quota_us,
+        10_000
+    );
+    let mut other = bench.api.get("api/v1/pods", "n", "q").unwrap();
+    other["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    other["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+    bench.api.put("api/v1/pods", other);
+    let status = bench
+        .until("p", "room", |status| {
+            status["containerStatuses"][0]["resources"] == cpu(300)
+        })
+        .await;
+    assert_eq!(condition(&status, "PodResizePending"), &Value::Null);
+    assert_eq!(
+        bench.cri.container("web").unwrap().1.resources.cpu_quota_us,
+        30_000
+    );
+}

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::backoff::Backoff;
 use super::resize::Applied;
+use super::room::NoRoom;
 
 /// How long a failed pull shows as `ErrImagePull` before it shows as `ImagePullBackOff`.
 const SHOW_PULL_ERROR: SignedDuration = SignedDuration::from_secs(1);
@@ -108,6 +109,8 @@ pub(crate) struct Memory {
     /// The sandbox is not tried again before.
     pub(crate) sandbox_retry_at: Option<Timestamp>,
     pub(crate) sandbox_failures: u32,
+    /// Why the pod does not have the resources that its spec asks for.
+    pub(crate) no_room: Option<NoRoom>,
     pub(crate) busy: BTreeSet<Key>,
 }
 

@@ -1,17 +1,23 @@
 //! Resources that change while a container runs: what is due, and how it is told. Pure.
 //!
-//! What was applied last is remembered, and read from the status by a kubelet that starts anew. Not here:
-//! whether the node has room for it, which nothing decides yet.
+//! What was applied last is remembered, and read from the status by a kubelet that starts anew. Whether the node
+//! has room for it is `room`'s to say; until it has, the pod keeps what it holds.
 
+use capstan_kinds::pod_resources;
 use capstan_runtime::{ContainerState, ContainerStatus as Run, LinuxContainerResources};
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodCondition, PodStatus};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition, PodStatus};
+use serde_json::json;
 
 use super::container_config::resources;
 use super::plan::Seen;
+use super::room::{Amounts, NoRoom, Room};
 use super::spec;
 
 const IN_PROGRESS: &str = "PodResizeInProgress";
+const PENDING: &str = "PodResizePending";
+/// Pause before a change that the node has no room for is asked for again.
+const ROOM_RETRY: SignedDuration = SignedDuration::from_secs(2);
 
 /// What was applied to a container, and how the newest change failed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,13 +31,38 @@ pub(crate) struct Applied {
 pub(crate) enum Due {
     Update(LinuxContainerResources),
     Restart,
-    /// It failed; not before then.
+    /// It failed, or there is no room; not before then.
     Later(Timestamp),
 }
 
+/// Asks for what the pod's spec does.
+pub(crate) fn ask(room: &Room, pod: &Pod) -> Option<NoRoom> {
+    let held = held(pod);
+    let before = (held != *pod).then(|| requests(&held));
+    room.ask(spec::uid(pod), requests(pod), before).err()
+}
+
+/// The pod with the resources that its containers were said to have.
+pub(crate) fn held(pod: &Pod) -> Pod {
+    let mut held = pod.clone();
+    let Some(spec) = &mut held.spec else { return held };
+    let containers = spec.containers.iter_mut();
+    for container in containers.chain(spec.init_containers.iter_mut().flatten()) {
+        if let Some(resources) = shown(pod, container).and_then(|shown| shown.resources.clone()) {
+            container.resources = Some(resources);
+        }
+    }
+    held
+}
+
+fn requests(pod: &Pod) -> Amounts {
+    let sum = pod_resources::requests_of(&json!({ "spec": pod.spec }));
+    Amounts::of(|name| sum.get(name))
+}
+
 /// The container's own status, as it was said last.
-fn shown<'a>(seen: &Seen<'a>, container: &Container) -> Option<&'a ContainerStatus> {
-    let status = seen.pod.status.as_ref()?;
+fn shown<'a>(pod: &'a Pod, container: &Container) -> Option<&'a ContainerStatus> {
+    let status = pod.status.as_ref()?;
     let lists = status
         .container_statuses
         .iter()
@@ -41,7 +72,7 @@ fn shown<'a>(seen: &Seen<'a>, container: &Container) -> Option<&'a ContainerStat
 
 /// The container with the resources that it was said to have.
 fn as_shown(seen: &Seen<'_>, container: &Container) -> Option<Container> {
-    let resources = shown(seen, container)?.resources.clone()?;
+    let resources = shown(seen.pod, container)?.resources.clone()?;
     Some(Container {
         resources: Some(resources),
         ..container.clone()
@@ -60,6 +91,11 @@ pub(crate) fn due(seen: &Seen<'_>, container: &Container) -> Option<Due> {
     let before = before.or_else(|| resources(&as_shown(seen, container)?).ok())?;
     if before == wanted {
         return None;
+    }
+    if seen.memory.no_room.is_some() {
+        return Some(Due::Later(
+            seen.now.saturating_add(ROOM_RETRY).unwrap_or(seen.now),
+        ));
     }
     let failure = applied.and_then(|applied| applied.failure.as_ref());
     if let Some((retry_at, _)) = failure.filter(|(retry_at, _)| *retry_at > seen.now) {
@@ -91,7 +127,7 @@ pub(crate) fn show(seen: &Seen<'_>, container: &Container, run: Option<&Run>, st
         status.allocated_resources = container.resources.as_ref().and_then(|all| all.requests.clone());
         return;
     }
-    let before = shown(seen, container);
+    let before = shown(seen.pod, container);
     if let Some(before) = before {
         status.resources = before.resources.clone();
         status.allocated_resources = before.allocated_resources.clone();
@@ -100,7 +136,17 @@ pub(crate) fn show(seen: &Seen<'_>, container: &Container, run: Option<&Run>, st
 
 /// The condition that tells of changes under way, where there are some.
 pub(crate) fn tell(seen: &Seen<'_>, status: &PodStatus, conditions: &mut Vec<PodCondition>) {
-    conditions.retain(|condition| condition.type_ != IN_PROGRESS);
+    conditions.retain(|condition| condition.type_ != IN_PROGRESS && condition.type_ != PENDING);
+    if let Some(NoRoom { reason, message }) = &seen.memory.no_room {
+        return conditions.push(PodCondition {
+            type_: PENDING.into(),
+            status: "True".into(),
+            reason: Some((*reason).to_owned()),
+            message: Some(message.clone()),
+            observed_generation: seen.pod.metadata.generation,
+            ..Default::default()
+        });
+    }
     let runs = |container: &&Container| {
         let lists = status
             .container_statuses

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use super::memory::{Failure, FailureKind, Key, Volumes, short_pause};
 use super::perform::{self, Holds, Outcome, Start};
 use super::plan::{self, Action, Ending, Plan, Seen};
-use super::resize::Applied;
+use super::resize::{self, Applied};
 use super::seen::{self, PodRuntime};
 use super::{publish, spec, status};
 use crate::context::Node;
@@ -69,6 +69,8 @@ pub(crate) struct Worker {
     removed: bool,
     shutdown: bool,
     finished: bool,
+    /// The generation whose resources were asked for.
+    asked: Option<i64>,
     /// Something that the volumes show changed while they were being made.
     volumes_stale: bool,
     retry_at: Option<Timestamp>,
@@ -97,6 +99,7 @@ impl Worker {
             removed: false,
             shutdown: false,
             finished: false,
+            asked: None,
             volumes_stale: false,
             retry_at: None,
             events,
@@ -145,6 +148,7 @@ impl Worker {
         self.past = runtime.ended();
         self.follow_probes(&runtime);
         let ending = self.ending(now);
+        self.ask_for_room(ending.is_some());
         let (plan, status) = {
             let seen = Seen {
                 pod: &self.pod,
@@ -171,6 +175,22 @@ impl Worker {
             wake_at = Some(wake_at.map_or(at, |before| before.min(at)));
         }
         wake_at
+    }
+
+    /// What the pod asks for newly, or still.
+    fn ask_for_room(&mut self, ends: bool) {
+        if spec::is_terminal(&self.pod) {
+            self.node.room.release(spec::uid(&self.pod));
+        }
+        if ends || spec::is_terminal(&self.pod) {
+            self.memory.no_room = None;
+            return;
+        }
+        let generation = self.pod.metadata.generation;
+        if self.asked.is_none() || self.asked != generation || self.memory.no_room.is_some() {
+            self.asked = generation;
+            self.memory.no_room = resize::ask(&self.node.room, &self.pod);
+        }
     }
 
     fn ending(&self, now: Timestamp) -> Option<Ending> {
@@ -429,7 +449,11 @@ impl Worker {
     }
 
     fn begin_start(&mut self, name: &str, attempt: u32, after: Option<Timestamp>, runtime: &PodRuntime) {
-        let Some(container) = spec::any_container(&self.pod, name).map(Cow::into_owned) else {
+        let pod = match self.memory.no_room {
+            Some(_) => Arc::new(resize::held(&self.pod)),
+            None => Arc::clone(&self.pod),
+        };
+        let Some(container) = spec::any_container(&pod, name).map(Cow::into_owned) else {
             return;
         };
         let (Some(sandbox), Volumes::Ready { paths, .. }) = (runtime.sandbox(), &self.memory.volumes) else {
@@ -437,7 +461,7 @@ impl Worker {
         };
         let start = Start {
             node: Arc::clone(&self.node),
-            pod: Arc::clone(&self.pod),
+            pod,
             holds: Arc::clone(&self.holds),
             container,
             attempt,
@@ -469,6 +493,12 @@ impl Worker {
             // A worker that ended wants no news.
             let _ = sender.send(Event::Done(key, outcome)).await;
         });
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.node.room.release(spec::uid(&self.pod));
     }
 }
 

@@ -209,8 +209,11 @@ impl Pool {
             let answer = live
                 .inspect_err(|fault| stats.note_fault(fault))
                 .and_then(|live| self.ask(live, job.question, &job.review));
+            let Job { review, reply, .. } = job;
+            // The caller takes the object back, and need not copy it where nobody else holds it.
+            drop(review);
             // The request may have been given up meanwhile.
-            let _ = job.reply.send(self.health.note(answer));
+            let _ = reply.send(self.health.note(answer));
             ready = self.program.start().ok();
         }
     }
@@ -360,7 +363,7 @@ impl admission::Policy for Policy {
             return Ok(Vec::new());
         };
         let patches = self.patches(patches)?;
-        self.recorded.record(review);
+        self.recorded.sample(review);
         Ok(patches)
     }
 
@@ -368,7 +371,7 @@ impl admission::Policy for Policy {
         let Reply::Verdict(answer) = self.ask(Question::Validate, Arc::clone(&review)).await? else {
             return Ok(Verdict::Allow(Vec::new()));
         };
-        self.recorded.record(review);
+        self.recorded.sample(review);
         Ok(verdict(answer))
     }
 }

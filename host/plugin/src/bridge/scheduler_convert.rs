@@ -3,17 +3,20 @@
 use capstan_points::scheduler::{self as point, WhenUnsatisfiable};
 
 use crate::bindings::scheduler::capstan::scheduler::types as wit;
-use crate::bindings::scheduler::exports::capstan::scheduler::view;
+use crate::bindings::scheduler::exports::capstan::scheduler::{hints, view};
 
 pub(super) fn pod(pod: &point::Pod) -> wit::Pod {
     wit::Pod {
         namespace: pod.namespace,
         name: pod.name.clone(),
+        uid: pod.uid.clone(),
         labels: labels(&pod.labels),
         annotations: pod.annotations.clone(),
         priority: pod.priority,
+        preempts: pod.preempts,
         created_ms: pod.created_ms,
         terminating: pod.terminating,
+        preempted: pod.preempted,
         requests: amounts(&pod.requests),
         requests_or_default: amounts(&pod.requests_or_default),
         node_name: pod.node_name,
@@ -56,6 +59,71 @@ pub(super) fn delta(delta: &point::Delta) -> view::Delta {
             })
         }
         point::Delta::NamespaceRemoved(namespace) => view::Delta::NamespaceRemoved(*namespace),
+        point::Delta::PodStarted(id, at_ms) => view::Delta::PodStarted((*id, *at_ms)),
+        point::Delta::BudgetUpserted(budget) => view::Delta::BudgetUpserted(wit::Budget {
+            namespace: budget.namespace,
+            name: budget.name,
+            pods: budget.pods.as_deref().map(selector),
+            allowed: budget.allowed,
+            disrupted: budget.disrupted.clone(),
+        }),
+        point::Delta::BudgetRemoved { namespace, name } => view::Delta::BudgetRemoved((*namespace, *name)),
+    }
+}
+
+pub(super) fn hypothesis(hypothesis: &point::Hypothesis) -> wit::Hypothesis {
+    wit::Hypothesis {
+        node: hypothesis.node,
+        removed: hypothesis.removed.clone(),
+        added: hypothesis.added.clone(),
+    }
+}
+
+pub(super) fn topics(topics: view::Topics) -> point::Topics {
+    point::Topics {
+        pods: topics.contains(view::Topics::PODS),
+        starts: topics.contains(view::Topics::STARTS),
+        namespaces: topics.contains(view::Topics::NAMESPACES),
+        budgets: topics.contains(view::Topics::BUDGETS),
+    }
+}
+
+/// The point's kind of each kind of the contract.
+const EVENT_KINDS: [(hints::EventKinds, point::EventKinds); 11] = [
+    (hints::EventKinds::NODE_ADDED, point::EventKinds::NODE_ADDED),
+    (
+        hints::EventKinds::NODE_ALLOCATABLE,
+        point::EventKinds::NODE_ALLOCATABLE,
+    ),
+    (hints::EventKinds::NODE_LABELS, point::EventKinds::NODE_LABELS),
+    (hints::EventKinds::NODE_TAINTS, point::EventKinds::NODE_TAINTS),
+    (hints::EventKinds::NODE_IMAGES, point::EventKinds::NODE_IMAGES),
+    (hints::EventKinds::POD_ADDED, point::EventKinds::POD_ADDED),
+    (hints::EventKinds::POD_REMOVED, point::EventKinds::POD_REMOVED),
+    (hints::EventKinds::POD_LABELS, point::EventKinds::POD_LABELS),
+    (hints::EventKinds::POD_REQUESTS, point::EventKinds::POD_REQUESTS),
+    (
+        hints::EventKinds::NAMESPACE_LABELS,
+        point::EventKinds::NAMESPACE_LABELS,
+    ),
+    (hints::EventKinds::NODE_REMOVED, point::EventKinds::NODE_REMOVED),
+];
+
+pub(super) fn event_kinds(kinds: hints::EventKinds) -> point::EventKinds {
+    EVENT_KINDS
+        .iter()
+        .filter(|(theirs, _)| kinds.contains(*theirs))
+        .fold(point::EventKinds::default(), |all, (_, ours)| all.and(*ours))
+}
+
+pub(super) fn event(event: &point::Event) -> hints::Event {
+    let kinds = EVENT_KINDS
+        .iter()
+        .filter(|(_, ours)| event.kinds.meets(*ours))
+        .fold(hints::EventKinds::empty(), |all, (theirs, _)| all | *theirs);
+    hints::Event {
+        kinds,
+        node: event.node,
     }
 }
 

@@ -5,7 +5,7 @@
 //! nodes and pods are dense, so every table is an array.
 
 use super::{
-    AssignedPod, Delta, Label, LabelColumn, NodeFacts, NodeId, Pod, PodId, Symbol, Symbols,
+    AssignedPod, Budget, Delta, Label, LabelColumn, NodeFacts, NodeId, Pod, PodId, Symbol, Symbols,
     resources::{Resources, Sums},
 };
 use crate::Fault;
@@ -28,7 +28,9 @@ pub struct Cluster {
     nodes_len: usize,
     resources: Resources,
     pods: Vec<Option<AssignedPod>>,
+    starts_ms: BTreeMap<PodId, u64>,
     namespaces: BTreeMap<Symbol, Vec<Label>>,
+    budgets: BTreeMap<(Symbol, Symbol), Budget>,
     columns: RefCell<Vec<Arc<LabelColumn>>>,
 }
 
@@ -128,6 +130,22 @@ impl Cluster {
         self.pods.iter().flatten()
     }
 
+    /// An assigned pod by number.
+    pub fn pod(&self, id: PodId) -> Option<&AssignedPod> {
+        self.pods.get(id as usize)?.as_ref()
+    }
+
+    /// When an assigned pod started, in milliseconds since the Unix epoch, for policies with
+    /// [`STARTS`](super::Policy::STARTS); none where it has not.
+    pub fn started_ms(&self, id: PodId) -> Option<u64> {
+        self.starts_ms.get(&id).copied()
+    }
+
+    /// Disruption budgets, for policies with [`BUDGETS`](super::Policy::BUDGETS).
+    pub fn budgets(&self) -> impl Iterator<Item = &Budget> {
+        self.budgets.values()
+    }
+
     /// The labels of a namespace, where it is known.
     pub fn namespace(&self, name: Symbol) -> Option<&[Label]> {
         self.namespaces.get(&name).map(Vec::as_slice)
@@ -169,8 +187,20 @@ impl Cluster {
                 observe(self, Change::NodeRemoved(id));
             }
             Delta::PodUpserted(pod) if rules.pods => self.upsert_pod(pod, rules.trim, observe)?,
-            Delta::PodRemoved(id) if rules.pods => self.remove_pod(id, observe),
-            Delta::PodUpserted(_) | Delta::PodRemoved(_) => {}
+            Delta::PodRemoved(id) => {
+                self.starts_ms.remove(&id);
+                self.take_pod(id, observe);
+            }
+            Delta::PodUpserted(_) => {}
+            Delta::PodStarted((id, at_ms)) => {
+                self.starts_ms.insert(id, at_ms);
+            }
+            Delta::BudgetUpserted(budget) => {
+                self.budgets.insert((budget.namespace, budget.name), budget);
+            }
+            Delta::BudgetRemoved(key) => {
+                self.budgets.remove(&key);
+            }
             Delta::NamespaceUpserted(told) => {
                 self.namespaces.insert(told.namespace, told.labels);
                 observe(self, Change::Namespace(told.namespace));
@@ -212,7 +242,17 @@ impl Cluster {
         }
     }
 
-    fn upsert_pod(
+    /// A number that no assigned pod has.
+    pub(super) fn free_pod_id(&self) -> PodId {
+        let free = self
+            .pods
+            .iter()
+            .rposition(Option::is_some)
+            .map_or(0, |last| last + 1);
+        free as PodId
+    }
+
+    pub(super) fn upsert_pod(
         &mut self,
         mut pod: AssignedPod,
         trim: fn(&mut Pod),
@@ -224,7 +264,7 @@ impl Cluster {
                 "pod number {id} on node number {node} is out of bounds"
             )));
         }
-        self.remove_pod(id, observe);
+        self.take_pod(id, observe);
         trim(&mut pod.pod);
         self.resources.count(node, Sums::of(&pod.pod), 1)?;
         *slot(&mut self.pods, id as usize) = Some(pod);
@@ -234,13 +274,17 @@ impl Cluster {
         Ok(())
     }
 
-    fn remove_pod(&mut self, id: PodId, observe: &mut dyn FnMut(&Self, Change<'_>)) {
-        let Some(pod) = self.pods.get_mut(id as usize).and_then(Option::take) else {
-            return;
-        };
+    /// The pod no longer counts on its node.
+    pub(super) fn take_pod(
+        &mut self,
+        id: PodId,
+        observe: &mut dyn FnMut(&Self, Change<'_>),
+    ) -> Option<AssignedPod> {
+        let pod = self.pods.get_mut(id as usize).and_then(Option::take)?;
         // Its resources were counted when it came, so their columns exist.
         let _ = self.resources.count(pod.node, Sums::of(&pod.pod), -1);
         observe(self, Change::PodRemoved(&pod));
+        Some(pod)
     }
 }
 

@@ -1,24 +1,22 @@
 //! The loops around a policy: what a component's exports call, and native tests and benches too.
 
 use super::{
-    Change, Cluster, Delta, Enqueue, Filter, NodeSet, Pod, Policy, Readiness, Row, Score, cluster::Rules,
-    normalize::SCORE_MAX, verdict::Rows,
+    Change, Cluster, Delta, Filter, NodeSet, Pod, Policy, Row, Score, cluster::Rules, normalize::SCORE_MAX,
+    verdict::Rows,
 };
 use crate::{
     Fault,
     plugin::{Component, Seated},
     wit::{
-        scheduler_enqueue::exports::capstan::scheduler::enqueue,
         scheduler_filter::exports::capstan::scheduler::filter,
         scheduler_score::exports::capstan::scheduler::score,
-        scheduler_view::exports::capstan::scheduler::view,
     },
 };
 
 /// A policy with its tables. Runs natively just as in a component.
 pub struct Runner<P> {
-    policy: P,
-    cluster: Cluster,
+    pub(super) policy: P,
+    pub(super) cluster: Cluster,
 }
 
 impl<P: Policy> Seated for Runner<P> {
@@ -108,24 +106,6 @@ impl<P: Score> Runner<P> {
 
 fn unknown(node: u32) -> Fault {
     Fault::retry(format!("candidate node number {node} is not known"))
-}
-
-impl<C, P: Policy> view::Guest for C
-where
-    C: Component<Seated = Runner<P>>,
-{
-    fn apply(reset: bool, deltas: Vec<Delta>) -> Result<(), Fault> {
-        C::call(|runner| runner.apply(reset, deltas))
-    }
-}
-
-impl<C, P: Enqueue> enqueue::Guest for C
-where
-    C: Component<Seated = Runner<P>>,
-{
-    fn check(pod: Pod) -> Result<Readiness, Fault> {
-        C::call(|runner| Ok(runner.policy.check(&pod)))
-    }
 }
 
 impl<C, P: Filter> filter::Guest for C

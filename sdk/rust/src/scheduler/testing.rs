@@ -6,7 +6,8 @@
 mod manifest;
 
 use super::{
-    AssignedPod, Delta, Filter, Label, NamespaceLabels, NodeId, NodeSet, Pod, Policy, Runner, Score, Symbol,
+    AssignedPod, Budget, Delta, Event, EventKinds, Filter, Hints, Hypothesis, Label, NamespaceLabels, NodeId,
+    NodeSet, Pod, PodId, Policy, PostFilter, Question, Runner, Score, Step, Symbol,
 };
 use crate::Config;
 use serde_json::Value;
@@ -99,6 +100,34 @@ impl<P: Policy> Bench<P> {
         self.tell(Delta::NamespaceUpserted(NamespaceLabels { namespace, labels }));
     }
 
+    /// Tells when an assigned pod started, in milliseconds since the Unix epoch.
+    pub fn start(&mut self, pod: &str, at_ms: u64) {
+        let id = self.pods[pod];
+        self.tell(Delta::PodStarted((id, at_ms)));
+    }
+
+    /// Tells a disruption budget of the namespace `default`, given as a label selector, that allows so many.
+    pub fn budget(&mut self, name: &str, selector: Value, allowed: i32) {
+        let budget = Budget {
+            namespace: self.symbol("default"),
+            name: self.symbol(name),
+            pods: manifest::selector(self, &selector),
+            allowed,
+            disrupted: Vec::new(),
+        };
+        self.tell(Delta::BudgetUpserted(budget));
+    }
+
+    /// The number of a node.
+    pub fn node_id(&self, name: &str) -> NodeId {
+        self.nodes[name]
+    }
+
+    /// The number of an assigned pod.
+    pub fn pod_id(&self, name: &str) -> PodId {
+        self.pods[name]
+    }
+
     /// All nodes.
     pub fn everywhere(&self) -> NodeSet {
         self.nodes.values().copied().collect()
@@ -151,6 +180,70 @@ impl<P: Filter> Bench<P> {
             .filter(|name| !rejected.contains_key(*name))
             .cloned()
             .collect()
+    }
+}
+
+#[allow(clippy::unwrap_used)]
+impl<P: Filter> Bench<P> {
+    /// Whether the node can take the pod once some assigned pods are gone and others, given as manifests, are there.
+    pub fn fits(&mut self, node: &str, pod: Value, without: &[&str], with: Vec<Value>) -> bool {
+        let pod = self.pod(pod);
+        let others: Vec<Pod> = with.into_iter().map(|other| self.pod(other)).collect();
+        let hypothesis = Hypothesis {
+            node: self.nodes[node],
+            removed: without.iter().map(|name| self.pods[*name]).collect(),
+            added: (0..others.len() as u32).collect(),
+        };
+        self.runner
+            .what_if(&pod, &others, &[hypothesis])
+            .unwrap()
+            .is_empty()
+    }
+}
+
+#[allow(clippy::unwrap_used)]
+impl<P: Hints> Bench<P> {
+    /// Whether the pod, which was rejected, is worth another try after an event on a node.
+    pub fn hint(&mut self, kinds: EventKinds, node: &str, pod: Value) -> bool {
+        let pod = self.pod(pod);
+        let node = Some(self.nodes[node]);
+        self.runner.hint(&[Event { kinds, node }], &pod).unwrap()
+    }
+}
+
+impl<P: PostFilter> Bench<P> {
+    /// What the policy does for a pod that no node can take: the node and the pods to evict, or why none. `fits`
+    /// answers its questions in place of the other policies.
+    pub fn find_way(
+        &mut self,
+        pod: Value,
+        nominated: Option<&str>,
+        mut fits: impl FnMut(&Hypothesis) -> bool,
+    ) -> Result<(String, Vec<String>), String> {
+        let question = Question {
+            pod: self.pod(pod),
+            resolvable: self.everywhere().into_words(),
+            nominated: nominated.map(|name| self.nodes[name]),
+        };
+        let Runner { policy, cluster } = &mut self.runner;
+        let mut step = policy.begin(cluster, question, 0);
+        loop {
+            step = match step {
+                Step::Ask(asked) => {
+                    let feasible = (0..).zip(&asked).filter(|(_, one)| fits(one));
+                    policy.proceed(cluster, &feasible.map(|(number, _)| number).collect())
+                }
+                Step::GiveUp((why, _)) => return Err(why),
+                Step::Nominate(nomination) => {
+                    let name = |map: &BTreeMap<String, u32>, id: u32| {
+                        let named = map.iter().find(|(_, other)| **other == id);
+                        named.map(|(name, _)| name.clone()).unwrap_or_default()
+                    };
+                    let victims = nomination.victims.iter().map(|id| name(&self.pods, *id));
+                    return Ok((name(&self.nodes, nomination.node), victims.collect()));
+                }
+            };
+        }
     }
 }
 

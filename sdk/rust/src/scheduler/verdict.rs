@@ -3,8 +3,7 @@
 //! A policy says a reason as a fixed template and up to two symbols; the loop collects nodes by reason.
 //! Every distinct reason is one row of the answer, whatever the number of nodes.
 
-use super::{Cluster, NodeId, NodeSet, Symbol};
-use crate::wit::scheduler_filter::exports::capstan::scheduler::filter::Rejection as Row;
+use super::{Cluster, NodeId, NodeSet, Row, Symbol};
 
 /// How many reasons one node can be given at once; more are dropped, the first ones stand.
 const REASONS_PER_NODE_MAX: usize = 4;
@@ -42,7 +41,7 @@ impl Reason {
             && (std::ptr::eq(self.template, other.template) || self.template == other.template)
     }
 
-    fn text(&self, cluster: &Cluster) -> String {
+    pub(super) fn text(&self, cluster: &Cluster) -> String {
         let mut text = self.template.to_string();
         for (place, &symbol) in ["$1", "$2"].into_iter().zip(&self.arguments) {
             if text.contains(place) {

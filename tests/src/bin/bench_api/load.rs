@@ -18,14 +18,21 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    pub(crate) fn print(&self, name: &str) {
+    /// The median latency.
+    pub(crate) fn median(&self) -> Duration {
+        Duration::from_micros(self.times.value_at_quantile(0.5))
+    }
+
+    /// With `used` processor time of the server.
+    pub(crate) fn print(&self, name: &str, used: Duration) {
         let milliseconds = |micros: u64| micros as f64 / 1_000.0;
         println!(
-            "{name:<36} {:>10.0} {:>9.2} {:>9.2} {:>9.1}",
+            "{name:<36} {:>10.0} {:>9.2} {:>9.2} {:>9.1} {:>9.0}",
             self.times.len() as f64 / self.took.as_secs_f64(),
             milliseconds(self.times.value_at_quantile(0.5)),
             milliseconds(self.times.value_at_quantile(0.99)),
             milliseconds(self.times.max()),
+            used.as_secs_f64() * 1e6 / self.times.len().max(1) as f64,
         );
     }
 }
@@ -89,11 +96,17 @@ where
     })
 }
 
-pub(crate) async fn creates(api: &Api, count: usize, clients: usize) -> anyhow::Result<Outcome> {
+/// Pods numbered from `first`.
+pub(crate) async fn creates(
+    api: &Api,
+    first: usize,
+    count: usize,
+    clients: usize,
+) -> anyhow::Result<Outcome> {
     let api = api.clone();
     let ask = move |n| {
         let api = api.clone();
-        async move { api.post(PODS, &pod(n)).await }
+        async move { api.post(PODS, &pod(first + n)).await }
     };
     run(count, clients, ask).await
 }

@@ -51,11 +51,16 @@ pub(super) fn pod<P: Policy>(bench: &mut Bench<P>, manifest: &Value) -> Pod {
     Pod {
         namespace,
         name: text(&meta["name"]).to_owned(),
+        uid: text(&meta["uid"]).to_owned(),
         labels: labels(bench, &meta["labels"]),
         annotations,
         priority: spec["priority"].as_i64().unwrap_or(0) as i32,
+        preempts: text(&spec["preemptionPolicy"]) != "Never",
         created_ms: 0,
         terminating: meta.get("deletionTimestamp").is_some(),
+        preempted: each(&manifest["status"]["conditions"], Value::clone)
+            .iter()
+            .any(|one| text(&one["type"]) == "DisruptionTarget"),
         requests,
         requests_or_default,
         node_name: symbol(bench, &spec["nodeName"]),
@@ -151,7 +156,7 @@ fn node_term<P: Policy>(bench: &mut Bench<P>, term: &Value) -> NodeTerm {
     }
 }
 
-fn selector<P: Policy>(bench: &mut Bench<P>, selector: &Value) -> Option<Vec<Requirement>> {
+pub(super) fn selector<P: Policy>(bench: &mut Bench<P>, selector: &Value) -> Option<Vec<Requirement>> {
     selector.as_object()?;
     let labels = labels(bench, &selector["matchLabels"]).into_iter();
     let mut all: Vec<Requirement> = labels

@@ -1,0 +1,6 @@
+(func (export "capstan:problem/monitor@0.1.0#sources") (result i32) (i32.const 64))
+(func (export "capstan:problem/monitor@0.1.0#on-lines") (param i32 i32 i32 i64 i64) (result i32) (i32.const 64))
+(func (export "cabi_post_capstan:problem/monitor@0.1.0#on-lines") (param i32) (call $reset))
+(func (export "capstan:problem/monitor@0.1.0#on-samples") (param i32 i32 i64) (result i32) (i32.const 64))
+(func (export "cabi_post_capstan:problem/monitor@0.1.0#on-samples") (param i32) (call $reset))
+(func (export "capstan:problem/monitor@0.1.0#on-tick") (param i64) (result i32) (i32.const 64))

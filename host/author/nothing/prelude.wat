@@ -1,0 +1,21 @@
+(memory (export "memory") 2)
+(global $heap (mut i32) (i32.const 4096))
+(func (export "cabi_realloc") (param $old i32) (param $old-size i32) (param $align i32) (param $size i32) (result i32)
+  (local $at i32)
+  (local.set $at (i32.and (i32.add (global.get $heap) (i32.const 15)) (i32.const -16)))
+  (global.set $heap (i32.add (local.get $at) (local.get $size)))
+  (block $fits
+    (loop $grow
+      (br_if $fits (i32.le_u (global.get $heap) (i32.mul (memory.size) (i32.const 65536))))
+      (br_if $grow (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))
+      (unreachable)))
+  (local.get $at))
+(func $reset (global.set $heap (i32.const 4096)))
+;; describe: four texts. The answer of nothing at all is at 64.
+(data (i32.const 16) "\00\01\00\00\07\00\00\00\10\01\00\00\05\00\00\00\20\01\00\00\08\00\00\00\40\01\00\00\02\00\00\00")
+(data (i32.const 256) "nothing")
+(data (i32.const 272) "1.0.0")
+(data (i32.const 288) "Nothing.")
+(data (i32.const 320) "{}")
+(func (export "capstan:plugin/guest@0.1.0#describe") (result i32) (i32.const 16))
+(func (export "capstan:plugin/guest@0.1.0#configure") (param i32 i32) (result i32) (i32.const 64))
