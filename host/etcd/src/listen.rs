@@ -12,7 +12,6 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -20,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
-use tower::{Service, ServiceExt};
+use tower::Service;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::authority::UrlAuthority;
@@ -164,16 +163,34 @@ fn common_name(certificate: &[u8]) -> Option<String> {
     name.as_str().ok().map(str::to_owned)
 }
 
+/// The service of one connection. Calls are begun at once: those that answer here are always ready.
+struct Conversation<S> {
+    service: S,
+    identity: ClientIdentity,
+}
+
+impl<S> hyper::service::Service<Request<Incoming>> for Conversation<S>
+where
+    S: Service<Request<Incoming>> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> S::Future {
+        if self.identity.0.is_some() {
+            request.extensions_mut().insert(self.identity.clone());
+        }
+        self.service.clone().call(request)
+    }
+}
+
 async fn converse<T, S>(stream: T, identity: ClientIdentity, service: S, stop: CancellationToken)
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
-    let service = service.map_request(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(identity.clone());
-        request
-    });
     let mut builder = Builder::new(TokioExecutor::new());
     face::tune(&mut builder);
     builder
@@ -187,7 +204,7 @@ where
         .keep_alive_timeout(PING_TIMEOUT);
     let connection = builder.serve_connection(
         TokioIo::new(UrlAuthority::new(stream)),
-        TowerToHyperService::new(service),
+        Conversation { service, identity },
     );
     tokio::pin!(connection);
     let ended = tokio::select! {

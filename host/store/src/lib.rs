@@ -20,6 +20,7 @@ mod fuzz;
 mod lease;
 mod local;
 mod lock;
+mod memory;
 mod metrics;
 mod mvcc;
 mod nest;

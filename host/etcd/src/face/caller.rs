@@ -53,7 +53,7 @@ impl Host {
             cluster_id: self.cluster_id,
             member_id: self.member_id,
             revision,
-            raft_term: self.store.raft().term,
+            raft_term: self.store.raft_glance().term,
         }
     }
 
@@ -65,7 +65,7 @@ impl Host {
     /// Refuses what no service is asked about: on a learner, and without a leader if the client wants one.
     /// A learner answers serializable reads, which `range` tells apart.
     pub(super) fn admit(&self, path: &str, headers: &HeaderMap) -> Result<(), Status> {
-        let raft = self.store.raft();
+        let raft = self.store.raft_glance();
         if raft.is_learner && ![RANGE, STATUS, SNAPSHOT].contains(&path) {
             return Err(refused(Refusal::NotSupportedForLearner));
         }

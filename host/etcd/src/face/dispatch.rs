@@ -8,8 +8,10 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use capstan_store::LocalStore;
+use futures::future::BoxFuture;
 use http::{HeaderValue, Request, Response};
 use tonic::body::Body;
+use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tower::Service;
 
@@ -19,11 +21,12 @@ use super::cluster::ClusterService;
 use super::kv::KvService;
 use super::lease::LeaseService;
 use super::maintenance::MaintenanceService;
+use super::unary::{self, Again, Asked};
 use super::{FaceOptions, range, watch};
 use crate::proto::etcdserverpb as pb;
 use pb::auth_server::AuthServer;
 use pb::cluster_server::ClusterServer;
-use pb::kv_server::KvServer;
+use pb::kv_server::{Kv, KvServer};
 use pb::lease_server::LeaseServer;
 use pb::maintenance_server::MaintenanceServer;
 
@@ -37,7 +40,8 @@ pub struct Face(Arc<Services>);
 #[derive(Debug)]
 struct Services {
     host: Arc<Host>,
-    kv: KvServer<KvService>,
+    kv: Arc<KvService>,
+    kv_by_tonic: KvServer<KvService>,
     lease: LeaseServer<LeaseService>,
     cluster: ClusterServer<ClusterService>,
     maintenance: MaintenanceServer<MaintenanceService>,
@@ -48,8 +52,10 @@ impl Face {
     pub(super) fn new(store: Arc<LocalStore>, options: FaceOptions) -> Self {
         let bytes_max = options.message_bytes_max();
         let host = Arc::new(Host::new(store, options));
+        let kv = Arc::new(KvService(host.clone()));
         Self(Arc::new(Services {
-            kv: KvServer::new(KvService(host.clone())).max_decoding_message_size(bytes_max),
+            kv_by_tonic: KvServer::from_arc(kv.clone()).max_decoding_message_size(bytes_max),
+            kv,
             lease: LeaseServer::new(LeaseService(host.clone())).max_decoding_message_size(bytes_max),
             cluster: ClusterServer::new(ClusterService(host.clone())).max_decoding_message_size(bytes_max),
             maintenance: MaintenanceServer::new(MaintenanceService(host.clone()))
@@ -62,8 +68,8 @@ impl Face {
 
 impl<B> Service<Request<B>> for Face
 where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Unpin + Send,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -75,33 +81,82 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let services = self.0.clone();
-        Box::pin(async move { Ok(services.answer(request).await) })
+        let path = request.uri().path();
+        if let Err(status) = services.host.admit(path, request.headers()) {
+            return Box::pin(std::future::ready(Ok(status.into_http())));
+        }
+        // Each of a box of its own, as large as that one needs.
+        match path {
+            "/etcdserverpb.KV/Range" => {
+                Box::pin(async move { Ok(range::answer(&services.host, request).await) })
+            }
+            "/etcdserverpb.KV/Put" => {
+                Box::pin(async move { Ok(services.write(request, |kv, request| kv.put(request)).await) })
+            }
+            "/etcdserverpb.KV/Txn" => {
+                Box::pin(async move { Ok(services.write(request, |kv, request| kv.txn(request)).await) })
+            }
+            "/etcdserverpb.Watch/Watch" => {
+                Box::pin(async move { Ok(watch::answer(&services.host, request).await) })
+            }
+            _ => Box::pin(async move { Ok(services.answer(request).await) }),
+        }
     }
 }
 
+/// Carries out a method of the KV service.
+type Method<M, R> =
+    for<'a> fn(&'a KvService, tonic::Request<M>) -> BoxFuture<'a, Result<tonic::Response<R>, Status>>;
+
 impl Services {
+    async fn write<B, M, R>(&self, request: Request<B>, method: Method<M, R>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Unpin + Send,
+        M: prost::Message + Default,
+        R: prost::Message,
+    {
+        let (parts, body) = request.into_parts();
+        let bytes_max = self.host.options.message_bytes_max();
+        let asked = if parts.headers.contains_key("grpc-encoding") {
+            Asked::Other(Again::new(body))
+        } else {
+            unary::read(body, bytes_max).await
+        };
+        match asked {
+            Asked::Plain(message) => {
+                let metadata = MetadataMap::from_headers(parts.headers);
+                let request = tonic::Request::from_parts(metadata, parts.extensions, message);
+                unary::reply(method(&self.kv, request).await)
+            }
+            Asked::Other(body) => {
+                let answer = self.kv_by_tonic.clone().call(Request::from_parts(parts, body));
+                self.checked(answer.await)
+            }
+        }
+    }
+
     async fn answer<B>(&self, request: Request<B>) -> Response<Body>
     where
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+        B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Unpin + Send,
     {
         let path = request.uri().path();
-        if let Err(status) = self.host.admit(path, request.headers()) {
-            return status.into_http();
-        }
         let Some((service, method)) = path.trim_start_matches('/').split_once('/') else {
             return Status::unimplemented(format!("malformed method name: {path:?}")).into_http();
         };
         let answer = match (service, method) {
-            ("etcdserverpb.KV", "Range") => Ok(range::answer(&self.host, request).await),
-            ("etcdserverpb.KV", _) => self.kv.clone().call(request).await,
-            ("etcdserverpb.Watch", "Watch") => Ok(watch::answer(&self.host, request).await),
+            ("etcdserverpb.KV", _) => self.kv_by_tonic.clone().call(request.map(Again::new)).await,
             ("etcdserverpb.Lease", _) => self.lease.clone().call(request).await,
             ("etcdserverpb.Cluster", _) => self.cluster.clone().call(request).await,
             ("etcdserverpb.Maintenance", _) => self.maintenance.clone().call(request).await,
             ("etcdserverpb.Auth", _) => self.auth.clone().call(request).await,
             (service, _) => Ok(Status::unimplemented(format!("unknown service {service}")).into_http()),
         };
+        self.checked(answer)
+    }
+
+    fn checked(&self, answer: Result<Response<Body>, Infallible>) -> Response<Body> {
         let mut response = match answer {
             Ok(response) => response,
             Err(never) => match never {},

@@ -52,7 +52,7 @@ pub(super) fn frame(
 }
 
 /// A small message, framed.
-pub(super) fn whole(message: &pb::RangeResponse) -> Bytes {
+pub(super) fn whole(message: &impl Message) -> Bytes {
     let message_bytes = message.encoded_len();
     let mut out = BytesMut::with_capacity(FRAME_HEADER_BYTES + message_bytes);
     out.put_u8(0);

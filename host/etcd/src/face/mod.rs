@@ -4,7 +4,7 @@
 //! else the listener offers ([`tune`] sets HTTP/2 as etcd's clients need it). Each service translates, asks
 //! the store, and translates back; who may do what is checked with the store's own auth state, and again by
 //! the store where a write is applied. Reads of ranges have a path of their own, which never holds the whole
-//! answer ([`range`]). What is not here: TLS, listeners, health and metrics.
+//! answer ([`range`]), and writes one that spares allocations ([`unary`]). What is not here: TLS, listeners, health and metrics.
 
 mod auth;
 mod caller;
@@ -16,6 +16,7 @@ mod kv;
 mod lease;
 mod maintenance;
 mod range;
+mod unary;
 mod watch;
 
 use std::sync::Arc;
@@ -91,6 +92,7 @@ pub fn service(store: Arc<LocalStore>, options: FaceOptions) -> Face {
 pub fn tune<E>(connection: &mut auto::Builder<E>) {
     connection
         .http2()
+        .auto_date_header(false)
         .max_concurrent_streams(u32::MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)

@@ -9,17 +9,17 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use capstan_store::{KeyRange, KeyValue, RangeRequest, RangeStream, Refusal};
 use futures::stream::{self, Stream, StreamExt};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::Frame;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::StreamBody;
 use tokio::sync::mpsc;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codec::{Codec, Streaming};
-use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
 use super::caller::Host;
-use super::{check, frames};
+use super::{check, frames, unary};
 use crate::convert;
 use crate::errors::{refused, status, status_of};
 use crate::proto::etcdserverpb as pb;
@@ -57,7 +57,7 @@ where
     let mut messages = Streaming::new_request(decoder, body, None, Some(bytes_max));
     let message = messages.message().await?;
     let request = message.ok_or_else(|| Status::internal("Missing request message."))?;
-    if host.store.raft().is_learner && !request.serializable {
+    if host.store.raft_glance().is_learner && !request.serializable {
         return Err(refused(Refusal::NotSupportedForLearner));
     }
     check::range(&request).map_err(status_of)?;
@@ -66,10 +66,7 @@ where
     if is_small(&asked) {
         let answer = host.store.range_as(caller, asked).await.map_err(status)?;
         let header = host.header(answer.revision);
-        let message = frames::whole(&convert::range_response(answer, header));
-        return Ok(Body::new(
-            Full::new(message).with_trailers(async { Some(Ok(ok())) }),
-        ));
+        return Ok(unary::body(&convert::range_response(answer, header)));
     }
     let mut stream = host.store.range_stream_as(caller, asked).await.map_err(status)?;
     let (first, kvs_bytes) = begin(&mut stream).await?;
@@ -147,11 +144,5 @@ fn pages(
 }
 
 async fn trailers() -> Result<Frame<Bytes>, Status> {
-    Ok(Frame::trailers(ok()))
-}
-
-fn ok() -> HeaderMap {
-    let mut trailers = HeaderMap::with_capacity(1);
-    trailers.insert(Status::GRPC_STATUS, HeaderValue::from(Code::Ok as i32));
-    trailers
+    Ok(Frame::trailers(unary::ok()))
 }

@@ -88,7 +88,7 @@ impl Service<Request<Incoming>> for ClientFront {
 
     fn call(&mut self, request: Request<Incoming>) -> Answer {
         if is_grpc(&request) {
-            Box::pin(self.face.call(request))
+            self.face.call(request)
         } else {
             self.monitor.call(request)
         }

@@ -1,6 +1,6 @@
 //! The handle: starts Raft, proposes commands here or at the leader, stops.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
@@ -314,6 +314,11 @@ impl Consensus {
         }
     }
 
+    /// The view without its indexes.
+    pub(crate) fn glance(&self) -> RaftView {
+        *self.core.view.borrow()
+    }
+
     /// The view of this moment.
     pub(crate) fn view(&self) -> RaftView {
         let core = &self.core;
@@ -376,8 +381,12 @@ impl Core {
     }
 
     pub(super) fn is_only_voter(&self) -> bool {
-        let mut voters = self.raft.voter_ids();
-        voters.next() == Some(self.own_id) && voters.next().is_none()
+        let metrics = self.raft.metrics();
+        let now = metrics.borrow_watched();
+        // Looked at in place: each write and each read asks, and a copy of the membership is many allocations.
+        let configs = now.membership_config.get_joint_config();
+        let is_own = |voters: &BTreeSet<NodeId>| voters.len() == 1 && voters.contains(&self.own_id);
+        !configs.is_empty() && configs.iter().all(is_own)
     }
 
     /// Writes an entry as the leader.

@@ -2,13 +2,20 @@
 //! has applied it.
 
 use super::LocalStore;
-use crate::{Alarm, Revision};
+use crate::{Alarm, RaftView, Revision};
 
 impl LocalStore {
     /// The newest revision that this member has applied; 0 after a shutdown.
     pub fn revision(&self) -> Revision {
         self.server()
             .map_or(0, |server| server.replica.look(|state| state.revision))
+    }
+
+    /// [`LocalStore::raft`] without the indexes, which cost more than all else of it.
+    pub fn raft_glance(&self) -> RaftView {
+        self.server()
+            .map(|server| server.consensus.glance())
+            .unwrap_or_default()
     }
 
     /// The alarms that are raised, of all members, as this one knows them; see [`LocalStore::alarms`].

@@ -4,7 +4,7 @@
 //! or at once over [`SYNC_BYTES_MAX`]. A compaction goes over the index in slices, each a short hold of the
 //! state's lock, and then deletes records in small batches with a pause between, those of one key oldest first.
 //! Who reads at a revision for a while holds compactions beyond it back ([`Pin`]); who reads all of the disk
-//! holds deletes back ([`DiskPin`]).
+//! holds deletes back ([`DiskPin`]). And it gives memory back, when it is calm.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -28,6 +28,11 @@ const DELETE_PAUSE: Duration = Duration::from_millis(4);
 /// Keys gone over in one hold of the state's lock: some tens of microseconds.
 const COMPACT_KEYS: usize = 512;
 const COMPACT_PAUSE: Duration = Duration::from_micros(500);
+/// Memory is given back after so many bytes were written, once nothing was for a while,
+const GIVE_BACK_BYTES: usize = 4 * 1024 * 1024;
+const CALM_AFTER: Duration = Duration::from_millis(200);
+/// or where that does not come, so long after the first of them.
+const GIVE_BACK_WITHIN: Duration = Duration::from_secs(10);
 
 /// What is being compacted.
 #[derive(Default)]
@@ -47,10 +52,34 @@ struct Compaction {
     deferred: Vec<Rev>,
 }
 
+/// What was written since memory was given back.
+#[derive(Debug, Default)]
+struct Spent {
+    bytes: usize,
+    since: Option<Instant>,
+    last: Option<Instant>,
+}
+
+impl Spent {
+    /// A sync brought so many bytes to disk.
+    fn wrote(&mut self, bytes: usize, now: Instant) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.since.get_or_insert(now);
+        self.last = Some(now);
+    }
+
+    /// When to give memory back, if at all.
+    fn due(&self) -> Option<Instant> {
+        let (since, last) = (self.since?, self.last?);
+        (self.bytes >= GIVE_BACK_BYTES).then(|| (last + CALM_AFTER).min(since + GIVE_BACK_WITHIN))
+    }
+}
+
 #[derive(Default)]
 struct Work {
     dirty_bytes: usize,
     dirty_since: Option<Instant>,
+    spent: Spent,
     compaction: Compaction,
     garbage: VecDeque<Rev>,
     /// Of all records that were ever deleted.
@@ -248,6 +277,11 @@ impl Upkeep {
                 work = self.delete_some(work);
             } else if !work.waiting.is_empty() && work.garbage.is_empty() && work.compaction.is_finished() {
                 work = self.answer(work);
+            } else if work.spent.due().is_some_and(|due| due <= Instant::now()) {
+                work.spent = Spent::default();
+                drop(work);
+                crate::memory::give_back();
+                work = self.work();
             } else {
                 work = self.wait_for_work(work);
             }
@@ -325,7 +359,8 @@ impl Upkeep {
 
     fn sync<'a>(&'a self, mut work: MutexGuard<'a, Work>) -> MutexGuard<'a, Work> {
         work.dirty_since = None;
-        work.dirty_bytes = 0;
+        let bytes = std::mem::take(&mut work.dirty_bytes);
+        work.spent.wrote(bytes, Instant::now());
         drop(work);
         // The next write meets the same failure and stops the store.
         if let Err(error) = self.engine.sync() {
@@ -335,9 +370,10 @@ impl Upkeep {
     }
 
     fn wait_for_work<'a>(&'a self, work: MutexGuard<'a, Work>) -> MutexGuard<'a, Work> {
-        match work.dirty_since {
+        let sync = work.dirty_since.map(|since| since + SYNC_AFTER);
+        match sync.into_iter().chain(work.spent.due()).min() {
             None => self.changed.wait(work).unwrap_or_else(PoisonError::into_inner),
-            Some(since) => self.wait(work, SYNC_AFTER.saturating_sub(since.elapsed())),
+            Some(next) => self.wait(work, next.saturating_duration_since(Instant::now())),
         }
     }
 
@@ -351,4 +387,25 @@ impl Upkeep {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_given_back_when_it_is_calm_or_has_not_been_for_long() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut spent = Spent::default();
+        assert_eq!(spent.due(), None);
+        spent.wrote(GIVE_BACK_BYTES - 1, at(0));
+        assert_eq!(spent.due(), None, "little was written");
+        spent.wrote(1, at(100));
+        assert_eq!(spent.due(), Some(at(100) + CALM_AFTER));
+        spent.wrote(0, at(200));
+        assert_eq!(spent.due(), Some(at(200) + CALM_AFTER), "it waits for calm");
+        spent.wrote(1, at(9_950));
+        assert_eq!(spent.due(), Some(at(0) + GIVE_BACK_WITHIN), "but not for ever");
+    }
 }
