@@ -49,6 +49,11 @@ pub enum Error {
     },
     #[error("{path}: {source}")]
     Load { path: PathBuf, source: LoadError },
+    #[error("{path}: {source}")]
+    Signature {
+        path: PathBuf,
+        source: capstan_signature::Error,
+    },
     #[error(transparent)]
     Host(#[from] HostError),
     #[error("cannot start the runtime: {0}")]

@@ -1,4 +1,4 @@
-//! The plugin author's loop: `capstan plugin new | build | test | run | bench | inspect`.
+//! The plugin author's loop: `capstan plugin new | build | test | run | bench | inspect | keygen | sign | verify`.
 //!
 //! Components are loaded and asked by the plugin host itself, in this process and without a cluster, so that a
 //! case passes for the same reasons as a request would. Called by the binary. Not here: how a component is
@@ -14,6 +14,7 @@ mod inspection;
 mod nothing;
 mod project;
 mod rig;
+mod signing;
 mod trial;
 
 use std::path::PathBuf;
@@ -37,6 +38,42 @@ pub enum Command {
     Bench(Bench),
     /// Print what a component is, needs and takes
     Inspect(Inspect),
+    /// Make a pair of keys to sign with
+    Keygen(Keygen),
+    /// Sign a component, as a Sigstore bundle beside it
+    Sign(Sign),
+    /// Check a component's signature
+    Verify(Verify),
+}
+
+/// Options of `keygen`.
+#[derive(Debug, Args)]
+pub struct Keygen {
+    /// Where the private key goes; the public one stands beside it, ending in .pub
+    pub key: PathBuf,
+}
+
+/// Options of `sign`.
+#[derive(Debug, Args)]
+pub struct Sign {
+    /// A component, or a built project's folder
+    pub component: PathBuf,
+    /// A private key: ECDSA over P-256, PKCS#8 in PEM
+    #[arg(long)]
+    pub key: PathBuf,
+}
+
+/// Options of `verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// A component, or a built project's folder
+    pub component: PathBuf,
+    /// A public key: ECDSA over P-256, in PEM
+    #[arg(long)]
+    pub key: PathBuf,
+    /// The signature; COMPONENT.sigstore.json by default
+    #[arg(long)]
+    pub bundle: Option<PathBuf>,
 }
 
 /// Options of `new`.
@@ -106,5 +143,8 @@ pub fn run(command: Command) -> Result<(), Error> {
         Command::Run(options) => trial::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Inspect(options) => inspection::run(&options),
+        Command::Keygen(options) => signing::keygen(&options),
+        Command::Sign(options) => signing::sign(&options),
+        Command::Verify(options) => signing::verify(&options),
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use capstan_kinds::plugin::Plugin;
+use capstan_kinds::plugin_trust::PluginTrust;
 use capstan_plugin::Host;
 use kube::api::{ApiResource, DynamicObject, ListParams, PostParams};
 use kube::{Api, Client};
@@ -94,6 +95,20 @@ impl Running {
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource());
         create(&Api::all_with(installer, &resource()), &known).await?;
         remember(&data.join(CREATED), &known)?;
+        // Whom the cluster trusts is known before anything is loaded.
+        let trusts: Api<DynamicObject> = Api::all_with(client.clone(), &trust_resource());
+        let trusts = trusts
+            .list(&ListParams::default())
+            .await
+            .context("the list of whom the cluster trusts")?;
+        // One that cannot be read trusts nobody, but it is there.
+        let trusts: Vec<PluginTrust> = trusts
+            .items
+            .iter()
+            .map(|object| serde_json::to_value(object).and_then(serde_json::from_value))
+            .map(Result::unwrap_or_default)
+            .collect();
+        host.set_trust(&trusts);
         let list = api
             .list(&ListParams::default())
             .await
@@ -128,13 +143,23 @@ impl Running {
 }
 
 fn resource() -> ApiResource {
-    use capstan_kinds::plugin::{GROUP, KIND, PLURAL, VERSION};
+    use capstan_kinds::plugin::{KIND, PLURAL};
+    of_group(KIND, PLURAL)
+}
+
+fn trust_resource() -> ApiResource {
+    use capstan_kinds::plugin_trust::{KIND, PLURAL};
+    of_group(KIND, PLURAL)
+}
+
+fn of_group(kind: &str, plural: &str) -> ApiResource {
+    use capstan_kinds::plugin::{GROUP, VERSION};
     ApiResource {
         group: GROUP.into(),
         version: VERSION.into(),
         api_version: format!("{GROUP}/{VERSION}"),
-        kind: KIND.into(),
-        plural: PLURAL.into(),
+        kind: kind.into(),
+        plural: plural.into(),
     }
 }
 

@@ -17,6 +17,7 @@ pub mod fields;
 pub mod name;
 pub mod patch;
 pub mod plugin;
+pub mod plugin_trust;
 pub mod pod_part;
 pub mod pod_resources;
 pub mod quantity;

@@ -66,7 +66,7 @@ pub struct PluginSpec {
     /// `sha256:` and 64 hexadecimal digits; what runs is what was reviewed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// Not checked yet: a plugin that sets it is refused.
+    /// `bundle`: a Sigstore bundle over the component, as an object or as JSON text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature: Option<Value>,
     /// Configuration, checked against the schema that the component exports.

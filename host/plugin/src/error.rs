@@ -69,6 +69,15 @@ pub enum LoadError {
     World { exports: String, wanted: String },
     #[error("import {import} is not granted: {way_out}")]
     Import { import: String, way_out: String },
+    #[error(
+        "the component is not signed, and this cluster's PluginTrust objects ask for it: set \
+         spec.signature.bundle (`capstan plugin sign` makes one)"
+    )]
+    Unsigned,
+    #[error("spec.signature: {0}")]
+    Signature(String),
+    #[error("the signature is good, but {0}")]
+    Untrusted(String),
     #[error("cannot compile: {0}")]
     Compile(String),
     #[error("cannot link: {0}")]
@@ -108,9 +117,13 @@ impl LoadError {
         match self {
             Self::Spec { step, .. } | Self::NotYetSupported { step, .. } => *step,
             Self::Fetch { .. } => Step::Fetched,
-            Self::Digest { .. } | Self::NotAComponent(_) | Self::World { .. } | Self::Import { .. } => {
-                Step::Verified
-            }
+            Self::Digest { .. }
+            | Self::NotAComponent(_)
+            | Self::World { .. }
+            | Self::Import { .. }
+            | Self::Unsigned
+            | Self::Signature(_)
+            | Self::Untrusted(_) => Step::Verified,
             Self::Compile(_) | Self::Link(_) => Step::Compiled,
             Self::Config { .. } | Self::Start(_) => Step::Configured,
             Self::SelfTest(_) | Self::Replay { .. } | Self::Warm(_) | Self::RolledBack(_) => Step::Ready,
@@ -127,6 +140,9 @@ impl LoadError {
             Self::NotAComponent(_) => "NotAComponent",
             Self::World { .. } => "WrongWorld",
             Self::Import { .. } => "ImportNotGranted",
+            Self::Unsigned => "Unsigned",
+            Self::Signature(_) => "SignatureInvalid",
+            Self::Untrusted(_) => "NotTrusted",
             Self::Compile(_) => "CompileFailed",
             Self::Link(_) => "LinkFailed",
             Self::Config { .. } => "ConfigInvalid",

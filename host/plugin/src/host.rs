@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use capstan_kinds::plugin::Plugin;
+use capstan_kinds::plugin_trust::PluginTrust;
 use capstan_points::scheduler::Cluster;
 use capstan_points::{Seat, Seating, Seats, admission, problem, remedy, scheduler, sidecar};
 
@@ -22,6 +23,7 @@ use crate::services::{Api, Services};
 use crate::slot::Slot;
 use crate::source::Bundled;
 use crate::ticker::Ticker;
+use crate::trust::Trust;
 
 /// Plugins of one host.
 const PLUGINS_MAX: usize = 256;
@@ -77,6 +79,7 @@ pub struct Host {
     bundled: Bundled,
     services: Arc<Services>,
     cluster: Mutex<Option<Arc<dyn Cluster>>>,
+    trust: Mutex<Arc<Trust>>,
     slots: Mutex<BTreeMap<String, Arc<Slot>>>,
     rows: Mutex<Rows>,
     last_number: AtomicU64,
@@ -97,6 +100,7 @@ impl Host {
             bundled: options.bundled,
             services: Arc::default(),
             cluster: Mutex::default(),
+            trust: Mutex::default(),
             slots: Mutex::default(),
             rows: Mutex::default(),
             last_number: AtomicU64::new(0),
@@ -120,6 +124,11 @@ impl Host {
             client,
             runtime: tokio::runtime::Handle::current(),
         });
+    }
+
+    /// Whom the cluster trusts from now on. What runs is judged by it when it is loaded the next time.
+    pub fn set_trust(&self, objects: &[PluginTrust]) {
+        *lock(&self.trust) = Arc::new(Trust::of(objects));
     }
 
     /// Scheduler policies, by name.
@@ -163,6 +172,7 @@ impl Host {
             services: &self.services,
             cluster: lock(&self.cluster).clone(),
             recordings: &slot.recordings,
+            trust: Arc::clone(&lock(&self.trust)),
             running: running.as_deref(),
             refused: slot.refused(),
             number,

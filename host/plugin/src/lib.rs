@@ -5,7 +5,7 @@
 //! plugin stalls, crashes or starves the host or another plugin; nothing that was not granted is reachable
 //! from a guest; whatever fails before the swap leaves the old revision serving.
 //!
-//! Not here: who asks the policies (scheduler, API server, node), fetching from registries, signatures.
+//! Not here: who asks the policies (scheduler, API server, node), fetching from registries.
 
 mod about;
 mod bindings;
@@ -37,6 +37,7 @@ mod state;
 mod stats;
 mod status;
 mod ticker;
+mod trust;
 
 pub use about::About;
 pub use cache::Precompiled;

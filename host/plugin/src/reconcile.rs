@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use capstan_kinds::plugin::{self, Plugin, PluginStatus};
+use capstan_kinds::plugin_trust::{self, PluginTrust};
 use futures::StreamExt;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, PostParams};
@@ -40,6 +41,12 @@ pub async fn run(host: Arc<Host>, client: kube::Client) {
     let gvk = kube::core::GroupVersionKind::gvk(plugin::GROUP, plugin::VERSION, plugin::KIND);
     let resource = ApiResource::from_gvk_with_plural(&gvk, plugin::PLURAL);
     let api: Api<DynamicObject> = Api::all_with(client, &resource);
+    let gvk = kube::core::GroupVersionKind::gvk(plugin::GROUP, plugin::VERSION, plugin_trust::KIND);
+    let trusts = ApiResource::from_gvk_with_plural(&gvk, plugin_trust::PLURAL);
+    let trusts: Api<DynamicObject> = Api::all_with(api.clone().into_client(), &trusts);
+    let mut trust_events = watcher(trusts, watcher::Config::default())
+        .default_backoff()
+        .boxed();
     let mut events = watcher(api.clone(), watcher::Config::default())
         .default_backoff()
         .boxed();
@@ -49,6 +56,8 @@ pub async fn run(host: Arc<Host>, client: kube::Client) {
         known: BTreeMap::new(),
         listing: None,
         loads: JoinSet::new(),
+        trusted: BTreeMap::new(),
+        listing_trusts: false,
     };
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -57,6 +66,10 @@ pub async fn run(host: Arc<Host>, client: kube::Client) {
             Some(event) = events.next() => match event {
                 Ok(event) => state.on_event(event),
                 Err(error) => tracing::warn!(%error, "cannot watch plugins"),
+            },
+            Some(event) = trust_events.next() => match event {
+                Ok(event) => state.on_trust(event),
+                Err(error) => tracing::warn!(%error, "cannot watch whom the cluster trusts"),
             },
             Some(finished) = state.loads.join_next() => match finished {
                 Ok(finished) => state.on_loaded(finished).await,
@@ -74,6 +87,10 @@ struct Reconciler {
     /// Names seen by the list under way.
     listing: Option<Vec<String>>,
     loads: JoinSet<Finished>,
+    /// PluginTrust objects by name.
+    trusted: BTreeMap<String, PluginTrust>,
+    /// Whether the first or a new list of them is under way.
+    listing_trusts: bool,
 }
 
 /// A Plugin object and what was done about it.
@@ -157,6 +174,40 @@ impl Reconciler {
             known.due = Instant::now();
         }
         self.load_if_due(&name);
+    }
+
+    fn on_trust(&mut self, event: Event<DynamicObject>) {
+        match event {
+            Event::Init => {
+                self.trusted.clear();
+                self.listing_trusts = true;
+            }
+            Event::InitApply(object) | Event::Apply(object) => {
+                let name = object.metadata.name.clone().unwrap_or_default();
+                let parsed = serde_json::to_value(&object).and_then(serde_json::from_value::<PluginTrust>);
+                // One that cannot be read trusts nobody, but it is there.
+                let trust = parsed.unwrap_or_else(|error| {
+                    tracing::warn!(plugin_trust = name, %error, "cannot be read");
+                    PluginTrust::default()
+                });
+                self.trusted.insert(name, trust);
+            }
+            Event::InitDone => self.listing_trusts = false,
+            Event::Delete(object) => {
+                self.trusted.remove(&object.metadata.name.unwrap_or_default());
+            }
+        }
+        if self.listing_trusts {
+            return;
+        }
+        let objects: Vec<PluginTrust> = self.trusted.values().cloned().collect();
+        self.host.set_trust(&objects);
+        for name in self.known.keys().cloned().collect::<Vec<_>>() {
+            if let Some(known) = self.known.get_mut(&name) {
+                known.due = Instant::now();
+            }
+            self.load_if_due(&name);
+        }
     }
 
     fn on_listed(&mut self) {

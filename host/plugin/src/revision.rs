@@ -4,6 +4,7 @@
 //! before all have passed. The swap itself is the host's.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use capstan_kinds::plugin::{self, Bind, Plugin, PluginSpec};
 use capstan_points::scheduler::Cluster;
@@ -23,10 +24,13 @@ use crate::source::{self, Bundled};
 use crate::state::Context;
 use crate::stats::Stats;
 use crate::ticker::Ticker;
+use crate::trust::Trust;
 
 /// One revision of one plugin, with a seat at each point that it serves.
 pub(crate) struct Revision {
     pub(crate) number: u64,
+    /// The edition of the cluster's trust that last admitted it.
+    pub(crate) trusted: AtomicU64,
     /// What it was made of: the same again is not loaded again.
     pub(crate) fingerprint: Fingerprint,
     /// Name and version by its own account.
@@ -69,6 +73,7 @@ pub(crate) struct Workshop<'a> {
     pub(crate) services: &'a Arc<Services>,
     pub(crate) cluster: Option<Arc<dyn Cluster>>,
     pub(crate) recordings: &'a Recordings,
+    pub(crate) trust: Arc<Trust>,
     pub(crate) running: Option<&'a Revision>,
     /// What was rolled back, and why: it is not tried again.
     pub(crate) refused: Option<(Fingerprint, String)>,
@@ -95,10 +100,17 @@ pub(crate) fn prepare(plugin: &Plugin, workshop: &Workshop<'_>) -> Result<Prepar
         }),
     };
     if let Ok(fingerprint) = &config {
-        if workshop
+        if let Some(running) = workshop
             .running
-            .is_some_and(|running| running.fingerprint == *fingerprint)
+            .filter(|running| running.fingerprint == *fingerprint)
         {
+            // Whom the cluster trusts may have changed since.
+            if running.trusted.load(Ordering::Relaxed) != workshop.trust.edition {
+                let surface = Surface::read(&fetched.bytes)?;
+                let beside = fetched.bundle.as_deref();
+                workshop.trust.admit(spec, &surface, &fetched.bytes, beside)?;
+                running.trusted.store(workshop.trust.edition, Ordering::Relaxed);
+            }
             return Ok(Prepared::Unchanged);
         }
         if let Some((_, why)) = workshop
@@ -109,14 +121,10 @@ pub(crate) fn prepare(plugin: &Plugin, workshop: &Workshop<'_>) -> Result<Prepar
             return Err(LoadError::RolledBack(why.clone()));
         }
     }
-    if spec.signature.is_some() {
-        return Err(not_yet(
-            "spec.signature",
-            "pin the component with spec.digest",
-            Step::Verified,
-        ));
-    }
     let surface = Surface::read(&fetched.bytes)?;
+    workshop
+        .trust
+        .admit(spec, &surface, &fetched.bytes, fetched.bundle.as_deref())?;
     let grants = Grants::parse(&spec.capabilities)?;
     grants.admit_imports(&surface.imports)?;
     let component = workshop
@@ -200,6 +208,7 @@ fn seat(
     let coverage = admission_bind.map(Coverage::parse).transpose()?;
     Ok(Revision {
         number: workshop.number,
+        trusted: AtomicU64::new(workshop.trust.edition),
         title,
         failure_policy: match fingerprint.spec.failure_policy {
             plugin::FailurePolicy::Fail => FailurePolicy::Fail,

@@ -19,6 +19,8 @@ use crate::services::{Api, Services};
 
 /// Bytes of a component.
 const COMPONENT_BYTES_MAX: u64 = 32 << 20;
+/// Bytes of a signature.
+const BUNDLE_BYTES_MAX: u64 = 256 << 10;
 /// Bytes of a configuration.
 const CONFIG_BYTES_MAX: usize = 1 << 20;
 /// Wall time of one read of a ConfigMap.
@@ -31,6 +33,8 @@ pub type Bundled = BTreeMap<String, Cow<'static, [u8]>>;
 pub(crate) struct Fetched<'a> {
     pub(crate) bytes: Cow<'a, [u8]>,
     pub(crate) digest: String,
+    /// A signature that lies beside its file.
+    pub(crate) bundle: Option<String>,
 }
 
 /// Fetches the component and compares its digest with the one that is asked for.
@@ -69,7 +73,11 @@ pub(crate) fn component<'a>(
             found: digest,
             wanted: wanted.clone(),
         }),
-        _ => Ok(Fetched { bytes, digest }),
+        _ => Ok(Fetched {
+            bundle: spec.source.file.as_deref().and_then(bundle_beside),
+            bytes,
+            digest,
+        }),
     }
 }
 
@@ -168,6 +176,13 @@ fn file(path: &str) -> Result<Vec<u8>, LoadError> {
         ));
     }
     std::fs::read(path).map_err(|error| fetch(&source, error))
+}
+
+/// The signature that `capstan plugin sign` leaves beside a component, if there is one.
+fn bundle_beside(path: &str) -> Option<String> {
+    let path = format!("{path}.sigstore.json");
+    let size = std::fs::metadata(&path).ok()?.len();
+    (size <= BUNDLE_BYTES_MAX).then(|| std::fs::read_to_string(&path).ok())?
 }
 
 fn binary(services: &Services, key: &ConfigMapKey) -> Result<Vec<u8>, LoadError> {

@@ -170,9 +170,9 @@ fn a_bad_revision_is_refused_and_the_old_one_serves() {
             "spec.source.oci",
         ),
         (
-            with("signature", json!({"key": "k"})),
+            with("signature", json!({"bundle": {}})),
             "Verified",
-            "NotYetSupported",
+            "SignatureInvalid",
             "spec.signature",
         ),
         (

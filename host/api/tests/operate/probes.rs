@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use capstan_api::Body;
 use http::Request;
-use http_body_util::BodyExt;
 use serde_json::json;
 use tower::Service;
 
