@@ -299,7 +299,11 @@ fn the_default_policies_answer_their_cases() {
         }
         let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
         let component = component_path(&name);
-        let answer = desk.plugin(&["test", &component.display().to_string(), &cases.display().to_string()]);
+        let answer = desk.plugin(&[
+            "test",
+            &component.display().to_string(),
+            &cases.display().to_string(),
+        ]);
         println!("{}", answer.all());
         assert!(answer.ok, "{}", answer.all());
         tested += 1;

@@ -121,7 +121,8 @@ fn every_manifest_loads_and_every_schema_is_kept() {
             .expect("it has a name")
             .to_string_lossy()
             .into_owned();
-        let manifests = files(&folder, "yaml");
+        let mut manifests = files(&folder, "yaml");
+        manifests.retain(|path| !path.ends_with("cases.yaml"));
         assert!(!manifests.is_empty(), "{name} has no manifest");
         for path in manifests {
             let plugin = manifest_of(&path);
