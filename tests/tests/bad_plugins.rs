@@ -407,7 +407,7 @@ fn points(cluster: &Cluster) -> [Point; 3] {
             bind: json!({ "scheduler": { "profiles": ["default-scheduler"], "weight": 100 } }),
             module: format!("{PRELUDE}{SCHEDULER}"),
             // More labels than any pod had before.
-            picky: "(if (i32.ge_u (i32.load offset=16 (local.get $call)) (i32.const 3)) (then (unreachable)))",
+            picky: "(if (i32.ge_u (i32.load offset=24 (local.get $call)) (i32.const 3)) (then (unreachable)))",
         },
         Point {
             plugin: "bad-policy",

@@ -252,8 +252,10 @@ fn the_parts_act_as_themselves_and_are_refused_nothing() {
         }
         let message = text(event, "/responseStatus/message");
         let forbidden = text(event, "/annotations/authorization.k8s.io~1decision") == "forbid";
-        // NodeRestriction is admission, and refuses later.
-        let restricted = event["responseStatus"]["code"] == 403 && user.starts_with("system:node:");
+        // NodeRestriction is admission, and refuses later; so is the end of a namespace, which everybody may meet.
+        let ending = message.ends_with("because it is being terminated");
+        let restricted =
+            event["responseStatus"]["code"] == 403 && user.starts_with("system:node:") && !ending;
         if forbidden || restricted {
             refused.insert(act.clone(), message.to_owned());
         }
