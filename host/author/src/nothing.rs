@@ -49,7 +49,7 @@ pub(crate) fn component(exports: &[String]) -> Result<Vec<u8>, Error> {
     };
     let mut module = wat::parse_str(text).map_err(|error| failed(error.to_string()))?;
     let mut resolve = wit_parser::Resolve::default();
-    let contracts = FILES.iter().filter(|(path, _)| path.ends_with(".wit"));
+    let contracts = FILES.iter().filter(|(path, _)| path.starts_with("wit/"));
     let mut contracts: Vec<(&str, &str)> = contracts.copied().collect();
     // The package that all others use comes first.
     contracts.sort_by_key(|(path, _)| *path != "wit/plugin/plugin.wit");
