@@ -9,7 +9,7 @@ use crate::proto::etcdserverpb as pb;
 use capstan_store::KeyValue;
 
 /// A gRPC frame's flag and length.
-const FRAME_HEADER_BYTES: usize = 5;
+pub(super) const FRAME_HEADER_BYTES: usize = 5;
 /// The largest message that etcd sends.
 const MESSAGE_BYTES_MAX: u64 = i32::MAX as u64;
 const KVS_TAG: u32 = 2;

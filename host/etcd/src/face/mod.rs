@@ -4,7 +4,8 @@
 //! else the listener offers ([`tune`] sets HTTP/2 as etcd's clients need it). Each service translates, asks
 //! the store, and translates back; who may do what is checked with the store's own auth state, and again by
 //! the store where a write is applied. Reads of ranges have a path of their own, which never holds the whole
-//! answer ([`range`]), and writes one that spares allocations ([`unary`]). What is not here: TLS, listeners, health and metrics.
+//! answer ([`range`]), and writes one that spares allocations ([`unary`]). What is not here: TLS, listeners, health
+//! and metrics.
 
 mod auth;
 mod caller;

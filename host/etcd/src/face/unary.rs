@@ -16,10 +16,7 @@ use prost::Message;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::frames;
-
-/// A gRPC frame's flag and length.
-const FRAME_HEADER_BYTES: usize = 5;
+use super::frames::{self, FRAME_HEADER_BYTES};
 
 /// What was read.
 pub(super) enum Asked<M, B: http_body::Body> {

@@ -32,7 +32,7 @@ pub(super) async fn run(core: Arc<Core>) {
             () = raft_stopped(&core) => return,
         }
         let before = metrics.borrow_watched().snapshot;
-        // Of what a start applies again Raft knows a checkpoint already; one of nothing new would never be told.
+        // A burst that is applied at once is due more than once; Raft never tells a checkpoint of nothing new.
         if before.is_some_and(|before| core.progress.index() <= before.index) {
             continue;
         }
