@@ -7,6 +7,7 @@ pub mod chaos;
 mod cluster;
 pub mod compat;
 mod component;
+mod condition;
 pub mod etcdctl;
 mod http;
 mod installed;
@@ -16,6 +17,7 @@ mod wait;
 
 pub use cluster::{Cluster, ClusterOptions, binary, root};
 pub use component::{component, componentize};
+pub use condition::condition;
 pub use http::{get, send};
 pub use installed::installed;
 pub use kubectl::Answer;

@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use capstan_tests::{Cluster, ClusterOptions, until};
+use capstan_tests::{Cluster, ClusterOptions, condition, until};
 use serde_json::{Value, json};
 
 #[path = "../fixtures/bad-plugins/wrap.rs"]
@@ -368,17 +368,6 @@ fn heard(cluster: &Cluster, message: &str) {
             Err(events)
         }
     });
-}
-
-fn condition(plugin: &Value, kind: &str) -> Value {
-    let conditions = plugin["status"]["conditions"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    conditions
-        .into_iter()
-        .find(|one| one["type"] == kind)
-        .unwrap_or_default()
 }
 
 fn is_ready(plugin: &Value) -> bool {

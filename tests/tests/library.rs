@@ -1,24 +1,12 @@
 //! Policies of the library in a live cluster, by the real kubectl: those that ask the cluster or the node.
 
-use capstan_tests::{Cluster, until};
-use serde_json::Value;
+use capstan_tests::{Cluster, condition, until};
 
 fn manifest(path: &str) -> String {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../plugins")
         .join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-fn condition(object: &Value, kind: &str) -> Value {
-    let conditions = object["status"]["conditions"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    conditions
-        .into_iter()
-        .find(|one| one["type"] == kind)
-        .unwrap_or_default()
 }
 
 fn load(cluster: &Cluster, name: &str, manifest: &str) {

@@ -1,7 +1,6 @@
 //! Policies as components: placement, admission, and what happens when one is bad or replaced.
 
-use capstan_tests::{Cluster, ClusterOptions, until};
-use serde_json::Value;
+use capstan_tests::{Cluster, ClusterOptions, condition, until};
 
 const POD: &str = "
 apiVersion: v1
@@ -31,17 +30,6 @@ fn node_of(cluster: &Cluster, pod: &str) -> String {
             .map(str::to_owned)
             .ok_or_else(|| pod["status"].to_string())
     })
-}
-
-fn condition(plugin: &Value, kind: &str) -> Value {
-    let conditions = plugin["status"]["conditions"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    conditions
-        .into_iter()
-        .find(|one| one["type"] == kind)
-        .unwrap_or_default()
 }
 
 fn ready(cluster: &Cluster, plugin: &str) {

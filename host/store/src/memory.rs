@@ -11,6 +11,7 @@
 pub(crate) fn give_back() {
     #[cfg(target_env = "gnu")]
     {
+        // SAFETY: the signature is malloc_trim(3)'s, which any thread may call with any number.
         unsafe extern "C" {
             safe fn malloc_trim(pad: usize) -> std::ffi::c_int;
         }
