@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::access::{OpenIdProvider, UserInfo};
+use crate::access::{Anonymous, OpenIdProvider, UserInfo};
 use crate::audit::AuditOptions;
 use crate::body::Body;
 use crate::encryption::Encryption;
@@ -32,8 +32,8 @@ pub struct Config {
     pub service_account_issuer: String,
     /// OpenID Connect providers whose tokens are taken (`--oidc-*`, `--authentication-config`).
     pub openid_providers: Vec<OpenIdProvider>,
-    /// Whether requests without credentials are taken, as of nobody (`--anonymous-auth`).
-    pub anonymous: bool,
+    /// Which requests without credentials are taken (`--anonymous-auth`, `--authentication-config`).
+    pub anonymous: Anonymous,
     /// Built-in admission that is switched off, by the original's names (`--disable-admission-plugins`).
     pub disable_admission_plugins: Vec<String>,
     /// The way to the kubelets; without it, logs and proxied requests answer 503.
@@ -108,7 +108,7 @@ impl Config {
             service_account_key: None,
             service_account_issuer: "https://kubernetes.default.svc.cluster.local".into(),
             openid_providers: Vec::new(),
-            anonymous: true,
+            anonymous: Anonymous::Always,
             disable_admission_plugins: Vec::new(),
             kubelet: None,
             front_proxy: None,

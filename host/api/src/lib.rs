@@ -44,7 +44,7 @@ mod webhook;
 mod write;
 
 pub use self::http::{ApiServer, Local};
-pub use access::{AuthenticationConfiguration, ConfigurationError, OpenIdProvider, UserInfo};
+pub use access::{Anonymous, AuthenticationConfiguration, ConfigurationError, OpenIdProvider, UserInfo};
 pub use audit::{AuditOptions, AuditPolicy, LogOptions, WebhookOptions, WebhookServer};
 pub use body::{Body, BoxError};
 pub use capstan_store::Store;

@@ -55,7 +55,7 @@ pub(crate) struct Server {
     pub(crate) advertise: Option<std::net::IpAddr>,
     pub(crate) rbac: Rbac,
     pub(crate) tokens: Tokens,
-    pub(crate) anonymous: bool,
+    pub(crate) anonymous: access::Anonymous,
     pub(crate) kubelet: Option<Arc<dyn NodeProxy>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) audit: Option<Arc<Auditor>>,
@@ -175,7 +175,7 @@ impl Server {
         certificate: Option<Arc<UserInfo>>,
         request: Request<Body>,
     ) -> Response<Body> {
-        match access::authenticate(self, certificate, request.headers()).await {
+        match access::authenticate(self, certificate, request.headers(), request.uri().path()).await {
             Ok(user) => {
                 self.metrics.authenticated.fetch_add(1, Ordering::Relaxed);
                 front::answer(self, user, request).await

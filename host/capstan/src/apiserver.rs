@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use capstan_api::{
-    AuditOptions, AuditPolicy, AuthenticationConfiguration, Config, Encryption, Limits, LogOptions,
-    OpenIdProvider, WebhookOptions, WebhookServer,
+    Anonymous, AuditOptions, AuditPolicy, AuthenticationConfiguration, Config, Encryption, Limits,
+    LogOptions, OpenIdProvider, WebhookOptions, WebhookServer,
 };
 use clap::Args;
 
@@ -205,8 +205,17 @@ impl ApiServerFlags {
                 ..OpenIdProvider::new(issuer, client)
             });
         }
-        if let Some(anonymous) = self.anonymous_auth {
-            configuration.anonymous = Some(anonymous);
+        if let Some(taken) = self.anonymous_auth {
+            if configuration.anonymous.is_some() {
+                bail!(
+                    "--anonymous-auth flag cannot be set when anonymous field is configured in authentication configuration file"
+                );
+            }
+            configuration.anonymous = Some(if taken {
+                Anonymous::Always
+            } else {
+                Anonymous::Never
+            });
         }
         Ok(configuration)
     }
@@ -251,7 +260,7 @@ impl ApiServerOptions {
         config.encryption = self.encryption;
         config.limits = self.limits;
         config.openid_providers = self.authentication.providers;
-        config.anonymous = self.authentication.anonymous.unwrap_or(true);
+        config.anonymous = self.authentication.anonymous.unwrap_or(Anonymous::Always);
         config.disable_admission_plugins = self.disable_admission_plugins;
     }
 }

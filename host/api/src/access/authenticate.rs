@@ -15,11 +15,33 @@ use crate::server::Server;
 /// Subprotocol by which a browser, which cannot set headers, hands over its token.
 const WEBSOCKET_BEARER: &str = "base64url.bearer.authorization.k8s.io.";
 
+/// Which requests without credentials are taken, as of nobody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Anonymous {
+    /// None.
+    Never,
+    /// All.
+    Always,
+    /// Those for just these paths.
+    On(Vec<String>),
+}
+
+impl Anonymous {
+    fn takes(&self, path: &str) -> bool {
+        match self {
+            Anonymous::Never => false,
+            Anonymous::Always => true,
+            Anonymous::On(paths) => paths.iter().any(|one| one == path),
+        }
+    }
+}
+
 /// The user of a request: of its certificate, else of its bearer token, else nobody.
 pub(crate) async fn authenticate(
     server: &Server,
     certificate: Option<Arc<UserInfo>>,
     headers: &HeaderMap,
+    path: &str,
 ) -> Result<Arc<UserInfo>, Refusal> {
     let user = match (certificate, bearer(headers)) {
         (Some(user), _) => user,
@@ -30,7 +52,7 @@ pub(crate) async fn authenticate(
                 return Err(Status::unauthorized().into());
             }
         },
-        (None, None) if server.anonymous => Arc::new(UserInfo::anonymous()),
+        (None, None) if server.anonymous.takes(path) => Arc::new(UserInfo::anonymous()),
         (None, None) => return Err(Status::unauthorized().into()),
     };
     Ok(user)

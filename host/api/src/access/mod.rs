@@ -21,6 +21,7 @@ mod rules;
 mod user;
 mod verified;
 
+pub use authenticate::Anonymous;
 pub(crate) use authenticate::authenticate;
 pub(crate) use authorize::MASTERS;
 pub(crate) use bearer::{Claims, Tokens};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use capstan_api::OpenIdProvider;
+use capstan_api::{AuthenticationConfiguration, OpenIdProvider};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
 use ring::rand::SystemRandom;
@@ -108,6 +108,92 @@ async fn a_providers_tokens_are_taken() {
     assert_eq!(
         review(forged).await,
         "[invalid bearer token, oidc: verify token: failed to verify signature: failed to verify id token signature]"
+    );
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_become_users_as_the_configuration_file_says() {
+    let (issuer, ca, key) = provider().await;
+    let file = json!({
+        "apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration",
+        "anonymous": {"enabled": true, "conditions": [{"path": "/livez"}]},
+        "jwt": [{
+            "issuer": {"url": issuer, "certificateAuthority": ca, "audiences": ["app", "cli"], "audienceMatchPolicy": "MatchAny"},
+            "claimValidationRules": [
+                {"expression": "claims.hd == 'acme'", "message": "only of acme"},
+                {"expression": "claims.exp - claims.iat <= 3600", "message": "at most an hour"}],
+            "claimMappings": {
+                "username": {"expression": "claims.email.split('@')[0] + (claims.?email_verified.orValue(true) ? ':idp' : '')"},
+                "groups": {"expression": "claims.roles.map(role, 'idp:' + role)"},
+                "uid": {"expression": "claims.sub"},
+                "extra": [{"key": "acme.io/team", "valueExpression": "claims.?team.orValue('')"}]},
+            "userValidationRules": [{"expression": "!user.username.startsWith('system:')", "message": "no system users"}],
+        }],
+    });
+    let file = AuthenticationConfiguration::parse(&file.to_string()).unwrap();
+    let rig = Rig::start_with(|set| {
+        set.openid_providers = file.providers;
+        set.anonymous = file.anonymous.unwrap();
+    })
+    .await;
+    let now = jiff::Timestamp::now().as_second();
+    let claims = json!({"iss": issuer, "aud": ["cli"], "sub": "u-1", "iat": now, "exp": now + 600, "jti": "t1", "hd": "acme",
+        "email": "ann@acme.io", "roles": ["devs", ""], "team": "blue"});
+    let bearer = format!("--token={}", token(&key, &claims));
+    let shown = rig
+        .ok(&["--user=reader", &bearer, "auth", "whoami", "-o", "json"], "")
+        .await;
+    let own: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(
+        own["status"]["userInfo"],
+        json!({"username": "ann:idp", "uid": "u-1", "groups": ["idp:devs", "idp:", "system:authenticated"],
+            "extra": {"acme.io/team": ["blue"], "authentication.kubernetes.io/credential-id": ["JTI=t1"]}})
+    );
+    for (more, why) in [
+        (
+            json!({"hd": "other"}),
+            "error evaluating claim validation expression: validation expression 'claims.hd == 'acme'' failed: only of acme",
+        ),
+        (
+            json!({"exp": now + 7200}),
+            "error evaluating claim validation expression: validation expression 'claims.exp - claims.iat <= 3600' failed: at most an hour",
+        ),
+        (
+            json!({"email": "system:x@acme.io"}),
+            "error evaluating user info validation rule: validation expression '!user.username.startsWith('system:')' failed: no system users",
+        ),
+        (
+            json!({"roles": null}),
+            "error evaluating group claim expression: expression 'claims.roles.map(role, 'idp:' + role)' resulted in error: no such overload",
+        ),
+    ] {
+        let mut claims = claims.clone();
+        claims
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+        let review = ask(
+            &rig,
+            "POST",
+            path,
+            json!({"spec": {"token": token(&key, &claims)}}),
+        )
+        .await
+        .1;
+        assert_eq!(
+            review["status"]["error"],
+            format!("[invalid bearer token, oidc: {why}]")
+        );
+    }
+    // Who has no credentials that the server knows is let in at one path alone.
+    let (_, live, _) = rig.kubectl(&["--user=nobody", "get", "--raw=/livez"], "").await;
+    assert_eq!(live, "ok");
+    let refused = rig.fails(&["--user=nobody", "get", "--raw=/readyz"], "").await;
+    assert!(
+        refused.contains("Unauthorized") || refused.contains("must be logged in"),
+        "{refused}"
     );
     rig.stop().await;
 }

@@ -125,7 +125,7 @@ impl Rig {
                 "server": format!("https://{address}"), "certificate-authority-data": base64(&ca)}}],
             "users": [{"name": "test", "user": {
                 "client-certificate-data": base64(&client), "client-key-data": base64(&key)}},
-                {"name": "reader", "user": {"token": "reader-token"}}],
+                {"name": "reader", "user": {"token": "reader-token"}}, {"name": "nobody", "user": {"username": "nobody", "password": "x"}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}},
                 {"name": "reader", "context": {"cluster": "test", "user": "reader"}}],
         });

@@ -1,25 +1,12 @@
-//! How a provider is set up: by the original's `--oidc-*` flags, or by its AuthenticationConfiguration file.
+//! A provider, and whose the tokens are that it signs: claims by their names, or expressions over them.
+//!
+//! Set up by the original's `--oidc-*` flags, or by a `jwt` entry of its AuthenticationConfiguration
+//! (`document`). Invariants: the order of checks and the words are the original's.
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::UserInfo;
-
-/// Why an AuthenticationConfiguration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigurationError {
-    /// It is no such document.
-    #[error("cannot read the AuthenticationConfiguration: {0}")]
-    Read(#[source] serde_norway::Error),
-    /// It asks for something that there is not, or lacks something.
-    #[error("{field}: {why}")]
-    Field {
-        /// Which field.
-        field: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-}
+use super::expressions::{Expressions, numbers_as_doubles};
 
 /// An OpenID Connect provider whose tokens are taken.
 #[derive(Debug, Clone)]
@@ -46,6 +33,8 @@ pub struct OpenIdProvider {
     pub signing_algorithms: Vec<String>,
     /// Who signs the provider's certificate; the machine's own authorities where it is none.
     pub ca_pem: Option<String>,
+    /// What the configuration file says in CEL.
+    pub expressions: Expressions,
 }
 
 impl OpenIdProvider {
@@ -63,14 +52,46 @@ impl OpenIdProvider {
             required_claims: Vec::new(),
             signing_algorithms: vec!["RS256".to_owned()],
             ca_pem: None,
+            expressions: Expressions::default(),
         }
     }
 
     /// The user of verified claims.
     pub(super) fn user(&self, claims: &Value, now: i64) -> Result<UserInfo, String> {
         self.check(claims, now)?;
-        let text = |claim: &str| claims[claim].as_str();
-        let name = text(&self.username_claim).ok_or_else(|| {
+        let made = &self.expressions;
+        let seen = numbers_as_doubles(claims);
+        let mut user = UserInfo {
+            name: match &made.username {
+                Some(expression) => expression.username(&seen)?,
+                None => self.username(claims)?,
+            },
+            groups: match &made.groups {
+                Some(expression) => expression.texts(&seen, "group")?,
+                None => self.groups(claims)?,
+            },
+            ..UserInfo::default()
+        };
+        if let Some(expression) = &made.uid {
+            user.uid = expression.text(&seen, "uid")?;
+        } else if let Some(claim) = &self.uid_claim {
+            let uid = claims[claim].as_str();
+            user.uid = uid
+                .ok_or_else(|| format!("parse uid claim {claim:?}: claim not present"))?
+                .to_owned();
+        }
+        if let Some(id) = claims["jti"].as_str().filter(|id| !id.is_empty()) {
+            let key = "authentication.kubernetes.io/credential-id";
+            user.extra.push((key.to_owned(), vec![format!("JTI={id}")]));
+        }
+        user.extra.extend(made.extra(&seen)?);
+        self.required(claims)?;
+        made.validate(&seen, &user)?;
+        Ok(user.authenticated())
+    }
+
+    fn username(&self, claims: &Value) -> Result<String, String> {
+        let name = claims[&self.username_claim].as_str().ok_or_else(|| {
             format!(
                 "parse username claims {:?}: claim not present",
                 self.username_claim
@@ -81,33 +102,23 @@ impl OpenIdProvider {
         {
             return Err("email not verified".to_owned());
         }
-        let prefix = match &self.username_prefix {
-            Some(prefix) => prefix.clone(),
-            None if self.username_claim == "email" => String::new(),
-            None => format!("{}#", self.issuer_url),
-        };
-        let groups = match self.groups_claim.as_ref().map(|claim| (claim, &claims[claim])) {
-            None | Some((_, Value::Null)) => Vec::new(),
-            Some((_, Value::String(one))) => vec![format!("{}{one}", self.groups_prefix)],
+        Ok(match &self.username_prefix {
+            Some(prefix) => format!("{prefix}{name}"),
+            None if self.username_claim == "email" => name.to_owned(),
+            None => format!("{}#{name}", self.issuer_url),
+        })
+    }
+
+    fn groups(&self, claims: &Value) -> Result<Vec<String>, String> {
+        match self.groups_claim.as_ref().map(|claim| (claim, &claims[claim])) {
+            None | Some((_, Value::Null)) => Ok(Vec::new()),
+            Some((_, Value::String(one))) => Ok(vec![format!("{}{one}", self.groups_prefix)]),
             Some((claim, list)) => {
                 let read = |one: &Value| Some(format!("{}{}", self.groups_prefix, one.as_str()?));
                 let all = list.as_array().and_then(|list| list.iter().map(read).collect());
-                all.ok_or_else(|| {
-                    format!("parse groups claim {claim:?}: neither a text nor a list of texts")
-                })?
+                all.ok_or_else(|| format!("parse groups claim {claim:?}: neither a text nor a list of texts"))
             }
-        };
-        let mut user = UserInfo {
-            name: format!("{prefix}{name}"),
-            groups,
-            ..UserInfo::default()
-        };
-        if let Some(claim) = &self.uid_claim {
-            user.uid = text(claim)
-                .ok_or_else(|| format!("parse uid claim {claim:?}: claim not present"))?
-                .to_owned();
         }
-        Ok(user.authenticated())
     }
 
     fn check(&self, claims: &Value, now: i64) -> Result<(), String> {
@@ -136,6 +147,10 @@ impl OpenIdProvider {
         if seconds("nbf").is_some_and(|from| from > now) {
             return Err("verify token: oidc: current time is before the nbf (not before) time".to_owned());
         }
+        Ok(())
+    }
+
+    fn required(&self, claims: &Value) -> Result<(), String> {
         for (claim, wanted) in &self.required_claims {
             match claims[claim].as_str() {
                 None => return Err(format!("required claim {claim} not present in ID token")),
@@ -148,136 +163,6 @@ impl OpenIdProvider {
             }
         }
         Ok(())
-    }
-}
-
-/// The original's AuthenticationConfiguration, as far as it says claims by name.
-#[derive(Debug, Clone, Default)]
-pub struct AuthenticationConfiguration {
-    /// Providers, each of one `jwt` entry.
-    pub providers: Vec<OpenIdProvider>,
-    /// Whether requests without credentials are taken; the default where it does not say.
-    pub anonymous: Option<bool>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Document {
-    #[serde(rename = "apiVersion")]
-    _api_version: String,
-    #[serde(rename = "kind")]
-    _kind: String,
-    #[serde(default)]
-    jwt: Vec<Jwt>,
-    anonymous: Option<Anonymous>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Anonymous {
-    enabled: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Jwt {
-    issuer: Issuer,
-    #[serde(default)]
-    claim_validation_rules: Vec<Rule>,
-    claim_mappings: Mappings,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Issuer {
-    url: String,
-    #[serde(rename = "discoveryURL")]
-    discovery_url: Option<String>,
-    certificate_authority: Option<String>,
-    audiences: Vec<String>,
-    #[serde(rename = "audienceMatchPolicy")]
-    _audience_match_policy: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Rule {
-    claim: String,
-    #[serde(default)]
-    required_value: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Mappings {
-    username: Mapping,
-    groups: Option<Mapping>,
-    uid: Option<Mapping>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Mapping {
-    claim: String,
-    prefix: Option<String>,
-}
-
-impl AuthenticationConfiguration {
-    /// From YAML or JSON. Fields that are CEL expressions are refused by their names.
-    pub fn parse(text: &str) -> Result<Self, ConfigurationError> {
-        let document: Document = serde_norway::from_str(text).map_err(ConfigurationError::Read)?;
-        let mut providers = Vec::new();
-        for (at, jwt) in document.jwt.into_iter().enumerate() {
-            let field = |name: &str, why| ConfigurationError::Field {
-                field: format!("jwt[{at}].{name}"),
-                why,
-            };
-            if !jwt.issuer.url.starts_with("https://") {
-                return Err(field("issuer.url", "URL scheme must be https"));
-            }
-            if jwt.issuer.audiences.is_empty() {
-                return Err(field(
-                    "issuer.audiences",
-                    "at least one jwt[*].issuer.audiences is required",
-                ));
-            }
-            let mappings = jwt.claim_mappings;
-            let Some(prefix) = mappings.username.prefix else {
-                return Err(field(
-                    "claimMappings.username.prefix",
-                    "prefix is required when claim is set",
-                ));
-            };
-            providers.push(OpenIdProvider {
-                discovery_url: jwt.issuer.discovery_url,
-                audiences: jwt.issuer.audiences,
-                username_claim: mappings.username.claim,
-                username_prefix: Some(prefix),
-                groups_prefix: mappings
-                    .groups
-                    .as_ref()
-                    .and_then(|one| one.prefix.clone())
-                    .unwrap_or_default(),
-                groups_claim: mappings.groups.map(|one| one.claim),
-                uid_claim: mappings.uid.map(|one| one.claim),
-                required_claims: jwt
-                    .claim_validation_rules
-                    .into_iter()
-                    .map(|rule| (rule.claim, rule.required_value))
-                    .collect(),
-                signing_algorithms: [
-                    "RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "PS384", "PS512",
-                ]
-                .map(str::to_owned)
-                .into(),
-                ca_pem: jwt.issuer.certificate_authority,
-                ..OpenIdProvider::new(jwt.issuer.url, "")
-            });
-        }
-        Ok(Self {
-            providers,
-            anonymous: document.anonymous.map(|one| one.enabled),
-        })
     }
 }
 
@@ -324,22 +209,5 @@ mod tests {
         let mail = |verified: bool| claims(json!({"email": "a@b", "email_verified": verified}));
         assert_eq!(show(&provider, mail(true)), "a@b system:authenticated");
         assert_eq!(show(&provider, mail(false)), "email not verified");
-    }
-
-    #[test]
-    fn the_configuration_file_is_read_or_refused() {
-        let text = |mapping: &str| {
-            format!(
-                "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\nanonymous: {{ enabled: false }}\n\
-                 jwt:\n- issuer: {{ url: https://idp, audiences: [app] }}\n  claimMappings:\n    username: {mapping}\n"
-            )
-        };
-        let read = AuthenticationConfiguration::parse(&text("{ claim: sub, prefix: '' }")).unwrap();
-        assert_eq!(
-            (read.providers[0].username_prefix.as_deref(), read.anonymous),
-            (Some(""), Some(false))
-        );
-        let refused = AuthenticationConfiguration::parse(&text("{ expression: claims.sub }")).unwrap_err();
-        assert!(refused.to_string().contains("expression"), "{refused}");
     }
 }

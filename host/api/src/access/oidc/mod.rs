@@ -2,10 +2,11 @@
 //!
 //! The provider's keys are found by its discovery document, fetched when the first token comes and again when a
 //! token names a key that is not among them. Invariants: nothing is believed before the signature holds; a
-//! provider is asked at most every [`REFETCH_MIN`], for at most [`FETCH_MAX`]. Not here: CEL expressions in
-//! claim mappings and rules, distributed claims.
+//! provider is asked at most every [`REFETCH_MIN`], for at most [`FETCH_MAX`]. Not here: distributed claims.
 
 mod config;
+mod document;
+mod expressions;
 mod fetch;
 mod keys;
 
@@ -18,7 +19,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-pub use config::{AuthenticationConfiguration, ConfigurationError, OpenIdProvider};
+pub use config::OpenIdProvider;
+pub use document::{AuthenticationConfiguration, ConfigurationError};
 
 use self::fetch::Fetcher;
 use self::keys::Keys;
