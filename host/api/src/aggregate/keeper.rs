@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::reach::{self, ReachError};
-use super::{Remote, proxy};
+use super::{Remote, local, proxy};
 use crate::access::UserInfo;
 use crate::body::Body;
 use crate::registry::{Entry, canonical, keys};
@@ -88,7 +88,7 @@ pub(crate) async fn run(server: Arc<Server>) {
         server.aggregator.set(remotes);
         tokio::select! {
             () = cursor.changed() => {}
-            () = tokio::time::sleep(PASS_EVERY), if !objects.is_empty() => {}
+            () = tokio::time::sleep(PASS_EVERY), if !known.is_empty() => {}
         }
     }
 }
@@ -104,9 +104,7 @@ async fn look(server: &Arc<Server>, kind: &Resource, entry: &Entry, before: Opti
     let object = entry.decode();
     let spec = &object["spec"];
     let Some(mut remote) = remote(spec) else {
-        let local = json!({ "type": "Available", "status": "True", "reason": "Local",
-            "message": "Local APIServices are always available" });
-        say(server, kind, entry, object.clone(), local).await;
+        say(server, kind, entry, object.clone(), local::available()).await;
         return Look::Local;
     };
     if crate::discovery::versions(&server.registry.table.all().1, &remote.group)

@@ -3,10 +3,11 @@
 //! `keeper` looks at the objects, checks each server and writes its Available condition; what it found is
 //! kept here for requests (`proxy`) and for discovery (`discovery`). A group and version that this server
 //! serves itself stays its own, whatever an APIService says. Several API servers check for themselves.
-//! Left out: objects for the local groups, and OpenAPI v2 of extension servers.
+//! `local` keeps objects of what is served here. Left out: OpenAPI v2 of extension servers.
 
 pub(crate) mod discovery;
 mod keeper;
+pub(crate) mod local;
 mod proxy;
 mod reach;
 

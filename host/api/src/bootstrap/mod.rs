@@ -1,5 +1,5 @@
 //! What every cluster has from the start: namespaces, default roles, priority classes, the `kubernetes`
-//! service. Created where missing, at each start; what an operator has changed stays, but for the
+//! service, the APIServices of built-in groups. Created where missing, at each start; what an operator has changed stays, but for the
 //! addresses of the API server itself and permissions that a default role has lost.
 
 mod roles;
@@ -11,19 +11,25 @@ use capstan_kinds::resource::{Resource, find_kind};
 use capstan_kinds::{default, name};
 use serde_json::{Value, json};
 
+use crate::aggregate;
 use crate::config::FrontProxy;
 use crate::registry::{WriteError, canonical, keys};
 use crate::server::Server;
 use crate::write::prepare_create;
 use crate::{Error, Result};
 
+/// Objects that are written together: one sync of the store is for all of them.
+const WRITTEN_AT_ONCE: usize = 16;
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 /// Writes what is missing.
 pub(crate) async fn run(server: &Arc<Server>, address: SocketAddr) -> Result<()> {
     let mut revision = 0;
-    for object in objects(server, address)? {
-        revision = revision.max(ensure(server, object).await?);
+    let mut objects = objects(server, address)?.into_iter().peekable();
+    while objects.peek().is_some() {
+        let some = objects.by_ref().take(WRITTEN_AT_ONCE);
+        let written = futures::future::try_join_all(some.map(|object| ensure(server, object))).await?;
+        revision = written.into_iter().fold(revision, i64::max);
     }
     let reached = server.registry.reach(revision).await;
     reached
@@ -101,6 +107,7 @@ fn objects(server: &Server, address: SocketAddr) -> Result<Vec<Value>> {
         }],
         "ports": [{ "name": "https", "protocol": "TCP", "port": address.port() }],
     }));
+    all.extend(aggregate::local::builtin());
     all.extend(server.front_proxy.as_ref().map(extension_authentication));
     Ok(all)
 }
@@ -154,14 +161,22 @@ async fn ensure(server: &Server, mut object: Value) -> Result<i64> {
         if granted {
             roles::reconcile(&mut old, &object);
         }
+        let kept = resource.is("apiregistration.k8s.io", "APIService") && aggregate::local::is_kept(&old);
+        if kept {
+            old["spec"] = object["spec"].clone();
+        }
         default::apply(&resource, &mut old);
-        if !(moves || granted) || old == before {
+        if !(moves || granted || kept) || old == before {
             return Ok(kv.mod_revision);
         }
         object = old;
     } else {
         default::apply(&resource, &mut object);
+        let status = object.get("status").cloned();
         prepare_create(&resource, &mut object);
+        if let Some(status) = status {
+            object["status"] = status;
+        }
     }
     debug_assert!(name::path_segment(&name).is_empty());
     let stored = canonical(object).ok_or_else(|| failed(&shown, &"it has no metadata"))?;

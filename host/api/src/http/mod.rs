@@ -66,6 +66,8 @@ impl ApiServer {
         let (keeper, ended) = (server.clone(), stop.clone());
         tokio::spawn(async move { ended.run_until_cancelled(aggregate::run(keeper)).await });
         let (keeper, ended) = (server.clone(), stop.clone());
+        tokio::spawn(async move { ended.run_until_cancelled(aggregate::local::run(keeper)).await });
+        let (keeper, ended) = (server.clone(), stop.clone());
         tokio::spawn(async move { ended.run_until_cancelled(fairness::keeper::run(keeper)).await });
         admission::load(&server);
         let (follower, ended) = (server.clone(), stop.clone());

@@ -229,3 +229,92 @@ async fn an_extension_server_serves_its_group() {
     .await;
     rig.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_served_here_is_listed_as_local() {
+    let rig = Rig::start().await;
+    let listed = rig.ok(&["get", "apiservices", "--no-headers"], "").await;
+    for (name, service) in [
+        ("v1.", "Local"),
+        ("v1.apps", "Local"),
+        ("v2.autoscaling", "Local"),
+    ] {
+        let line = listed
+            .lines()
+            .find(|line| line.split_whitespace().next() == Some(name));
+        let line: Vec<&str> = line
+            .unwrap_or_else(|| panic!("{name}: {listed}"))
+            .split_whitespace()
+            .collect();
+        assert_eq!(line[1..3], [service, "True"], "{listed}");
+    }
+    let services = "/apis/apiregistration.k8s.io/v1/apiservices";
+    let (_, apps) = ask(&rig, "GET", &format!("{services}/v1.apps"), Value::Null).await;
+    assert_eq!(
+        apps["metadata"]["labels"],
+        json!({ "kube-aggregator.kubernetes.io/automanaged": "onstart" })
+    );
+    assert_eq!(
+        apps["spec"],
+        json!({ "group": "apps", "version": "v1", "groupPriorityMinimum": 17800, "versionPriority": 15 })
+    );
+    // Those of custom kinds come, come back, and go.
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let version = |name: &str, storage: bool| json!({ "name": name, "served": true, "storage": storage, "schema": { "openAPIV3Schema": { "type": "object" } } });
+    let definition = json!({ "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": { "name": "drums.cap.example.com" },
+        "spec": { "group": "cap.example.com", "scope": "Namespaced", "names": { "plural": "drums", "kind": "Drum" },
+            "versions": [version("v1", true), version("v2", false)] } });
+    let (code, said) = ask(&rig, "POST", definitions, definition).await;
+    assert_eq!(code, 201, "{said}");
+    let names = async || -> Vec<String> {
+        let (_, all) = ask(&rig, "GET", services, Value::Null).await;
+        let names = all["items"].as_array().into_iter().flatten();
+        let names = names.filter_map(|one| one["metadata"]["name"].as_str().map(str::to_owned));
+        names.filter(|name| name.ends_with("cap.example.com")).collect()
+    };
+    let both = ["v1.cap.example.com", "v2.cap.example.com"];
+    let are = async |wanted: &[&str]| {
+        until("the APIServices follow", async || {
+            let names = names().await;
+            if names == wanted {
+                Ok(())
+            } else {
+                Err(format!("{names:?}"))
+            }
+        })
+        .await;
+    };
+    are(&both).await;
+    let (_, object) = ask(
+        &rig,
+        "GET",
+        &format!("{services}/v2.cap.example.com"),
+        Value::Null,
+    )
+    .await;
+    assert_eq!(
+        (
+            &object["spec"]["groupPriorityMinimum"],
+            &object["spec"]["versionPriority"]
+        ),
+        (&json!(1000), &json!(100))
+    );
+    assert_eq!(object["status"]["conditions"][0]["reason"], "Local");
+    ask(
+        &rig,
+        "DELETE",
+        &format!("{services}/v2.cap.example.com"),
+        Value::Null,
+    )
+    .await;
+    are(&both).await;
+    ask(
+        &rig,
+        "DELETE",
+        &format!("{definitions}/drums.cap.example.com"),
+        Value::Null,
+    )
+    .await;
+    are(&[]).await;
+    rig.stop().await;
+}
