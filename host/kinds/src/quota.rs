@@ -1,7 +1,7 @@
 //! What a ResourceQuota counts of an object: the amounts, the kinds, the scopes. Pure: times are handed in.
 //!
-//! Pods count by what they ask for, services by their ports, claims by their storage; every other kind by its
-//! number (`count/PLURAL.GROUP`, and four older names). The API server's quota admission charges by it, the
+//! Pods count by what they ask for, services by their ports, volume claims by their storage, resource claims by
+//! the devices that they may get at most; every other kind by its number (`count/PLURAL.GROUP`, and four older names). The API server's quota admission charges by it, the
 //! controller recalculates by it.
 
 use serde_json::Value;
@@ -41,6 +41,10 @@ const STATED_NAMES: [&str; 6] = [
     "limits.memory",
 ];
 const CLASS: &str = ".storageclass.storage.k8s.io/";
+/// Devices of a class.
+const DEVICES: &str = ".deviceclass.resource.k8s.io/devices";
+/// Devices that one claim can get of a request for all, as in the original.
+const DEVICES_OF_ALL: i64 = 32;
 
 /// A kind as quotas see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +55,8 @@ pub enum Counted<'a> {
     Services,
     /// Persistent volume claims.
     Claims,
+    /// Resource claims.
+    Devices,
     /// Any other, by its number.
     Number {
         /// Its group.
@@ -68,6 +74,7 @@ impl<'a> Counted<'a> {
             ("", "pods") => Some(Self::Pods),
             ("", "services") => Some(Self::Services),
             ("", "persistentvolumeclaims") => Some(Self::Claims),
+            ("resource.k8s.io", "resourceclaims") => Some(Self::Devices),
             _ => Some(Self::Number { group, plural }),
         }
     }
@@ -78,6 +85,7 @@ impl<'a> Counted<'a> {
             Self::Pods => "count/pods".to_owned(),
             Self::Services => "count/services".to_owned(),
             Self::Claims => "count/persistentvolumeclaims".to_owned(),
+            Self::Devices => "count/resourceclaims.resource.k8s.io".to_owned(),
             Self::Number { group: "", plural } => format!("count/{plural}"),
             Self::Number { group, plural } => format!("count/{plural}.{group}"),
         }
@@ -99,6 +107,7 @@ impl<'a> Counted<'a> {
             Self::Claims => ["persistentvolumeclaims", "requests.storage"]
                 .into_iter()
                 .any(|one| name == one || name.strip_suffix(one).is_some_and(|rest| rest.ends_with(CLASS))),
+            Self::Devices => name.ends_with(DEVICES),
             Self::Number { group, plural } => {
                 group.is_empty() && plural == name && OLDER_NAMES.contains(&plural)
             }
@@ -125,6 +134,7 @@ impl<'a> Counted<'a> {
             Self::Pods => pod(object, now_seconds, &mut used),
             Self::Services => service(object, &mut used),
             Self::Claims => claim(object, &mut used),
+            Self::Devices => devices(&object["spec"]["devices"], &mut used),
             Self::Number { group: "", plural } if OLDER_NAMES.contains(&plural) => {
                 used.insert(plural.to_owned(), whole(1));
             }
@@ -340,6 +350,25 @@ fn claim(claim: &Value, used: &mut Amounts) {
     }
 }
 
+/// Of alternatives, the most of each class may be given.
+fn devices(asked: &Value, used: &mut Amounts) {
+    for request in each(&asked["requests"]) {
+        let mut most = Amounts::new();
+        let exactly = request.get("exactly").filter(|one| one.is_object());
+        for one in each(&request["firstAvailable"]).chain(exactly) {
+            let count = match text(&one["allocationMode"]) {
+                "ExactCount" => one["count"].as_i64().unwrap_or(0),
+                "All" => DEVICES_OF_ALL,
+                _ => 0,
+            };
+            let name = format!("{}{DEVICES}", text(&one["deviceClassName"]));
+            let known = most.entry(name).or_insert(whole(0));
+            *known = whole(count).max(*known);
+        }
+        add(used, &most);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -377,6 +406,20 @@ mod tests {
             shown(Counted::Claims, &claim),
             "count/persistentvolumeclaims=1 gold.storageclass.storage.k8s.io/persistentvolumeclaims=1 \
              gold.storageclass.storage.k8s.io/requests.storage=1Gi persistentvolumeclaims=1 requests.storage=1Gi"
+        );
+        let devices = json!({"spec": {"devices": {"requests": [
+            {"name": "a", "exactly": {"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 2}},
+            {"name": "b", "firstAvailable": [
+                {"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 1},
+                {"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 3},
+                {"deviceClassName": "nic", "allocationMode": "All"}]}]}}});
+        assert_eq!(
+            shown(
+                Counted::of("resource.k8s.io", "resourceclaims").unwrap(),
+                &devices
+            ),
+            "count/resourceclaims.resource.k8s.io=1 gpu.deviceclass.resource.k8s.io/devices=5 \
+             nic.deviceclass.resource.k8s.io/devices=32"
         );
         let kind = Counted::of("apps", "deployments").unwrap();
         assert_eq!(shown(kind, &json!({})), "count/deployments.apps=1");

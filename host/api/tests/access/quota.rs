@@ -101,6 +101,20 @@ async fn quotas_count_what_the_original_counts() {
         "403 pods \"d\" is forbidden: exceeded quota: short, requested: pods=1, used: pods=0, limited: pods=0"
     );
     create(&rig, &pods, pod("e", asking("50m"))).await;
+    // Claims are charged for the devices that they may get at most, by class.
+    let hard =
+        json!({"gpu.deviceclass.resource.k8s.io/devices": "3", "count/resourceclaims.resource.k8s.io": "5"});
+    quota(&rig, "devices", hard, json!({})).await;
+    let claims = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims";
+    let claim = |name: &str, count: u32| {
+        json!({"metadata": {"name": name}, "spec": {"devices": {"requests": [
+        {"name": "r", "exactly": {"deviceClassName": "gpu", "count": count}}]}}})
+    };
+    create(&rig, claims, claim("two", 2)).await;
+    assert_eq!(
+        refused(&rig, admin(), "POST", claims, claim("more", 2)).await,
+        "403 resourceclaims.resource.k8s.io \"more\" is forbidden: exceeded quota: devices, requested: gpu.deviceclass.resource.k8s.io/devices=2, used: gpu.deviceclass.resource.k8s.io/devices=2, limited: gpu.deviceclass.resource.k8s.io/devices=3"
+    );
     // A service's change of type is charged by the difference.
     quota(&rig, "ports", json!({"services.nodeports": "1"}), json!({})).await;
     let services = format!("{DEFAULT}/services");
