@@ -7,7 +7,7 @@ use bytes::Bytes;
 use capstan_kinds::status::Status;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY, WARNING};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY, WARNING, X_CONTENT_TYPE_OPTIONS};
 use http::{Response, StatusCode};
 use serde_json::Value;
 
@@ -52,6 +52,14 @@ pub(crate) fn json(code: u16, document: &Value) -> Response<Body> {
 
 pub(crate) fn text(code: u16, text: impl Into<String>) -> Response<Body> {
     with_type(code, "text/plain; charset=utf-8", Body::from(text.into()))
+}
+
+/// 404 of a path that nothing here answers: as in the original, no Status but a line of text.
+pub(crate) fn no_page() -> Response<Body> {
+    let mut response = text(404, "404 page not found\n");
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 /// JSON bytes in the asked format.

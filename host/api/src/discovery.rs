@@ -77,14 +77,20 @@ impl Discovery {
             ["apis", name] => {
                 let mut groups = listed().into_iter();
                 let found = groups.find(|group| group["name"] == *name);
-                let mut document = found.ok_or_else(Status::not_found_path)?;
+                let Some(mut document) = found else {
+                    return Ok(answer::no_page());
+                };
                 document["kind"] = json!("APIGroup");
                 document["apiVersion"] = json!("v1");
                 document
             }
             ["api", version] => resources(&all, "", version)?,
-            ["apis", name, version] => resources(&all, name, version)?,
-            _ => return Err(Status::not_found_path().into()),
+            ["apis", name, version] if is_builtin(name) || serves(&all, name, version) => {
+                resources(&all, name, version)?
+            }
+            ["apis", name, ..] if is_builtin(name) => return Err(Status::not_found_path().into()),
+            ["api", ..] => return Err(Status::not_found_path().into()),
+            _ => return Ok(answer::no_page()),
         };
         Ok(answer::json(200, &document))
     }
@@ -164,6 +170,17 @@ fn wants_aggregated(headers: &HeaderMap) -> bool {
 }
 
 /// Names of the groups but the core, in order.
+/// Whether a group is there whatever the cluster holds: such a one answers for what it has not.
+pub(crate) fn is_builtin(group: &str) -> bool {
+    capstan_kinds::resource::all()
+        .iter()
+        .any(|row| row.group == group)
+}
+
+fn serves(all: &[Arc<Resource>], group: &str, version: &str) -> bool {
+    versions(all, group).contains(&version)
+}
+
 fn groups(all: &[Arc<Resource>]) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     for resource in all.iter().filter(|resource| !resource.group.is_empty()) {

@@ -23,7 +23,7 @@ use crate::body::Body;
 use crate::call::Call;
 use crate::config::{Config, FrontProxy, Limits, NodeProxy};
 use crate::connect;
-use crate::discovery::Discovery;
+use crate::discovery::{self, Discovery};
 use crate::fairness::Fairness;
 use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
@@ -226,7 +226,7 @@ impl Server {
             return aggregate::forward(self, &remote, user, request).await;
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return Err(Status::not_found_path().into());
+            return Ok(answer::no_page());
         }
         let path = path.trim_end_matches('/');
         match path {
@@ -271,7 +271,10 @@ impl Server {
             .table
             .find(&target.group, &target.version, &target.resource)
         else {
-            return Err(Status::not_found_path().into());
+            if discovery::is_builtin(&target.group) {
+                return Err(Status::not_found_path().into());
+            }
+            return Ok(answer::no_page());
         };
         let served = served_verbs(&resource, &target);
         let Some(served) = served else {

@@ -148,7 +148,7 @@ async fn lists_keep_their_promises() {
         (
             "?fieldSelector=data.x%3D1",
             400,
-            "field label not supported: data.x",
+            "is not a known field selector: only",
         ),
         ("?labelSelector=%3D%3D%3D", 400, ""),
         ("?continue=nonsense", 400, "continue key is not valid"),

@@ -374,7 +374,7 @@ async fn options_are_checked_and_forms_negotiated() {
             format!("{MAPS}?fieldSelector=data.k=v"),
             Value::Null,
             400,
-            "field label not supported: data.k",
+            "\"data.k\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
         ),
     ] {
         let (got, _, status) = ask(&rig, method, &path, &[], body).await;
@@ -440,5 +440,76 @@ async fn options_are_checked_and_forms_negotiated() {
         assert_eq!(list["rows"][0]["object"]["kind"].as_str(), has, "{include}");
         assert_eq!(list["columnDefinitions"][0]["name"], "Name");
     }
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_there_is_said_as_the_original_says_it() {
+    let rig = Rig::start().await;
+    let page = json!("404 page not found\n");
+    let nothing = "the server could not find the requested resource";
+    let method = "the server does not allow this method on the requested resource";
+    let one = format!("{MAPS}/x");
+    for (verb, path, code, text) in [
+        // What nobody answers for is no Status.
+        ("GET", "/nowhere", 404, None),
+        ("POST", "/nowhere", 404, None),
+        ("GET", "/apis/no.such.group/v1/things", 404, None),
+        ("GET", "/apis/no.such.group", 404, None),
+        ("GET", "/apis/no.such.group/v1", 404, None),
+        ("GET", "/apis/apps/v9", 404, Some(nothing)),
+        (
+            "GET",
+            "/apis/apps/v1/namespaces/default/things",
+            404,
+            Some(nothing),
+        ),
+        ("PUT", MAPS, 405, Some(method)),
+        ("POST", one.as_str(), 405, Some(method)),
+        ("GET", "/api/v1/namespaces/default/bindings", 405, Some(method)),
+    ] {
+        let body = if verb == "GET" {
+            Value::Null
+        } else {
+            json!({"metadata": {"name": "x"}})
+        };
+        let reply = rig.ask(verb, path, body).await;
+        assert_eq!(reply.code, code, "{verb} {path}: {}", reply.document);
+        match text {
+            None => {
+                assert_eq!(reply.document, page, "{verb} {path}");
+                assert_eq!(reply.headers["content-type"], "text/plain; charset=utf-8");
+            }
+            Some(text) => {
+                assert_eq!(reply.message(), text, "{verb} {path}");
+                assert_eq!(reply.document["details"], json!({}), "{verb} {path}");
+            }
+        }
+    }
+    for (body, why) in [
+        (
+            "{bad",
+            "invalid character 'b' looking for beginning of object key string ({bad)",
+        ),
+        ("x", "invalid character 'x' looking for beginning of value (78)"),
+        ("", "unexpected end of JSON input (<empty>)"),
+        (
+            "{\"metadata\": {\"name\": \"a\"}, \"data\": {\"k\": tru}}",
+            "invalid character '}' in literal true (expecting 'e') ({\"metadata\": {\"name\": \"a\"}, ...)",
+        ),
+    ] {
+        let headers = [("content-type", "application/json")];
+        let reply = rig
+            .send_text(UserInfo::admin("test"), "POST", MAPS, &headers, body.to_owned())
+            .await;
+        let start = "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: ";
+        assert_eq!(
+            (reply.code, reply.message()),
+            (400, format!("{start}{why}").as_str())
+        );
+    }
+    let jobs = "/apis/batch/v1/namespaces/default/jobs?fieldSelector=spec.x%3D1";
+    let reply = rig.ask("GET", jobs, Value::Null).await;
+    assert_eq!(reply.message(), "field label \"spec.x\" not supported for Job");
     rig.stop().await;
 }

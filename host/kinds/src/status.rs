@@ -197,13 +197,14 @@ impl Status {
         Self::failure(403, "Forbidden", format!("forbidden: {why}")).with_details(Details::default())
     }
 
-    /// 405: the verb is not served here.
+    /// 405: the verb is not served here. As in the original, a custom kind says more.
     pub fn method_not_allowed(resource: &Resource, verb: &str) -> Self {
+        if verb.is_empty() || resource.custom.is_none() {
+            let message = "the server does not allow this method on the requested resource";
+            return Self::failure(405, "MethodNotAllowed", message).with_details(Details::default());
+        }
         let plural = resource.qualified_plural();
-        let message = match verb {
-            "" => "the server does not allow this method on the requested resource".to_string(),
-            verb => format!("{verb} is not supported on resources of kind \"{plural}\""),
-        };
+        let message = format!("{verb} is not supported on resources of kind \"{plural}\"");
         Self::failure(405, "MethodNotAllowed", message).about(resource, "")
     }
 

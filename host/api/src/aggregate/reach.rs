@@ -76,7 +76,7 @@ impl Identity {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = backend::config(provider.clone()).dangerous();
         let builder = if remote.insecure {
-            builder.with_custom_certificate_verifier(Arc::new(backend::Anybody(provider)))
+            builder.with_custom_certificate_verifier(capstan_tls::AnyCertificate::new(provider))
         } else {
             let mut roots = RootCertStore::empty();
             for certificate in CertificateDer::pem_slice_iter(remote.ca.as_deref().unwrap_or_default()) {

@@ -11,6 +11,7 @@ use capstan_kinds::validate;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use super::syntax;
 use crate::call::{Call, FieldValidation};
 use crate::negotiate::{JSON, YAML, content_type};
 use crate::protobuf::{self, PROTOBUF, Problem};
@@ -25,6 +26,9 @@ pub(crate) struct Decoded {
     pub object: Value,
     pub duplicates: Vec<String>,
 }
+
+/// Bytes of a body that cannot be read, which are shown.
+const SHOWN_BYTES: usize = 30;
 
 /// Reads a body by its media type.
 pub(crate) fn decode(media: &str, body: &[u8]) -> Result<Decoded, Refusal> {
@@ -51,7 +55,10 @@ pub(crate) fn decode(media: &str, body: &[u8]) -> Result<Decoded, Refusal> {
 fn json(body: &[u8]) -> Result<Decoded, Refusal> {
     let mut reader = serde_json::Deserializer::from_slice(body);
     let decoded = read(&mut reader).and_then(|decoded| reader.end().map(|()| decoded));
-    decoded.map_err(|error| Status::bad_request(format!("the body is not valid JSON: {error}")).into())
+    decoded.map_err(|error| {
+        let why = syntax::problem(body).unwrap_or_else(|| error.to_string());
+        Status::bad_request(format!("couldn't get version/kind; json parse error: {why}")).into()
+    })
 }
 
 fn yaml(body: &[u8]) -> Result<Decoded, Refusal> {
@@ -198,16 +205,32 @@ impl<'de> Deserialize<'de> for Key {
 /// Reads the request's object: of the right kind, with right types, its unknown and duplicate fields
 /// refused, warned about or dropped, as asked.
 pub(crate) fn object(call: &mut Call) -> Result<Value, Refusal> {
-    if call.body.is_empty() {
-        return Err(Status::bad_request("the request has no body: the object to write is missing").into());
-    }
+    let decoded = decode(content_type(&call.headers), &call.body);
     let Decoded {
         mut object,
         duplicates,
-    } = decode(content_type(&call.headers), &call.body)?;
+    } = decoded.map_err(|refusal| unrecognized(&call.resource, &call.body, refusal))?;
     of_kind(&call.resource, &mut object)?;
     checked(call, &object, duplicates)?;
     Ok(object)
+}
+
+/// A body that is no object at all: what was to be there, and how it begins.
+fn unrecognized(resource: &Resource, body: &[u8], mut refusal: Refusal) -> Refusal {
+    if refusal.code == 400 {
+        let start = &body[..body.len().min(SHOWN_BYTES)];
+        let shown = match body.first() {
+            None => "<empty>".to_owned(),
+            Some(b'{') => String::from_utf8_lossy(start).into_owned(),
+            Some(_) => start.iter().map(|byte| format!("{byte:02x}")).collect(),
+        };
+        let more = if body.len() > SHOWN_BYTES { " ..." } else { "" };
+        refusal.message = format!(
+            "the object provided is unrecognized (must be of type {}): {} ({shown}{more})",
+            resource.kind, refusal.message
+        );
+    }
+    refusal
 }
 
 /// Sets or checks `kind` and `apiVersion`.

@@ -14,6 +14,7 @@ mod finalize;
 mod finish;
 mod managed;
 mod patch;
+mod syntax;
 mod update;
 
 pub(crate) use apply::{APPLY_PATCH, apply_scale};

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use capstan_tls::AnyCertificate;
 use rustls::ClientConfig;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::crypto::ring;
 
 use super::TlsError;
 use super::files::{certificates, key, roots};
@@ -37,8 +36,9 @@ impl ClientTls {
             .with_safe_default_protocol_versions()
             .map_err(|error| TlsError::Config(error.to_string()))?;
         let builder = if self.trust_any {
-            let verifier = Arc::new(TrustAny(provider));
-            builder.dangerous().with_custom_certificate_verifier(verifier)
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(AnyCertificate::new(provider))
         } else {
             builder.with_root_certificates(roots(self.ca.as_deref())?)
         };
@@ -54,44 +54,5 @@ impl ClientTls {
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(Arc::new(config))
-    }
-}
-
-/// Accepts every server's certificate, though it must have signed the handshake.
-#[derive(Debug)]
-struct TrustAny(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for TrustAny {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -231,3 +231,37 @@ fn number(chars: &[char], start: usize) -> Result<(Literal, usize), Problem> {
         Err(_) => Err(wrong(&text)),
     }
 }
+
+/// The field that an escaped name stands for: `a__dash__b` is `a-b`. None where nothing is escaped.
+pub(crate) fn unescape(name: &str) -> Option<String> {
+    if !name.contains("__") {
+        return None;
+    }
+    if let Some(word) = name.strip_prefix("__").and_then(|rest| rest.strip_suffix("__"))
+        && is_keyword(word)
+    {
+        return Some(word.to_string());
+    }
+    const PARTS: [(&str, &str); 4] = [
+        ("__underscores__", "__"),
+        ("__dot__", "."),
+        ("__dash__", "-"),
+        ("__slash__", "/"),
+    ];
+    let mut out = String::with_capacity(name.len());
+    let mut rest = name;
+    while !rest.is_empty() {
+        match PARTS.iter().find(|(escaped, _)| rest.starts_with(escaped)) {
+            Some((escaped, plain)) => {
+                out.push_str(plain);
+                rest = &rest[escaped.len()..];
+            }
+            None => {
+                let length = rest.chars().next().map_or(1, char::len_utf8);
+                out.push_str(&rest[..length]);
+                rest = &rest[length..];
+            }
+        }
+    }
+    Some(out)
+}

@@ -6,9 +6,9 @@
 
 use std::collections::HashMap;
 
-use super::eval::unescape;
 use super::functions;
 use super::signatures::{AUTHORIZER, RESOURCE_CHECK, access_result, member_of_message, result_of};
+use super::tokens::unescape;
 use super::tree::{Expr, Literal, Loop, Node, Operator, Problem};
 use crate::custom::{Additional, Schema, Type as Json};
 

@@ -12,6 +12,7 @@ mod columns;
 mod conversion;
 mod definition;
 pub(crate) mod formats;
+mod limits;
 mod names;
 mod path;
 pub mod pattern;
