@@ -17,7 +17,7 @@ use crate::access::{self, Attributes, UserInfo};
 use crate::answer::{self, Answer};
 use crate::audit::{self, Stage, Trail};
 use crate::body::Body;
-use crate::fairness::Entry;
+use crate::fairness::{Entry, Read};
 use crate::metrics::Labels;
 use crate::negotiate::{Wishes, content_type};
 use crate::refusal::Refusal;
@@ -310,10 +310,10 @@ async fn seat(server: &Arc<Server>, user: &UserInfo, asked: &Asked, query: &Quer
     let Some(fairness) = &server.fairness else {
         return without_fairness(server, user, asked);
     };
-    let bytes = bytes_read(server, asked, query);
+    let seats = seats(server, asked, query);
     let waiting = server.metrics.in_queue(asked.mutates());
     let entry = fairness
-        .enter(&server.registry, user, &asked.attributes, bytes)
+        .enter(&server.registry, user, &asked.attributes, seats)
         .await;
     drop(waiting);
     match entry {
@@ -341,34 +341,22 @@ fn without_fairness(server: &Server, user: &UserInfo, asked: &Asked) -> Entered 
     }
 }
 
-/// Bytes of the objects that a list, or the beginning of a watch, goes through.
-fn bytes_read(server: &Server, asked: &Asked, query: &Query) -> usize {
+/// Seats of a list, or of the beginning of a watch; all else takes one.
+fn seats(server: &Server, asked: &Asked, query: &Query) -> u32 {
     let place = &asked.attributes;
-    let initial = query.flag("sendInitialEvents")
-        || query
-            .get("resourceVersion")
-            .is_none_or(|revision| revision == "0");
-    let lists = place.verb == "list" || (place.verb == "watch" && initial);
-    let one = query
-        .get("fieldSelector")
-        .is_some_and(|selector| selector.contains("metadata.name="));
-    if !lists || one || !place.subresource.is_empty() {
-        return 0;
+    let watch = place.verb == "watch";
+    if !(watch || place.verb == "list") || !place.subresource.is_empty() {
+        return 1;
     }
-    let found = server
-        .registry
-        .table
-        .find(&place.group, &asked.version, &place.resource);
-    let Some(resource) = found.filter(|resource| resource.is_stored()) else {
-        return 0;
-    };
-    let (objects, bytes) = server.registry.cache(&resource).size();
-    let limit = query
-        .number("limit")
-        .and_then(|limit| usize::try_from(limit).ok());
-    match limit {
-        Some(limit) if limit > 0 && limit < objects => bytes / objects * limit,
-        _ => bytes,
+    let table = &server.registry.table;
+    let found = table.find(&place.group, &asked.version, &place.resource);
+    let stored = found.filter(|resource| resource.is_stored());
+    match (Read::of(query, watch), stored) {
+        (Some(read), Some(resource)) => {
+            let (objects, bytes) = server.registry.cache(&resource).size();
+            read.seats(objects, bytes)
+        }
+        _ => 1,
     }
 }
 

@@ -495,7 +495,7 @@ async fn what_is_not_there_is_said_as_the_original_says_it() {
         ("", "unexpected end of JSON input (<empty>)"),
         (
             "{\"metadata\": {\"name\": \"a\"}, \"data\": {\"k\": tru}}",
-            "invalid character '}' in literal true (expecting 'e') ({\"metadata\": {\"name\": \"a\"}, ...)",
+            "invalid character '}' in literal true (expecting 'e') ({\"metadata\": {\"name\": \"a\"}, \"d ...)",
         ),
     ] {
         let headers = [("content-type", "application/json")];

@@ -11,6 +11,7 @@ pub(crate) mod keeper;
 mod queues;
 mod schema;
 mod share;
+mod width;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +26,8 @@ use tokio::sync::oneshot;
 use self::queues::{Arrival, Id, Queues, Seat};
 use self::schema::{CATCH_ALL, EXEMPT, FlowSchema, PriorityLevel};
 use self::share::Claim;
+pub(crate) use self::width::Read;
+use self::width::SEATS_MAX;
 use crate::access::{Attributes, UserInfo};
 use crate::registry::Registry;
 
@@ -35,13 +38,8 @@ const WAIT_MAX: Duration = Duration::from_secs(15);
 const LENDING_PERIOD: Duration = Duration::from_secs(10);
 /// How much of the smoothed demand is kept in a lending period.
 const DEMAND_SMOOTHING: f64 = 0.977;
-/// Seats of one request at most; for the level they are bounded further.
-const WIDTH_MAX: u32 = 10;
 /// Of a level's nominal seats, a request takes this part at most.
 const WIDTH_PART: f64 = 0.15;
-/// Objects' bytes that count as one seat, and a list's bytes that count at all.
-const SEAT_BYTES: usize = 100_000;
-const LIST_BYTES_MAX: usize = 1_000_000;
 
 /// A level with its seats.
 struct Level {
@@ -190,13 +188,13 @@ impl Fairness {
         })
     }
 
-    /// Lets a request in, now or when its turn comes. `bytes` are those of the objects that it reads.
+    /// Lets a request in, now or when its turn comes. `seats` are those that it wants; its level may have fewer.
     pub(crate) async fn enter(
         &self,
         registry: &Registry,
         user: &UserInfo,
         asked: &Attributes,
-        bytes: usize,
+        seats: u32,
     ) -> Option<Entry> {
         let plan = self.plan(registry);
         let flow = plan.flows.iter().find(|flow| flow.schema.matches(user, asked))?;
@@ -215,8 +213,7 @@ impl Fairness {
         let now = self.started.elapsed().as_secs_f64();
         let mut place = {
             let mut core = level.core();
-            let seats = u32::try_from(bytes.min(LIST_BYTES_MAX).div_ceil(SEAT_BYTES)).unwrap_or(1);
-            let seats = seats.clamp(1, core.width_max.clamp(1, WIDTH_MAX));
+            let seats = seats.clamp(1, core.width_max.clamp(1, SEATS_MAX));
             let id = core.queues.next_id();
             match core.queues.arrive(now, id, flow.schema.flow(user, asked), seats) {
                 Arrival::Runs(seat) => {
@@ -366,7 +363,7 @@ impl Fairness {
             };
             core.bounds = bounds;
             core.queues.configure(queuing, limit);
-            core.width_max = queuing.map_or(WIDTH_MAX, |queuing| {
+            core.width_max = queuing.map_or(SEATS_MAX, |queuing| {
                 let hand = (nominal / queuing.hand_size.max(1) as f64).floor();
                 (nominal * WIDTH_PART).ceil().min(hand).max(1.0) as u32
             });
