@@ -3,6 +3,7 @@
 mod apiserver;
 mod arguments;
 mod bundle;
+mod explain;
 mod identity;
 mod image;
 mod kubelets;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         Command::Up(options) => up::run(options),
         Command::Store(command) => store::run(command),
         Command::Image(command) => image::run(command),
+        Command::Explain(what) => explain::run(what),
         Command::Plugin(command) => capstan_author::run(command).map_err(Into::into),
         Command::Precompile { folder } => bundle::precompile(&folder),
         Command::Shim { arguments } => {

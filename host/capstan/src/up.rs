@@ -156,6 +156,9 @@ impl Cluster {
             client_ca: pki.ca().to_owned(),
         });
         api_server.apply(&mut config);
+        let decisions = capstan_scheduler::Decisions::default();
+        let told = decisions.clone();
+        config.explanations = Some(Arc::new(move |namespace, name| told.explain(namespace, name)));
         warm.wait().await?;
         let api = ApiServer::start(store.shared(), host.admission_seats(), config).await?;
         let identities = Identities::of(&api);
@@ -174,6 +177,7 @@ impl Cluster {
             nodes: shared.nodes.clone(),
             namespaces: shared.namespaces.clone(),
             seats,
+            decisions,
         };
         let scheduler = Scheduler::start(identities.user("system:kube-scheduler"), scheduler_options).await?;
         plugins.host().set_cluster(scheduler.cluster());

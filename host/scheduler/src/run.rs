@@ -16,6 +16,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
 use crate::Error;
+use crate::decisions::Decisions;
 use crate::placement::Placement;
 use crate::view::View;
 use crate::worker::Worker;
@@ -36,6 +37,8 @@ pub struct Options {
     pub namespaces: Informer<Namespace>,
     /// The policies.
     pub seats: Seats<dyn Policy>,
+    /// Where decisions are remembered.
+    pub decisions: Decisions,
 }
 
 /// What the thread is told.
@@ -81,6 +84,7 @@ impl Scheduler {
         options.pods.synced(SYNC_BOUND).await?;
         watch_seats(options.seats.clone(), news.clone());
         let view = Arc::new(Mutex::new(View::default()));
+        options.decisions.of(Arc::clone(&view));
         let worker = Worker::new(Arc::clone(&view), options, budgets, client, news.clone());
         let thread = std::thread::Builder::new()
             .name("scheduler".into())

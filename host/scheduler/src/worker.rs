@@ -4,7 +4,7 @@
 //! the cluster is either looked at before the next attempt that it could decide, or still in `events`. What becomes
 //! of a placed pod is `binding`'s, of an evicted one `evicting`'s.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -19,11 +19,13 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::bind::{Note, Writer};
-use crate::cycle::{self, Outcome, Promise, Question, Refusal, Way};
+use crate::cycle::{self, Outcome, Promise, Question, Way};
+use crate::decisions::End;
 use crate::nominations::{Nominations, priority};
 use crate::parked::{self, Conclusion};
 use crate::profiles::Profiles;
 use crate::queue::{Queue, Told};
+use crate::ranking::Ranking;
 use crate::report;
 use crate::run::{News, Options, lock};
 use crate::view::{Key, View};
@@ -377,13 +379,34 @@ impl Worker {
             now_ms: now_ms(),
         };
         let outcome = cycle::run(&view, &seats, &question);
-        drop(view);
+        let about = (view.nodes().count(), view.numbering());
+        let record = |end, said| {
+            let decisions = &self.options.decisions;
+            decisions.record(key, question.now_ms, about, end, said);
+        };
         match outcome {
-            Outcome::Placed(node) => self.place(key, pod, pending, node, seats),
-            Outcome::Unschedulable { nodes, refusals, way } => {
-                self.unschedulable(key, pod, &pending, (nodes, refusals), way)
+            Outcome::Placed {
+                node,
+                refusals,
+                ranking,
+            } => {
+                let name = view.node_name(node).unwrap_or_default().to_owned();
+                drop(view);
+                record(End::Placed(name), (refusals, ranking));
+                self.place(key, pod, pending, node, seats)
             }
-            Outcome::Fault { plugin, fault } => self.faulted(key, pod, &plugin, &fault),
+            Outcome::Unschedulable { nodes, refusals, way } => {
+                drop(view);
+                let message = report::unschedulable(nodes, &refusals, way.reason());
+                let conclusion = refusals.iter().map(|refusal| refusal.plugin.clone()).collect();
+                record(End::Unschedulable(message.clone()), (refusals, Ranking::default()));
+                self.unschedulable(key, pod, &pending, (conclusion, message), way)
+            }
+            Outcome::Fault { plugin, fault } => {
+                drop(view);
+                record(End::Fault(format!("plugin {plugin:?}: {fault}")), Default::default());
+                self.faulted(key, pod, &plugin, &fault)
+            }
         }
     }
 
@@ -397,16 +420,12 @@ impl Worker {
         key: &str,
         pod: Arc<Pod>,
         pending: &Seen,
-        (nodes, refusals): (usize, Vec<Refusal>),
+        (plugins, message): (BTreeSet<String>, String),
         way: Way,
     ) {
-        let reason = match &way {
-            Way::None { reason, .. } => reason.as_str(),
-            Way::Evict { .. } => "",
-        };
-        let message: Arc<str> = report::unschedulable(nodes, &refusals, reason).into();
+        let message: Arc<str> = message.into();
         let conclusion = Conclusion {
-            plugins: refusals.into_iter().map(|refusal| refusal.plugin).collect(),
+            plugins,
             message: Arc::clone(&message),
             is_final: matches!(way, Way::None { .. }) && self.nominations.of(key).is_none(),
         };
