@@ -11,6 +11,7 @@
 //!
 //! Called by the composition root.
 
+mod attempt;
 mod bind;
 mod binding;
 mod convert;
@@ -31,6 +32,7 @@ mod run;
 mod symbols;
 mod view;
 mod waiting;
+mod waking;
 mod worker;
 
 pub use decisions::Decisions;
