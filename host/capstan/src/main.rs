@@ -7,6 +7,7 @@ mod explain;
 mod identity;
 mod image;
 mod kubelets;
+mod plugin_pages;
 mod plugins;
 mod screen;
 mod store;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::arguments::{Arguments, Command};
+use crate::arguments::{Arguments, Command, Plugin};
 
 fn main() -> ExitCode {
     let ended = match Arguments::parse().command {
@@ -25,7 +26,10 @@ fn main() -> ExitCode {
         Command::Store(command) => store::run(command),
         Command::Image(command) => image::run(command),
         Command::Explain(what) => explain::run(what),
-        Command::Plugin(command) => capstan_author::run(command).map_err(Into::into),
+        Command::Plugin(Plugin::Author(command)) => capstan_author::run(command).map_err(Into::into),
+        Command::Plugin(Plugin::Operate(command)) => {
+            capstan_operate::run(command, || bundle::plugins().into_iter().collect()).map_err(Into::into)
+        }
         Command::Precompile { folder } => bundle::precompile(&folder),
         Command::Shim { arguments } => {
             return ExitCode::from(u8::try_from(capstan_runtime::shim_main(arguments)).unwrap_or(1));
