@@ -1,6 +1,6 @@
 //! The scheduler beyond the choice of a node, by the real kubectl: preemption, waking, gates, gangs.
 
-use capstan_tests::{Cluster, until};
+use capstan_tests::{Cluster, ClusterOptions, until};
 use serde_json::{Value, json};
 
 /// A pod that asks for so much of the node's processors.
@@ -231,4 +231,49 @@ fn a_gang_is_bound_all_together_or_not_at_all() {
     apply(&cluster, &member("b2", "b"));
     placed(&cluster, "b1");
     placed(&cluster, "b2");
+}
+
+#[test]
+fn a_decision_is_explained_by_plugin_and_reason() {
+    let cluster = Cluster::with(ClusterOptions {
+        nodes: 2,
+        ..ClusterOptions::default()
+    });
+    apply(&cluster, &pod("fits", "", 10));
+    apply(&cluster, &pod("huge", "", 1_000_000));
+    placed(&cluster, "fits");
+    says(&cluster, "huge", "Insufficient cpu");
+    let explained = |arguments: &[&str]| {
+        let kubeconfig = cluster.kubeconfig();
+        let answer = std::process::Command::new(capstan_tests::binary())
+            .args(["explain", "pod", "--kubeconfig"])
+            .arg(&kubeconfig)
+            .args(arguments)
+            .output()
+            .expect("capstan starts");
+        (
+            answer.status.success(),
+            String::from_utf8_lossy(&answer.stdout).into_owned(),
+        )
+    };
+    let decision = |name: &str| -> Value {
+        let (_, text) = explained(&[name, "--json"]);
+        serde_json::from_str(&text).expect("JSON")
+    };
+    let fits = decision("fits");
+    let node = cluster.get(&["pod", "fits"]).unwrap()["spec"]["nodeName"].clone();
+    assert_eq!((&fits["outcome"], &fits["node"]), (&json!("Placed"), &node), "{fits:#}");
+    let best = &fits["scores"][0];
+    assert_eq!((&best["node"], &fits["feasibleNodes"]), (&node, &json!(2)), "{fits:#}");
+    let scored = best["plugins"].as_array().unwrap();
+    assert!(scored.iter().any(|one| one["plugin"] == "scheduler-resources"), "{fits:#}");
+
+    let huge = decision("huge");
+    assert_eq!(huge["outcome"], "Unschedulable", "{huge:#}");
+    let refused = &huge["rejections"][0];
+    assert_eq!(refused["plugin"], "scheduler-resources", "{huge:#}");
+    assert_eq!(refused["nodes"].as_array().map(Vec::len), Some(2), "{huge:#}");
+    let (_, text) = explained(&["huge"]);
+    assert!(text.contains("2  Insufficient cpu (scheduler-resources): "), "{text}");
+    assert!(!explained(&["nobody"]).0);
 }

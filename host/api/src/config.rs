@@ -38,6 +38,8 @@ pub struct Config {
     pub disable_admission_plugins: Vec<String>,
     /// The way to the kubelets; without it, logs and proxied requests answer 503.
     pub kubelet: Option<Arc<dyn NodeProxy>>,
+    /// Why pods are where they are, by namespace and name, at `/explain/namespaces/NAMESPACE/pods/NAME`.
+    pub explanations: Option<Explanations>,
     /// What extension servers know this server by; without it they are asked without a certificate, and
     /// believe no header.
     pub front_proxy: Option<FrontProxy>,
@@ -48,6 +50,9 @@ pub struct Config {
     /// How much is answered at once, and how long.
     pub limits: Limits,
 }
+
+/// What the scheduler remembers of a pod's last decision.
+pub type Explanations = Arc<dyn Fn(&str, &str) -> Option<serde_json::Value> + Send + Sync>;
 
 /// The certificate that this server shows to extension servers, and what those need to check it; all PEM. The
 /// authorities are published in the ConfigMap `kube-system/extension-apiserver-authentication`.
@@ -111,6 +116,7 @@ impl Config {
             anonymous: Anonymous::Always,
             disable_admission_plugins: Vec::new(),
             kubelet: None,
+            explanations: None,
             front_proxy: None,
             audit: None,
             encryption: None,

@@ -48,7 +48,7 @@ pub use access::{Anonymous, AuthenticationConfiguration, ConfigurationError, Ope
 pub use audit::{AuditOptions, AuditPolicy, LogOptions, WebhookOptions, WebhookServer};
 pub use body::{Body, BoxError};
 pub use capstan_store::Store;
-pub use config::{Config, FrontProxy, Limits, NodeProxy, StaticToken};
+pub use config::{Config, Explanations, FrontProxy, Limits, NodeProxy, StaticToken};
 pub use connect::Tunnel;
 pub use encryption::Encryption;
 pub use front::go_duration;

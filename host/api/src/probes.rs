@@ -1,4 +1,5 @@
-//! Paths about the server itself: version, metrics, the token issuer's keys; component statuses.
+//! Paths about the server itself: version, metrics, the token issuer's keys; component statuses; and why pods are
+//! where they are, which another part knows.
 
 use serde_json::{Value, json};
 
@@ -21,6 +22,17 @@ pub(crate) async fn answer(server: &Server, path: &str) -> Answer {
         "/openid/v1/jwks" => answer::json(200, &server.tokens.key_set()),
         _ => answer::json(200, &issuer(&server.tokens.issuer)),
     })
+}
+
+/// Why a pod is where it is, as the scheduler remembers it.
+pub(crate) fn explain(server: &Server, path: &str) -> Answer {
+    let parts: Vec<&str> = path.split('/').collect();
+    let decision = match (&server.explanations, parts.as_slice()) {
+        (Some(explain), ["", "explain", "namespaces", namespace, "pods", name]) => explain(namespace, name),
+        _ => None,
+    };
+    let decision = decision.ok_or_else(Status::not_found_path)?;
+    Ok(answer::json(200, &decision))
 }
 
 pub(crate) fn version() -> Value {

@@ -57,6 +57,7 @@ pub(crate) struct Server {
     pub(crate) tokens: Tokens,
     pub(crate) anonymous: access::Anonymous,
     pub(crate) kubelet: Option<Arc<dyn NodeProxy>>,
+    pub(crate) explanations: Option<crate::config::Explanations>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) audit: Option<Arc<Auditor>>,
     pub(crate) fairness: Option<Fairness>,
@@ -125,6 +126,7 @@ impl Server {
             )?,
             anonymous: config.anonymous,
             kubelet: config.kubelet,
+            explanations: config.explanations,
             metrics: Arc::default(),
             audit: Auditor::start(config.audit).map_err(Error::OpenAuditLog)?,
             fairness,
@@ -233,6 +235,7 @@ impl Server {
             "/version" | "/metrics" | "/openid/v1/jwks" | "/.well-known/openid-configuration" => {
                 probes::answer(self, path).await
             }
+            path if path.starts_with("/explain/") => probes::explain(self, path),
             "/openapi/v2" => self.openapi.v2(&self.registry, request.headers()),
             path if ["/healthz", "/livez", "/readyz"].iter().any(|root| {
                 path.strip_prefix(root)

@@ -27,6 +27,9 @@ pub(crate) enum Command {
     /// Work with a node's image store
     #[command(subcommand)]
     Image(Image),
+    /// Tell why things are as they are
+    #[command(subcommand)]
+    Explain(crate::explain::Explain),
     /// Write, build, try and measure plugins, and look after those of a cluster
     #[command(subcommand)]
     Plugin(Plugin),

@@ -3,6 +3,7 @@
 mod apiserver;
 mod arguments;
 mod bundle;
+mod explain;
 mod identity;
 mod image;
 mod kubelets;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Command::Up(options) => up::run(options),
         Command::Store(command) => store::run(command),
         Command::Image(command) => image::run(command),
+        Command::Explain(what) => explain::run(what),
         Command::Plugin(Plugin::Author(command)) => capstan_author::run(command).map_err(Into::into),
         Command::Plugin(Plugin::Operate(command)) => {
             capstan_operate::run(command, || bundle::plugins().into_iter().collect()).map_err(Into::into)

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use capstan_api::ApiServer;
-use capstan_client::{Informer, Shared};
+use capstan_client::{Election, Informer, Leadership, Shared};
 use capstan_cluster::{DataDir, Pki};
 use capstan_controllers::{Authority, Controllers};
 use capstan_network::{Dns, DnsOptions, Proxy, ProxyOptions};
@@ -106,6 +106,7 @@ struct Cluster {
     api: ApiServer,
     plugins: plugins::Running,
     scheduler: Scheduler,
+    leadership: Leadership,
     controllers: Controllers,
     kubelets: Kubelets,
     proxy: Proxy,
@@ -156,6 +157,9 @@ impl Cluster {
             client_ca: pki.ca().to_owned(),
         });
         api_server.apply(&mut config);
+        let decisions = capstan_scheduler::Decisions::default();
+        let told = decisions.clone();
+        config.explanations = Some(Arc::new(move |namespace, name| told.explain(namespace, name)));
         warm.wait().await?;
         let api = ApiServer::start(store.shared(), host.admission_seats(), config).await?;
         let identities = Identities::of(&api);
@@ -169,13 +173,19 @@ impl Cluster {
         let shared = Shared::start(&identities.account("shared-informers"));
         let nodes = shared.nodes.clone();
         let seats = plugins.host().scheduler_seats();
+        let user = identities.user("system:kube-scheduler");
+        // The same after a restart, which then need not wait for its own lease to run out.
+        let identity = format!("{}_{address}", Kubelets::name(0));
+        let leadership = Election::new("kube-scheduler", identity).stand(user.clone());
         let scheduler_options = capstan_scheduler::Options {
             pods: shared.pods.clone(),
             nodes: shared.nodes.clone(),
             namespaces: shared.namespaces.clone(),
             seats,
+            leads: Some(leadership.leads()),
+            decisions,
         };
-        let scheduler = Scheduler::start(identities.user("system:kube-scheduler"), scheduler_options).await?;
+        let scheduler = Scheduler::start(user, scheduler_options).await?;
         plugins.host().set_cluster(scheduler.cluster());
         let controllers = Controllers::start(
             identities.user("system:kube-controller-manager"),
@@ -205,6 +215,7 @@ impl Cluster {
             api,
             plugins,
             scheduler,
+            leadership,
             controllers,
             kubelets,
             proxy,
@@ -220,6 +231,7 @@ impl Cluster {
         self.kubelets.shutdown().await;
         self.controllers.shutdown().await;
         self.scheduler.shutdown().await;
+        drop(self.leadership);
         self.plugins.shutdown().await;
         self.api.shutdown().await;
         self.store.shutdown().await;

@@ -5,15 +5,18 @@
 //! before the next cycle starts and bound after, and a failed binding undoes the assumption; a policy's fault
 //! is an error with back-off, never "unschedulable".
 //!
-//! A pod's way: `queue` (with `parked`, the unschedulable by kind) → `cycle` (with `dialogue`, preemption's
-//! questions) → `placement` (reserve, permit, prepare) → `waiting` → `bind`; `worker` drives it all.
+//! A pod's way: `queue` (with `parked`, the unschedulable by kind) → `cycle` (with `ranking`, and `dialogue`, preemption's
+//! questions) → `placement` (reserve, permit, prepare) → `waiting` → `bind`; `worker` drives it all, and
+//! `decisions` remembers what was said.
 //!
 //! Called by the composition root.
 
+mod attempt;
 mod bind;
 mod binding;
 mod convert;
 mod cycle;
+mod decisions;
 mod dialogue;
 mod evicting;
 mod feed;
@@ -22,14 +25,17 @@ mod parked;
 mod placement;
 mod profiles;
 mod queue;
+mod ranking;
 mod rehearsal;
 mod report;
 mod run;
 mod symbols;
 mod view;
 mod waiting;
+mod waking;
 mod worker;
 
+pub use decisions::Decisions;
 pub use rehearsal::{Decision, Rehearsal};
 pub use run::{Options, Scheduler};
 

@@ -87,7 +87,7 @@ impl Rehearsal {
         };
         let name = |view: &View, node| view.node_name(node).unwrap_or_default().to_owned();
         match cycle::run(&self.view, seats, &question) {
-            Outcome::Placed(node) => {
+            Outcome::Placed { node, .. } => {
                 let node = name(&self.view, node);
                 self.view.assume(&key_of(object), &node, object);
                 Decision::Placed(node)

@@ -13,9 +13,10 @@ use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::{Api, Client};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::Error;
+use crate::decisions::Decisions;
 use crate::placement::Placement;
 use crate::view::View;
 use crate::worker::Worker;
@@ -36,6 +37,10 @@ pub struct Options {
     pub namespaces: Informer<Namespace>,
     /// The policies.
     pub seats: Seats<dyn Policy>,
+    /// Whether it is elected; without it, it always is.
+    pub leads: Option<watch::Receiver<bool>>,
+    /// Where decisions are remembered.
+    pub decisions: Decisions,
 }
 
 /// What the thread is told.
@@ -44,6 +49,8 @@ pub(crate) enum News {
     Node(Change<Node>),
     Namespace(Change<Namespace>),
     Budget(Change<PodDisruptionBudget>),
+    /// It is our turn to schedule, or another's.
+    Leads(bool),
     /// Someone else sits now.
     Seats,
     /// The binding was written.
@@ -80,7 +87,9 @@ impl Scheduler {
         budgets.synced(SYNC_BOUND).await?;
         options.pods.synced(SYNC_BOUND).await?;
         watch_seats(options.seats.clone(), news.clone());
+        watch_election(options.leads.clone(), news.clone());
         let view = Arc::new(Mutex::new(View::default()));
+        options.decisions.of(Arc::clone(&view));
         let worker = Worker::new(Arc::clone(&view), options, budgets, client, news.clone());
         let thread = std::thread::Builder::new()
             .name("scheduler".into())
@@ -133,6 +142,22 @@ fn forward<K: Send + Sync + 'static>(
                 Err(RecvError::Closed) => return,
             };
             if news.send(wrap(change)).await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+fn watch_election(leads: Option<watch::Receiver<bool>>, news: mpsc::Sender<News>) {
+    tokio::spawn(async move {
+        let Some(mut leads) = leads else {
+            // Nobody listens any more: that is no failure.
+            let _ = news.send(News::Leads(true)).await;
+            return;
+        };
+        loop {
+            let now = *leads.borrow_and_update();
+            if news.send(News::Leads(now)).await.is_err() || leads.changed().await.is_err() {
                 return;
             }
         }

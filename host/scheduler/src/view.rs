@@ -51,6 +51,8 @@ pub(crate) struct View {
     namespaces: HashMap<Symbol, Vec<Label>>,
     budgets: HashMap<Key, Budget>,
     restart_at: usize,
+    /// Changes whenever a node's number may mean another node.
+    numbering: u64,
 }
 
 impl Default for View {
@@ -68,6 +70,7 @@ impl Default for View {
             namespaces: HashMap::new(),
             budgets: HashMap::new(),
             restart_at: SYMBOLS_BEFORE_RESTART_MIN,
+            numbering: 0,
         }
     }
 }
@@ -79,6 +82,7 @@ impl View {
         feed.start_over();
         *self = Self {
             feed,
+            numbering: self.numbering + 1,
             ..Self::default()
         };
     }
@@ -152,6 +156,7 @@ impl View {
     /// A node is gone. Its pods wait for it to come back, as their objects still name it.
     pub(crate) fn remove_node(&mut self, name: &str) -> Option<Event> {
         let id = self.node_ids.remove(name)?;
+        self.numbering += 1;
         let here: Vec<Key> = self
             .pods
             .iter()
@@ -341,6 +346,11 @@ impl View {
 
     pub(crate) fn nodes(&self) -> &Bits {
         &self.present
+    }
+
+    /// As long as this stays the same, so does what a node's number means.
+    pub(crate) fn numbering(&self) -> u64 {
+        self.numbering
     }
 
     pub(crate) fn node_id(&self, name: &str) -> Option<NodeId> {

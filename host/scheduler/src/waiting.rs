@@ -94,6 +94,12 @@ impl Waiting {
         self.timed.first().map(|(due, _)| *due)
     }
 
+    /// Nobody waits any more.
+    pub(crate) fn take_all(&mut self) -> Vec<Placement> {
+        self.timed.clear();
+        self.pods.drain().map(|(_, waits)| waits.placement).collect()
+    }
+
     /// The pod waits no more.
     pub(crate) fn take(&mut self, uid: &str) -> Option<Placement> {
         let waits = self.pods.remove(uid)?;

@@ -1,16 +1,15 @@
 //! The scheduler's thread: takes in what informers tell, runs cycles, hands bindings off.
 //!
 //! Invariants: the thread owns the queue and all that waits; nothing here waits for the API server; every event of
-//! the cluster is either looked at before the next attempt that it could decide, or still in `events`. What becomes
-//! of a placed pod is `binding`'s, of an evicted one `evicting`'s.
+//! the cluster is either looked at before the next attempt that it could decide, or still in `events`. What comes of
+//! a pod's turn is `attempt`'s, of events `waking`'s, of a placed pod `binding`'s, of an evicted one `evicting`'s.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use capstan_client::{Change, Informer};
-use capstan_points::scheduler::{Event, EventKinds, Pod as Seen, Policy, Readiness};
-use capstan_points::{FailurePolicy, Fault, Seat};
+use capstan_points::scheduler::{Event, EventKinds};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -18,13 +17,10 @@ use kube::Client;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::bind::{Note, Writer};
-use crate::cycle::{self, Outcome, Promise, Question, Refusal, Way};
-use crate::nominations::{Nominations, priority};
-use crate::parked::{self, Conclusion};
+use crate::bind::Writer;
+use crate::nominations::Nominations;
 use crate::profiles::Profiles;
 use crate::queue::{Queue, Told};
-use crate::report;
 use crate::run::{News, Options, lock};
 use crate::view::{Key, View};
 use crate::waiting::Waiting;
@@ -34,12 +30,6 @@ const NEWS_AT_ONCE: usize = 1_024;
 
 /// While pods are ready, events are looked at this often: many at once cost hardly more than one.
 const WAKE_INTERVAL: Duration = Duration::from_millis(10);
-
-/// Places of events that are told apart; beyond, they are one event of no place.
-const EVENTS_MAX: usize = 256;
-
-/// Kinds of pods in one question to a hint.
-const HINTED_MAX: usize = 512;
 
 pub(crate) struct Worker {
     pub(crate) view: Arc<Mutex<View>>,
@@ -54,15 +44,10 @@ pub(crate) struct Worker {
     pub(crate) writer: Writer,
     pub(crate) news: mpsc::Sender<News>,
     pub(crate) runtime: Handle,
-    events: Vec<Event>,
-    looked: Instant,
-}
-
-/// What holds a pod back before any node is looked at.
-enum Gate {
-    Open,
-    Closed(String),
-    Fault(String, Fault),
+    pub(crate) events: Vec<Event>,
+    pub(crate) looked: Instant,
+    /// Whether it schedules, or follows what another does.
+    leads: bool,
 }
 
 impl Worker {
@@ -87,6 +72,7 @@ impl Worker {
             runtime: Handle::current(),
             events: Vec::new(),
             looked: Instant::now(),
+            leads: false,
         }
     }
 
@@ -104,11 +90,13 @@ impl Worker {
                 self.follow(word);
             }
             self.queue.promote(now);
-            let pressed = self.queue.has_active() && now.duration_since(self.looked) < WAKE_INTERVAL;
+            let pressed = self.leads && self.queue.has_active() && now.duration_since(self.looked) < WAKE_INTERVAL;
             if !self.events.is_empty() && !pressed {
                 self.look(now);
             }
-            if let Some((key, pod)) = self.queue.pop(now) {
+            if self.leads
+                && let Some((key, pod)) = self.queue.pop(now)
+            {
                 self.attempt(&key, pod);
                 continue;
             }
@@ -142,6 +130,7 @@ impl Worker {
         let now = Instant::now();
         match news {
             News::Stop => return false,
+            News::Leads(leads) => self.lead(leads),
             News::Seats => self.queue.wake_all(now),
             News::Pod(Change::Upserted(pod)) => self.upsert_pod(pod, now),
             News::Pod(Change::Deleted(pod)) => self.remove_pod(&pod),
@@ -174,6 +163,20 @@ impl Worker {
             self.relist_all();
         }
         true
+    }
+
+    /// Takes the scheduling up, knowing the cluster as it followed it, or leaves it to another: pods that waited to
+    /// be bound are let go, and bindings under way are for the API server to decide.
+    fn lead(&mut self, leads: bool) {
+        self.leads = leads;
+        if leads {
+            return self.queue.wake_all(Instant::now());
+        }
+        for placement in self.waiting.take_all() {
+            let key = placement.key.clone();
+            self.withdraw(placement);
+            self.queue.failed(&key, Instant::now());
+        }
     }
 
     pub(crate) fn happened(&mut self, event: Option<Event>) {
@@ -304,250 +307,6 @@ impl Worker {
         self.happened(event);
     }
 
-    /// Finds out which of the unschedulable are worth another try after what happened.
-    fn look(&mut self, now: Instant) {
-        let events = merged(std::mem::take(&mut self.events));
-        self.looked = now;
-        if self.queue.parked().is_empty() {
-            return;
-        }
-        let seats = self.profiles.all();
-        let seated: HashSet<&str> = seats.iter().map(|seat| seat.plugin.as_str()).collect();
-        let view = lock(&self.view);
-        let mut worth: HashSet<Arc<Seen>> = HashSet::new();
-        for (kind, plugins) in self.queue.parked().kinds() {
-            if plugins.iter().any(|plugin| !seated.contains(plugin.as_str())) {
-                worth.insert(Arc::clone(kind));
-            }
-        }
-        for seat in seats.iter() {
-            let rejected = self
-                .queue
-                .parked()
-                .kinds()
-                .filter(|(kind, plugins)| plugins.contains(&seat.plugin) && !worth.contains(*kind));
-            let kinds: Vec<Arc<Seen>> = rejected.map(|(kind, _)| Arc::clone(kind)).collect();
-            if !kinds.is_empty() {
-                worth.extend(hinted(&view, seat, &events, kinds));
-            }
-        }
-        drop(view);
-        for kind in worth {
-            self.queue.wake_alike(&kind, now);
-        }
-    }
-
-    fn attempt(&mut self, key: &str, pod: Arc<Pod>) {
-        let seats = self.profiles.of(&pod);
-        let shared = Arc::clone(&self.view);
-        let mut view = lock(&shared);
-        let pending = view.pending(&pod);
-        match gate(&view, &seats, &pod, &pending) {
-            Gate::Open => {}
-            Gate::Closed(waits_for) => {
-                drop(view);
-                self.queue.gate(key);
-                return self.tell(pod, "SchedulingGated", waits_for, false);
-            }
-            Gate::Fault(plugin, fault) => {
-                drop(view);
-                return self.faulted(key, pod, &plugin, &fault);
-            }
-        }
-        let nominated = self.nominations.of(key).and_then(|node| view.node_id(node));
-        if nominated.is_none() && !self.queue.parked().is_empty() {
-            let kind = parked::kind(&pending);
-            if self.queue.parked().conclusion(&kind).is_some() && !self.events.is_empty() {
-                drop(view);
-                self.look(Instant::now());
-                view = lock(&shared);
-            }
-            if let Some(conclusion) = self.queue.parked().conclusion(&kind).cloned() {
-                drop(view);
-                let message = conclusion.message.to_string();
-                self.queue.park(key, kind, conclusion, Instant::now());
-                return self.tell(pod, "Unschedulable", message, true);
-            }
-        }
-        let promises = promises(&mut view, &self.nominations, key, priority(&pod));
-        let question = Question {
-            pod: &pending,
-            nominated,
-            promises: &promises,
-            now_ms: now_ms(),
-        };
-        let outcome = cycle::run(&view, &seats, &question);
-        drop(view);
-        match outcome {
-            Outcome::Placed(node) => self.place(key, pod, pending, node, seats),
-            Outcome::Unschedulable { nodes, refusals, way } => {
-                self.unschedulable(key, pod, &pending, (nodes, refusals), way)
-            }
-            Outcome::Fault { plugin, fault } => self.faulted(key, pod, &plugin, &fault),
-        }
-    }
-
-    pub(crate) fn faulted(&mut self, key: &str, pod: Arc<Pod>, plugin: &str, fault: &Fault) {
-        self.queue.failed(key, Instant::now());
-        self.tell(pod, "SchedulerError", format!("plugin {plugin:?}: {fault}"), true);
-    }
-
-    fn unschedulable(
-        &mut self,
-        key: &str,
-        pod: Arc<Pod>,
-        pending: &Seen,
-        (nodes, refusals): (usize, Vec<Refusal>),
-        way: Way,
-    ) {
-        let reason = match &way {
-            Way::None { reason, .. } => reason.as_str(),
-            Way::Evict { .. } => "",
-        };
-        let message: Arc<str> = report::unschedulable(nodes, &refusals, reason).into();
-        let conclusion = Conclusion {
-            plugins: refusals.into_iter().map(|refusal| refusal.plugin).collect(),
-            message: Arc::clone(&message),
-            is_final: matches!(way, Way::None { .. }) && self.nominations.of(key).is_none(),
-        };
-        // Without nodes nobody was asked: the first node wakes it.
-        let nobody = conclusion.plugins.is_empty();
-        let conclusion = if nobody {
-            nobody_asked(conclusion)
-        } else {
-            conclusion
-        };
-        self.queue
-            .park(key, parked::kind(pending), conclusion, Instant::now());
-        match way {
-            Way::None { clear, .. } => {
-                if clear {
-                    self.clear_nomination(key, &pod);
-                }
-            }
-            Way::Evict {
-                plugin,
-                node,
-                victims,
-            } => self.evict(key, &pod, &plugin, node, &victims),
-        }
-        self.tell(pod, "Unschedulable", message.to_string(), true);
-    }
-
-    /// Tells the user why the pod is not placed.
-    pub(crate) fn tell(&self, pod: Arc<Pod>, reason: &'static str, message: String, with_event: bool) {
-        let writer = self.writer.clone();
-        self.runtime.spawn(async move {
-            if let Err(error) = writer.not_scheduled(&pod, reason, &message).await {
-                tracing::debug!(%error, "a pod's condition was not written");
-            }
-            if with_event {
-                let note = Note {
-                    warning: true,
-                    reason: "FailedScheduling",
-                    message,
-                };
-                writer.event(&pod, note).await;
-            }
-        });
-    }
-}
-
-/// A plugin that sits nowhere: whatever happens is a reason to try again.
-const NOBODY: &str = "";
-
-fn nobody_asked(conclusion: Conclusion) -> Conclusion {
-    Conclusion {
-        plugins: [NOBODY.to_owned()].into(),
-        ..conclusion
-    }
-}
-
-/// Events by place, many of one place as one.
-fn merged(events: Vec<Event>) -> Vec<Event> {
-    let mut merged: Vec<Event> = Vec::new();
-    let mut places: HashMap<Option<u32>, usize> = HashMap::new();
-    for event in &events {
-        match places.get(&event.node) {
-            Some(&at) => merged[at].kinds = merged[at].kinds.and(event.kinds),
-            None => {
-                places.insert(event.node, merged.len());
-                merged.push(*event);
-            }
-        }
-    }
-    if merged.len() <= EVENTS_MAX {
-        return merged;
-    }
-    let kinds = merged
-        .iter()
-        .fold(EventKinds::default(), |all, event| all.and(event.kinds));
-    vec![Event { kinds, node: None }]
-}
-
-/// Which kinds of pods that the policy rejected are worth another try.
-fn hinted(view: &View, seat: &Seat<dyn Policy>, events: &[Event], kinds: Vec<Arc<Seen>>) -> Vec<Arc<Seen>> {
-    if !seat.policy.asks().hints {
-        return kinds;
-    }
-    // A fresh instance tells its interests when it starts, which levelling does.
-    if view.level(&*seat.policy).is_err() {
-        return kinds;
-    }
-    let interests = seat.policy.interests();
-    let events: Vec<Event> = events
-        .iter()
-        .filter(|event| event.kinds.meets(interests))
-        .copied()
-        .collect();
-    if events.is_empty() {
-        return Vec::new();
-    }
-    let mut worth = Vec::new();
-    for some in kinds.chunks(HINTED_MAX) {
-        let pods: Vec<&Seen> = some.iter().map(|kind| &**kind).collect();
-        match seat.policy.hint(&events, &pods) {
-            Ok(bits) => worth.extend(bits.iter().filter_map(|at| some.get(at as usize).cloned())),
-            Err(fault) => {
-                tracing::warn!(plugin = seat.plugin, %fault, "a hint failed: all are tried again");
-                worth.extend(some.iter().cloned());
-            }
-        }
-    }
-    worth
-}
-
-fn promises(view: &mut View, nominations: &Nominations, key: &str, least: i32) -> Vec<Promise> {
-    let ahead: Vec<(u32, Arc<Pod>)> = nominations
-        .ahead_of(key, least)
-        .filter_map(|(node, pod)| Some((view.node_id(node)?, Arc::clone(pod))))
-        .collect();
-    let promise = |(node, pod): (u32, Arc<Pod>)| Promise {
-        node,
-        pod: view.pending(&pod),
-    };
-    ahead.into_iter().map(promise).collect()
-}
-
-fn gate(view: &View, seats: &[Seat<dyn Policy>], pod: &Pod, pending: &Seen) -> Gate {
-    let gates = pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref());
-    if gates.is_some_and(|gates| !gates.is_empty()) {
-        return Gate::Closed("Scheduling is blocked due to non-empty scheduling gates".to_owned());
-    }
-    for seat in seats.iter().filter(|seat| seat.policy.asks().enqueue) {
-        let asked = view
-            .level(&*seat.policy)
-            .and_then(|()| seat.policy.enqueue(pending));
-        match asked {
-            Ok(Readiness::Ready) => {}
-            Ok(Readiness::Gated(waits_for)) => return Gate::Closed(waits_for),
-            Err(fault) if seat.failure_policy == FailurePolicy::Ignore => {
-                tracing::warn!(plugin = seat.plugin, %fault, "policy ignored for this cycle");
-            }
-            Err(fault) => return Gate::Fault(seat.plugin.clone(), fault),
-        }
-    }
-    Gate::Open
 }
 
 pub(crate) fn now_ms() -> u64 {
@@ -565,33 +324,4 @@ fn key(namespace: Option<&str>, name: Option<&str>) -> Key {
 
 pub(crate) fn key_of(pod: &Pod) -> Key {
     key(pod.metadata.namespace.as_deref(), pod.metadata.name.as_deref())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn many_events_of_one_place_are_one_and_too_many_places_are_none() {
-        let event = |node: u32, kinds| Event {
-            kinds,
-            node: Some(node),
-        };
-        let events = vec![
-            event(1, EventKinds::POD_ADDED),
-            event(2, EventKinds::POD_ADDED),
-            event(1, EventKinds::POD_REMOVED),
-        ];
-        let merged_events = merged(events);
-        assert_eq!(merged_events.len(), 2);
-        assert!(merged_events[0].kinds.meets(EventKinds::POD_REMOVED));
-        let many = (0..EVENTS_MAX as u32 + 1).map(|node| event(node, EventKinds::POD_ADDED));
-        assert_eq!(
-            merged(many.collect()),
-            [Event {
-                kinds: EventKinds::POD_ADDED,
-                node: None
-            }]
-        );
-    }
 }
