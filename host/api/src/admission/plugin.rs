@@ -110,8 +110,15 @@ pub(super) async fn validate(
 }
 
 fn would_deny(seat: &Seat<dyn Policy>, denial: &Denial) -> String {
-    let place = denial.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
-    format!("admission plugin \"{}\" would deny this: {place}{}", seat.plugin, denial.message)
+    let place = denial
+        .field
+        .as_ref()
+        .map(|field| format!("{field}: "))
+        .unwrap_or_default();
+    format!(
+        "admission plugin \"{}\" would deny this: {place}{}",
+        seat.plugin, denial.message
+    )
 }
 
 fn failed(seat: &Seat<dyn Policy>, call: &mut Call, fault: &Fault) -> Result<(), Refusal> {
