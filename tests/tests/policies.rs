@@ -228,6 +228,7 @@ spec:
 #[test]
 fn bad_plugins_say_why_and_leave_the_old_one_serving() {
     let cluster = Cluster::start();
+    ready(&cluster, "scheduler-taints");
     let revision = cluster.get(&["plugin", "scheduler-taints"]).unwrap()["status"]["revision"].clone();
     let garbage = cluster.scratch().join("garbage.wasm");
     std::fs::write(&garbage, b"not wasm").expect("a file in a temporary folder");

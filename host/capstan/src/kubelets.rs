@@ -138,7 +138,10 @@ impl NodeProxy for Proxied {
                 format!("node {node:?} is not up"),
             ));
         };
-        let of_plugins = self.host.get().and_then(|host| plugin_pages::answer(host, &request));
+        let of_plugins = self
+            .host
+            .get()
+            .and_then(|host| plugin_pages::answer(host, &request));
         if let Some(response) = of_plugins {
             return Ok(response);
         }

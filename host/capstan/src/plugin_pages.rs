@@ -20,7 +20,9 @@ pub(crate) fn answer<B>(host: &Host, request: &Request<B>) -> Option<Response<Bo
     let after = || {
         let query = request.uri().query().unwrap_or_default();
         let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        let mut numbers = pairs.filter(|(key, _)| *key == "after").map(|(_, number)| number.parse());
+        let mut numbers = pairs
+            .filter(|(key, _)| *key == "after")
+            .map(|(_, number)| number.parse());
         numbers.next().and_then(Result::ok).unwrap_or(0)
     };
     let (kind, text) = match parts.as_slice() {
@@ -30,7 +32,10 @@ pub(crate) fn answer<B>(host: &Host, request: &Request<B>) -> Option<Response<Bo
         _ => return None,
     };
     let body = Body::wrap(Full::new(Bytes::from(text)));
-    Response::builder().header(header::CONTENT_TYPE, kind).body(body).ok()
+    Response::builder()
+        .header(header::CONTENT_TYPE, kind)
+        .body(body)
+        .ok()
 }
 
 fn json<T: serde::Serialize>(entries: &T) -> String {

@@ -81,6 +81,7 @@ impl Warming {
 pub(crate) struct Running {
     host: Arc<Host>,
     task: JoinHandle<()>,
+    audit: JoinHandle<()>,
 }
 
 impl Running {
@@ -117,8 +118,9 @@ impl Running {
                 tracing::warn!(plugin, %error, "the plugin is not in its seat; its status says more");
             }
         }
+        let audit = tokio::spawn(capstan_plugin::scan(Arc::clone(&host), client.clone()));
         let task = tokio::spawn(capstan_plugin::run(Arc::clone(&host), client));
-        Ok(Self { host, task })
+        Ok(Self { host, task, audit })
     }
 
     pub(crate) fn host(&self) -> &Arc<Host> {
@@ -126,6 +128,7 @@ impl Running {
     }
 
     pub(crate) async fn shutdown(self) {
+        self.audit.abort();
         self.task.abort();
         // It was aborted: that is no failure.
         let _ = self.task.await;
@@ -142,7 +145,12 @@ async fn all<T: Default + serde::de::DeserializeOwned>(
     let list = api.list(&ListParams::default()).await;
     let list = list.with_context(|| format!("the list of {}", resource.plural))?;
     let parse = |object| serde_json::to_value(object).and_then(serde_json::from_value);
-    Ok(list.items.iter().map(parse).map(Result::unwrap_or_default).collect())
+    Ok(list
+        .items
+        .iter()
+        .map(parse)
+        .map(Result::unwrap_or_default)
+        .collect())
 }
 
 fn exception_resource() -> ApiResource {

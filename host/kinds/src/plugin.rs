@@ -263,6 +263,9 @@ pub struct AdmissionBind {
     /// All must hold, or the policy is not asked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub match_conditions: Vec<MatchCondition>,
+    /// Whether it judges what stands already as well, into PolicyReports.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub scan: bool,
 }
 
 /// As in a ValidatingWebhookConfiguration; `*` stands for all.

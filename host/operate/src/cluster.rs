@@ -27,10 +27,13 @@ pub(crate) fn plugins(client: &Client) -> Api<DynamicObject> {
 
 /// A Plugin object as it is now.
 pub(crate) async fn plugin(client: &Client, name: &str) -> Result<Plugin, Error> {
-    let object = plugins(client).get(name).await.map_err(|source| Error::ReadPlugin {
-        name: name.to_owned(),
-        source,
-    })?;
+    let object = plugins(client)
+        .get(name)
+        .await
+        .map_err(|source| Error::ReadPlugin {
+            name: name.to_owned(),
+            source,
+        })?;
     let parsed = serde_json::to_value(object).and_then(serde_json::from_value);
     parsed.map_err(|error| Error::Plugin {
         name: name.to_owned(),

@@ -19,7 +19,9 @@ pub(crate) async fn run(options: &DryRun, bundled: Bundled) -> Result<(), Error>
     let text = fs::read_to_string(&options.file).map_err(|error| failed(error.to_string()))?;
     let mut plugin: Plugin = serde_norway::from_str(&text).map_err(|error| failed(error.to_string()))?;
     let Some(bind) = &mut plugin.spec.bind.admission else {
-        return Err(failed("it binds no admission policy (spec.bind.admission)".into()));
+        return Err(failed(
+            "it binds no admission policy (spec.bind.admission)".into(),
+        ));
     };
     // What it would refuse is the question, in whatever mode it is to be loaded.
     bind.mode = capstan_kinds::plugin::Mode::Enforce;

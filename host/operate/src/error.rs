@@ -27,10 +27,7 @@ pub enum Error {
         source: kube::Error,
     },
     #[error("node {node} gave no list of entries: {source}")]
-    Entries {
-        node: String,
-        source: serde_json::Error,
-    },
+    Entries { node: String, source: serde_json::Error },
     #[error("{path}: {message}")]
     Manifest { path: PathBuf, message: String },
     #[error(transparent)]

@@ -15,7 +15,10 @@ pub(crate) async fn print(options: &Named) -> Result<(), Error> {
     let client = cluster::client(&options.reach).await?;
     let plugin = cluster::plugin(&client, &options.name).await?;
     let history = plugin.status.unwrap_or_default().history;
-    println!("{:<8} {:<10} {:<20} {:<28} {:<19} REASON", "REVISION", "OUTCOME", "SINCE", "COMPONENT", "DIGEST");
+    println!(
+        "{:<8} {:<10} {:<20} {:<28} {:<19} REASON",
+        "REVISION", "OUTCOME", "SINCE", "COMPONENT", "DIGEST"
+    );
     for past in &history {
         println!(
             "{:<8} {:<10} {:<20} {:<28} {:<19} {}",
@@ -40,7 +43,10 @@ pub(crate) async fn roll_back(options: &Rollback) -> Result<(), Error> {
     let history = plugin.status.clone().unwrap_or_default().history;
     let target = target(&history, options.to).map_err(failed)?;
     let spec = target.spec.as_ref().ok_or_else(|| {
-        failed(format!("revision {} was too large to be kept; apply its manifest again", target.number))
+        failed(format!(
+            "revision {} was too large to be kept; apply its manifest again",
+            target.number
+        ))
     })?;
     replace(&client, &plugin, "/spec", json!(spec)).await?;
     println!(
@@ -71,7 +77,11 @@ fn target(history: &[PastRevision], to: Option<u64>) -> Result<&PastRevision, St
 pub(crate) async fn promote(options: &Named) -> Result<(), Error> {
     let client = cluster::client(&options.reach).await?;
     let plugin = cluster::plugin(&client, &options.name).await?;
-    let Some(candidate) = plugin.status.as_ref().and_then(|status| status.candidate.as_ref()) else {
+    let Some(candidate) = plugin
+        .status
+        .as_ref()
+        .and_then(|status| status.candidate.as_ref())
+    else {
         return Err(Error::Plugin {
             name: options.name.clone(),
             message: "no revision is on trial".into(),
@@ -93,9 +103,12 @@ async fn replace(client: &Client, plugin: &Plugin, path: &str, value: Value) -> 
         name: name.clone(),
         source,
     };
-    let operations = serde_json::from_value(operations).map_err(|error| failed(kube::Error::SerdeError(error)))?;
+    let operations =
+        serde_json::from_value(operations).map_err(|error| failed(kube::Error::SerdeError(error)))?;
     let patch = Patch::Json::<()>(operations);
-    let patched = cluster::plugins(client).patch(name, &PatchParams::default(), &patch).await;
+    let patched = cluster::plugins(client)
+        .patch(name, &PatchParams::default(), &patch)
+        .await;
     patched.map(drop).map_err(failed)
 }
 

@@ -51,12 +51,22 @@ async fn print(options: &Lately, what: &str, shown: impl Fn(&Value) -> String) -
         for host in plugin.status.unwrap_or_default().hosts {
             let after = seen.entry(host.name.clone()).or_default();
             let more = ask(&client, &host.name, &options.name, what, *after).await?;
-            *after = more.iter().filter_map(|entry| entry["number"].as_u64()).fold(*after, u64::max);
+            *after = more
+                .iter()
+                .filter_map(|entry| entry["number"].as_u64())
+                .fold(*after, u64::max);
             entries.extend(more);
         }
         entries.sort_by(|a, b| a["time"].as_str().cmp(&b["time"].as_str()));
         for entry in &entries {
-            println!("{}", if options.json { entry.to_string() } else { shown(entry) });
+            println!(
+                "{}",
+                if options.json {
+                    entry.to_string()
+                } else {
+                    shown(entry)
+                }
+            );
         }
         if !options.follow {
             return Ok(());

@@ -5,8 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use capstan_points::admission::{Operation, Review, Verdict};
 use capstan_points::Fault;
+use capstan_points::admission::{Operation, Review, Verdict};
 use serde::Serialize;
 
 /// One verdict on one request.

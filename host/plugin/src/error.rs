@@ -128,9 +128,11 @@ impl LoadError {
             | Self::Untrusted(_) => Step::Verified,
             Self::Compile(_) | Self::Link(_) => Step::Compiled,
             Self::Config { .. } | Self::Start(_) => Step::Configured,
-            Self::SelfTest(_) | Self::Replay { .. } | Self::Warm(_) | Self::RolledBack(_) | Self::Dropped(_) => {
-                Step::Ready
-            }
+            Self::SelfTest(_)
+            | Self::Replay { .. }
+            | Self::Warm(_)
+            | Self::RolledBack(_)
+            | Self::Dropped(_) => Step::Ready,
         }
     }
 

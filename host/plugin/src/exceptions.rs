@@ -45,7 +45,9 @@ impl Exceptions {
                 Ok(exception) => {
                     let exception = Arc::new(exception);
                     for plugin in &object.spec.plugins {
-                        all.entry(plugin.clone()).or_default().push(Arc::clone(&exception));
+                        all.entry(plugin.clone())
+                            .or_default()
+                            .push(Arc::clone(&exception));
                     }
                 }
                 Err(error) => tracing::warn!(exception = name, %error, "it excepts nothing"),
@@ -70,10 +72,13 @@ impl Exceptions {
 impl Exception {
     fn parse(object: &PolicyException) -> Result<Self, LoadError> {
         let spec = &object.spec;
-        let expires: jiff::Timestamp = spec
-            .expires
-            .parse()
-            .map_err(|_| LoadError::spec("spec.expires", &spec.expires, "a time such as 2030-01-31T00:00:00Z"))?;
+        let expires: jiff::Timestamp = spec.expires.parse().map_err(|_| {
+            LoadError::spec(
+                "spec.expires",
+                &spec.expires,
+                "a time such as 2030-01-31T00:00:00Z",
+            )
+        })?;
         let selected = spec.requests.object_selector.as_ref();
         Ok(Self {
             name: object.metadata.name.clone(),
@@ -86,7 +91,10 @@ impl Exception {
 
     fn covers(&self, review: &Review) -> bool {
         let any = |list: &[String], text: &str| {
-            list.is_empty() || list.iter().any(|pattern| is_like(pattern.as_bytes(), text.as_bytes()))
+            list.is_empty()
+                || list
+                    .iter()
+                    .any(|pattern| is_like(pattern.as_bytes(), text.as_bytes()))
         };
         let resource = match review.group.as_str() {
             "" => review.resource.clone(),

@@ -42,13 +42,24 @@ impl Follower {
     pub(crate) fn new(client: Client) -> (Self, mpsc::Receiver<String>) {
         let (tell, told) = mpsc::channel(TOLD_MAX);
         let watches = BTreeMap::new();
-        (Self { client, watches, tell }, told)
+        (
+            Self {
+                client,
+                watches,
+                tell,
+            },
+            told,
+        )
     }
 
     /// Follows what this spec names, and nothing else for the plugin.
     pub(crate) fn follow(&mut self, plugin: &str, spec: &PluginSpec) {
         let wanted = followed(spec);
-        if self.watches.get(plugin).is_some_and(|(objects, _)| *objects == wanted) {
+        if self
+            .watches
+            .get(plugin)
+            .is_some_and(|(objects, _)| *objects == wanted)
+        {
             return;
         }
         self.forget(plugin);
@@ -84,7 +95,10 @@ fn followed(spec: &PluginSpec) -> Vec<Followed> {
     };
     let from = spec.config_from.as_ref();
     let object = from.and_then(|from| from.object.as_ref()).map(|part| {
-        let (group, version) = part.api_version.rsplit_once('/').unwrap_or(("", &part.api_version));
+        let (group, version) = part
+            .api_version
+            .rsplit_once('/')
+            .unwrap_or(("", &part.api_version));
         Followed {
             gvk: GroupVersionKind::gvk(group, version, &part.kind),
             namespace: part.namespace.clone(),
@@ -93,7 +107,12 @@ fn followed(spec: &PluginSpec) -> Vec<Followed> {
     });
     let source = spec.source.config_map.as_ref();
     let config = from.and_then(|from| from.config_map.as_ref());
-    source.into_iter().chain(config).map(config_map).chain(object).collect()
+    source
+        .into_iter()
+        .chain(config)
+        .map(config_map)
+        .chain(object)
+        .collect()
 }
 
 async fn watch(client: Client, object: Followed, plugin: String, tell: mpsc::Sender<String>) {

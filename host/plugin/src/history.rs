@@ -103,7 +103,11 @@ mod tests {
             ..Report::default()
         };
         status.observed_generation = Some(2);
-        assert_eq!(after(&status, &old, "now"), status.history, "a host that is behind");
+        assert_eq!(
+            after(&status, &old, "now"),
+            status.history,
+            "a host that is behind"
+        );
         status.observed_generation = None;
         for n in 0..2 * HISTORY_MAX {
             let report = Report {

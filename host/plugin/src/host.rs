@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use capstan_kinds::plugin::{Outcome, PastRevision, Plugin, Strategy};
+use capstan_kinds::plugin::{Outcome, PastRevision, Plugin, Rule, Strategy};
 use capstan_kinds::plugin_trust::PluginTrust;
 use capstan_kinds::policy_exception::PolicyException;
 use capstan_points::scheduler::Cluster;
@@ -168,6 +168,24 @@ impl Host {
         lock(&self.rows).admission.seats()
     }
 
+    /// The admission policies that judge what stands already, and the requests that they are about.
+    pub(crate) fn scanned(&self) -> (Vec<Seat<dyn admission::Policy>>, Vec<Rule>) {
+        let rules_of = |name: &str| -> Option<Vec<Rule>> {
+            let running = lock(&self.slots).get(name)?.running()?;
+            let bind = running.fingerprint.spec.bind.admission.as_ref()?;
+            bind.scan.then(|| bind.rules.clone())
+        };
+        let row = self.admission_seats().borrow().clone();
+        let (mut seats, mut rules) = (Vec::new(), Vec::new());
+        for seat in row.iter() {
+            if let Some(own) = rules_of(&seat.plugin) {
+                seats.push(seat.clone());
+                rules.extend(own);
+            }
+        }
+        (seats, rules)
+    }
+
     /// Problem daemons, by name.
     pub fn problem_seats(&self) -> Seats<dyn problem::Daemon> {
         lock(&self.rows).problem.seats()
@@ -314,7 +332,10 @@ impl Host {
         let is_good = |past: &&PastRevision| matches!(past.outcome, Outcome::Serving | Outcome::Superseded);
         for past in history.iter().filter(is_good) {
             let Some(spec) = past.spec.clone() else { continue };
-            let earlier = Plugin { spec, ..plugin.clone() };
+            let earlier = Plugin {
+                spec,
+                ..plugin.clone()
+            };
             if let Ok(Prepared::Fresh(revision)) = self.prepare(&earlier, slot, &[]) {
                 let revision = Arc::new(*revision);
                 let name = &plugin.metadata.name;
@@ -468,18 +489,30 @@ impl Host {
             .into_iter()
             .filter_map(|(name, slot)| Some((name, slot.running()?)))
             .collect();
-        replace(&rows.scheduler, &current, |r| r.failure_policy, |r| {
-            r.scheduler.clone().map(|p| p as Arc<dyn scheduler::Policy>)
-        });
-        replace(&rows.problem, &current, |r| r.failure_policy, |r| {
-            r.problem.clone().map(|p| p as Arc<dyn problem::Daemon>)
-        });
-        replace(&rows.remedy, &current, |r| r.failure_policy, |r| {
-            r.remedy.clone().map(|p| p as Arc<dyn remedy::Remedy>)
-        });
-        replace(&rows.sidecar, &current, |r| r.failure_policy, |r| {
-            r.sidecar.clone().map(|p| p as Arc<dyn sidecar::Sidecar>)
-        });
+        replace(
+            &rows.scheduler,
+            &current,
+            |r| r.failure_policy,
+            |r| r.scheduler.clone().map(|p| p as Arc<dyn scheduler::Policy>),
+        );
+        replace(
+            &rows.problem,
+            &current,
+            |r| r.failure_policy,
+            |r| r.problem.clone().map(|p| p as Arc<dyn problem::Daemon>),
+        );
+        replace(
+            &rows.remedy,
+            &current,
+            |r| r.failure_policy,
+            |r| r.remedy.clone().map(|p| p as Arc<dyn remedy::Remedy>),
+        );
+        replace(
+            &rows.sidecar,
+            &current,
+            |r| r.failure_policy,
+            |r| r.sidecar.clone().map(|p| p as Arc<dyn sidecar::Sidecar>),
+        );
         current.sort_by(|(a, left), (b, right)| (left.admission_order, a).cmp(&(right.admission_order, b)));
         replace(
             &rows.admission,

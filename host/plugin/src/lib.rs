@@ -8,6 +8,7 @@
 //! Not here: who asks the policies (scheduler, API server, node), fetching from registries.
 
 mod about;
+mod audit;
 mod bindings;
 mod bridge;
 mod budget;
@@ -49,6 +50,7 @@ mod trial;
 mod trust;
 
 pub use about::About;
+pub use audit::scan;
 pub use cache::Precompiled;
 pub use decision::Decision;
 pub use error::{HostError, LoadError, Step};

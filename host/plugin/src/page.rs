@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::health::Breaker;
 use crate::slot::Tenure;
 use crate::stats::{FAULT_KINDS, Reading};
 
@@ -23,7 +24,11 @@ pub(crate) fn of<'a>(plugins: impl Iterator<Item = (&'a str, Tenure)>) -> String
         .map(|(name, tenure)| {
             let current = tenure.current.as_ref();
             let reading = current.map(|revision| revision.stats.read()).unwrap_or_default();
-            Row { name, tenure, reading }
+            Row {
+                name,
+                tenure,
+                reading,
+            }
         })
         .collect();
     let mut page = String::new();
@@ -36,7 +41,12 @@ pub(crate) fn of<'a>(plugins: impl Iterator<Item = (&'a str, Tenure)>) -> String
 fn series(page: &mut String, kind: &str, name: &str, rows: &[Row<'_>], value: impl Fn(&Row<'_>) -> u64) {
     let _ = writeln!(page, "# TYPE capstan_plugin_{name} {kind}");
     for row in rows {
-        let _ = writeln!(page, "capstan_plugin_{name}{{plugin=\"{}\"}} {}", row.name, value(row));
+        let _ = writeln!(
+            page,
+            "capstan_plugin_{name}{{plugin=\"{}\"}} {}",
+            row.name,
+            value(row)
+        );
     }
 }
 
@@ -47,13 +57,19 @@ fn counts(page: &mut String, rows: &[Row<'_>]) {
     series(page, "counter", "traps_total", rows, |row| {
         row.tenure.traps_before + row.reading.traps
     });
-    series(page, "gauge", "memory_bytes", rows, |row| row.reading.memory_bytes);
-    series(page, "gauge", "serving", rows, |row| u64::from(row.tenure.current.is_some()));
+    series(page, "gauge", "memory_bytes", rows, |row| {
+        row.reading.memory_bytes
+    });
+    series(page, "gauge", "serving", rows, |row| {
+        u64::from(row.tenure.current.is_some())
+    });
     series(page, "gauge", "degraded", rows, |row| {
         let health = row.tenure.current.as_ref().map(|revision| &revision.health);
-        u64::from(health.is_none_or(|health| health.admit().is_err()))
+        u64::from(health.is_none_or(|health| health.breaker() != Breaker::Closed))
     });
-    series(page, "gauge", "on_trial", rows, |row| u64::from(row.tenure.candidate.is_some()));
+    series(page, "gauge", "on_trial", rows, |row| {
+        u64::from(row.tenure.candidate.is_some())
+    });
 }
 
 fn faults_and_verdicts(page: &mut String, rows: &[Row<'_>]) {
@@ -88,7 +104,10 @@ fn latency(page: &mut String, rows: &[Row<'_>]) {
     page.push_str("# TYPE capstan_plugin_call_seconds histogram\n");
     for Row { name, reading, .. } in rows {
         for edge in EDGES_MICROS {
-            let within = reading.histogram.iter().filter(|(nanos, _)| *nanos <= edge * 1_000);
+            let within = reading
+                .histogram
+                .iter()
+                .filter(|(nanos, _)| *nanos <= edge * 1_000);
             let count: u64 = within.map(|(_, count)| count).sum();
             let labels = format!("plugin=\"{name}\",le=\"{}\"", edge as f64 / 1e6);
             let _ = writeln!(page, "capstan_plugin_call_seconds_bucket{{{labels}}} {count}");

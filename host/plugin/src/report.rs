@@ -5,6 +5,7 @@ use std::sync::Arc;
 use capstan_kinds::plugin::{CandidateStatus, HostStatus, Outcome, PastRevision, PluginSpec};
 
 use crate::error::Step;
+use crate::health::Breaker;
 use crate::revision::{Fingerprint, Revision};
 use crate::slot::{Fallen, Tenure};
 
@@ -116,9 +117,8 @@ fn fallen(fallen: &Arc<Fallen>) -> PastRevision {
 }
 
 fn past(fingerprint: &Fingerprint, title: &str, outcome: Outcome, reason: &str) -> PastRevision {
-    let is_small = |spec: &&PluginSpec| {
-        serde_json::to_vec(spec).is_ok_and(|text| text.len() <= SPEC_BYTES_MAX)
-    };
+    let is_small =
+        |spec: &&PluginSpec| serde_json::to_vec(spec).is_ok_and(|text| text.len() <= SPEC_BYTES_MAX);
     PastRevision {
         key: fingerprint.key(),
         revision: title.to_owned(),
@@ -172,8 +172,15 @@ fn on_trial(tenure: &Tenure) -> String {
         return String::new();
     };
     let rule = candidate.trial.rule();
-    let serving = tenure.current.as_ref().map_or("nothing", |serving| &serving.title);
-    let decides = if rule.manual { "somebody promotes it" } else { "it promotes itself" };
+    let serving = tenure
+        .current
+        .as_ref()
+        .map_or("nothing", |serving| &serving.title);
+    let decides = if rule.manual {
+        "somebody promotes it"
+    } else {
+        "it promotes itself"
+    };
     format!(
         "{} is on trial: {decides} after {} calls; {serving} keeps serving",
         candidate.revision.title, rule.min_calls
@@ -195,10 +202,19 @@ fn degraded(tenure: &Tenure) -> Said {
         return said("True", failure.reason, failure.message.clone());
     }
     match tenure.current.as_ref().map(|revision| &revision.health) {
-        Some(health) => match (health.admit(), health.degraded()) {
-            (Err(fault), _) => said("True", "SetAside", fault.message),
-            (_, Some(last)) => said("True", "Faults", last),
-            _ => said("False", "AsExpected", String::new()),
+        Some(health) => match (health.breaker(), health.degraded()) {
+            (Breaker::Open(last), _) => said(
+                "True",
+                "SetAside",
+                format!("set aside after repeated faults, the last: {last}"),
+            ),
+            (Breaker::HalfOpen(last), _) => said(
+                "True",
+                "HalfOpen",
+                format!("tried with one call at a time again after: {last}"),
+            ),
+            (Breaker::Closed, Some(last)) => said("True", "Faults", last),
+            (Breaker::Closed, None) => said("False", "AsExpected", String::new()),
         },
         None => said("False", "NotRunning", String::new()),
     }

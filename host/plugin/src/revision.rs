@@ -129,10 +129,7 @@ pub(crate) fn prepare(plugin: &Plugin, workshop: &Workshop<'_>) -> Result<Prepar
     };
     if let Ok(fingerprint) = &config {
         let is_it = |known: &&Revision| known.fingerprint == *fingerprint;
-        let known = (
-            workshop.running.filter(is_it),
-            workshop.candidate.filter(is_it),
-        );
+        let known = (workshop.running.filter(is_it), workshop.candidate.filter(is_it));
         if let Some(found) = known.0.or(known.1) {
             // Whom the cluster trusts may have changed since.
             if found.trusted.load(Ordering::Relaxed) != workshop.trust.edition {
@@ -187,7 +184,9 @@ pub(crate) fn prepare(plugin: &Plugin, workshop: &Workshop<'_>) -> Result<Prepar
     rehearse_and_warm(workshop, &revision)?;
     stats.clear();
     if spec.source.bundled.is_none() {
-        workshop.shelf.keep(&fetched.digest, &fetched.bytes, fetched.bundle.as_deref());
+        workshop
+            .shelf
+            .keep(&fetched.digest, &fetched.bytes, fetched.bundle.as_deref());
     }
     Ok(Prepared::Fresh(Box::new(revision)))
 }
@@ -205,7 +204,12 @@ fn refuse_fallen(workshop: &Workshop<'_>, fingerprint: &Fingerprint) -> Result<(
     let key = fingerprint.key();
     let past = workshop.history.iter().find(|past| past.key == key);
     match past {
-        Some(past) if matches!(past.outcome, plugin::Outcome::RolledBack | plugin::Outcome::Dropped) => {
+        Some(past)
+            if matches!(
+                past.outcome,
+                plugin::Outcome::RolledBack | plugin::Outcome::Dropped
+            ) =>
+        {
             Err(why(past.outcome, &past.reason))
         }
         _ => Ok(()),

@@ -153,7 +153,9 @@ impl Slot {
         tenure.refused = None;
         tenure.candidate = None;
         tenure.history.clear();
-        tenure.fallen.retain(|fallen| fallen.fingerprint != revision.fingerprint);
+        tenure
+            .fallen
+            .retain(|fallen| fallen.fingerprint != revision.fingerprint);
         let before = tenure.current.replace(revision);
         tenure.retire(before.as_deref());
         tenure.previous = before;

@@ -53,7 +53,11 @@ pub(crate) fn component<'a>(
         (Err(error @ (LoadError::Fetch { .. } | LoadError::Digest { .. })), Some(digest)) => {
             let (bytes, bundle) = shelf.find(digest).ok_or(error)?;
             let (bytes, digest) = (Cow::Owned(bytes), digest.clone());
-            Ok(Fetched { bytes, digest, bundle })
+            Ok(Fetched {
+                bytes,
+                digest,
+                bundle,
+            })
         }
         (fetched, _) => fetched,
     }
@@ -149,11 +153,17 @@ fn config_of(part: &ObjectPart, spec: &PluginSpec, services: &Services) -> Resul
         field: field.into(),
         message,
     };
-    let others = spec.config_from.as_ref().and_then(|from| from.config_map.as_ref());
+    let others = spec
+        .config_from
+        .as_ref()
+        .and_then(|from| from.config_map.as_ref());
     if spec.config.is_some() || others.is_some() {
         return Err(invalid("another configuration is set as well; keep one".into()));
     }
-    let (group, version) = part.api_version.rsplit_once('/').unwrap_or(("", &part.api_version));
+    let (group, version) = part
+        .api_version
+        .rsplit_once('/')
+        .unwrap_or(("", &part.api_version));
     let gvk = kube::core::GroupVersionKind::gvk(group, version, &part.kind);
     let shown = format!("{} {}/{}", part.kind, part.namespace, part.name);
     let (namespace, name) = (part.namespace.clone(), part.name.clone());

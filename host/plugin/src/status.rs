@@ -106,7 +106,11 @@ fn without_counts(status: &PluginStatus) -> PluginStatus {
         host.verdicts = Verdicts::default();
     }
     if let Some(candidate) = &mut status.candidate {
-        (candidate.calls, candidate.p99_micros, candidate.serving_p99_micros) = (0, 0, 0);
+        (
+            candidate.calls,
+            candidate.p99_micros,
+            candidate.serving_p99_micros,
+        ) = (0, 0, 0);
     }
     status
 }

@@ -82,7 +82,13 @@ impl Survey {
                     continue;
                 }
                 let is_namespaced = capabilities.scope == Scope::Namespaced;
-                survey.look_at(client, seats, (&resource, is_namespaced), &labels).await?;
+                let looked = survey
+                    .look_at(client, seats, (&resource, is_namespaced), &labels)
+                    .await;
+                // One kind that may not be read does not hide the others.
+                if let Err(error) = looked {
+                    survey.faults.push(format!("{}: {error}", resource.plural));
+                }
             }
         }
         Ok(survey)
@@ -117,7 +123,9 @@ impl Survey {
                     self.incomplete = true;
                     return Ok(());
                 }
-                let Ok(mut object) = serde_json::to_value(object) else { continue };
+                let Ok(mut object) = serde_json::to_value(object) else {
+                    continue;
+                };
                 // Lists leave out what each item is.
                 object["apiVersion"] = Value::from(resource.api_version.as_str());
                 object["kind"] = Value::from(resource.kind.as_str());
@@ -147,9 +155,15 @@ impl Survey {
                     }
                 }
                 Err(fault) if self.faults.len() < FAULTS_MAX => {
-                    let Review { resource, namespace, name, .. } = &*review;
+                    let Review {
+                        resource,
+                        namespace,
+                        name,
+                        ..
+                    } = &*review;
                     let plugin = &seat.plugin;
-                    self.faults.push(format!("{resource} {namespace}/{name} by {plugin}: {fault}"));
+                    self.faults
+                        .push(format!("{resource} {namespace}/{name} by {plugin}: {fault}"));
                 }
                 Err(_) => {}
             }
@@ -199,7 +213,12 @@ async fn namespace_labels(client: &Client) -> kube::Result<BTreeMap<String, Vec<
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
     let list = api.list(&ListParams::default()).await?;
     let labels = list.items.into_iter().map(|namespace| {
-        let labels = namespace.metadata.labels.unwrap_or_default().into_iter().collect();
+        let labels = namespace
+            .metadata
+            .labels
+            .unwrap_or_default()
+            .into_iter()
+            .collect();
         (namespace.metadata.name.unwrap_or_default(), labels)
     });
     Ok(labels.collect())
@@ -211,9 +230,19 @@ fn review(
     labels: &BTreeMap<String, Vec<(String, String)>>,
     object: Value,
 ) -> Review {
-    let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |path: &str| {
+        object
+            .pointer(path)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     let (name, namespace) = (text("/metadata/name"), text("/metadata/namespace"));
-    let home = if resource.kind == "Namespace" { &name } else { &namespace };
+    let home = if resource.kind == "Namespace" {
+        &name
+    } else {
+        &namespace
+    };
     let now_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
     Review {
         uid: text("/metadata/uid"),

@@ -131,19 +131,43 @@ mod tests {
     fn a_candidate_is_promoted_and_dropped_by_its_rule() {
         let rule = |json| serde_json::from_value::<Promotion>(json).expect("a rule");
         let strict = || rule(serde_json::json!({"minCalls": 10}));
-        let mild = || rule(serde_json::json!({"minCalls": 10, "maxErrorPercent": 10, "maxDifferencePercent": 50}));
+        let mild =
+            || rule(serde_json::json!({"minCalls": 10, "maxErrorPercent": 10, "maxDifferencePercent": 50}));
         for (rule, (calls, errors, differences), p99, wanted) in [
             (strict(), (9, 0, 0), (10, 10), None),
             (strict(), (10, 0, 0), (10, 30), Some("")),
-            (strict(), (10, 0, 0), (10, 31), Some("its 99th percentile is 31 µs")),
+            (
+                strict(),
+                (10, 0, 0),
+                (10, 31),
+                Some("its 99th percentile is 31 µs"),
+            ),
             (strict(), (1, 1, 0), (10, 10), Some("1 of 1 calls were faults")),
-            (strict(), (1, 0, 1), (10, 10), Some("1 of 1 calls were decided otherwise")),
+            (
+                strict(),
+                (1, 0, 1),
+                (10, 10),
+                Some("1 of 1 calls were decided otherwise"),
+            ),
             (mild(), (2, 1, 1), (10, 10), None),
             (mild(), (3, 2, 0), (10, 10), Some("2 of 3 calls were faults")),
             (mild(), (10, 1, 5), (10, 10), Some("")),
-            (Promotion { manual: true, ..strict() }, (99, 0, 0), (10, 10), None),
+            (
+                Promotion {
+                    manual: true,
+                    ..strict()
+                },
+                (99, 0, 0),
+                (10, 10),
+                None,
+            ),
         ] {
-            let tally = Tally { calls, errors, differences, ..Tally::default() };
+            let tally = Tally {
+                calls,
+                errors,
+                differences,
+                ..Tally::default()
+            };
             match (tally.decide(&rule, || p99), wanted) {
                 (None, None) | (Some(Outcome::Promote), Some("")) => {}
                 (Some(Outcome::Drop(why)), Some(part)) if !part.is_empty() && why.starts_with(part) => {}
@@ -155,7 +179,10 @@ mod tests {
     #[test]
     fn a_trial_is_decided_once() {
         let (ledger, stats) = (Ledger::default(), Stats::default());
-        let rule = Promotion { min_calls: 2, ..Promotion::default() };
+        let rule = Promotion {
+            min_calls: 2,
+            ..Promotion::default()
+        };
         let note = || ledger.note(Seen::Same, &rule, (&stats, &stats));
         assert_eq!((note(), note(), note()), (None, Some(Outcome::Promote), None));
     }

@@ -54,7 +54,11 @@ pub(super) static EXCEPTIONS: [Spec; 6] = [
     text("Expires", |object, _| or_none(string(object, "/spec/expires"))),
     text("Active", |object, now| {
         let end = age::seconds(string(object, "/spec/expires"));
-        json!(if end.is_some_and(|end| now < end) { "True" } else { "False" })
+        json!(if end.is_some_and(|end| now < end) {
+            "True"
+        } else {
+            "False"
+        })
     }),
     AGE,
     wide("Reason", |object, _| or_none(string(object, "/spec/reason"))),
@@ -94,7 +98,11 @@ fn health(object: &Value) -> String {
 
 /// A span such as `1.5ms` in microseconds.
 fn micros_of(span: &str) -> Option<i64> {
-    let (number, factor) = match (span.strip_suffix("ms"), span.strip_suffix("us"), span.strip_suffix('s')) {
+    let (number, factor) = match (
+        span.strip_suffix("ms"),
+        span.strip_suffix("us"),
+        span.strip_suffix('s'),
+    ) {
         (Some(number), ..) => (number, 1e3),
         (_, Some(number), _) => (number, 1.0),
         (.., Some(number)) => (number, 1e6),

@@ -221,14 +221,42 @@ fn other_kinds() {
         "Plugin",
         json!({"metadata": metadata, "status": {"worlds": ["scheduler"], "revision": "spread 1.2.0", "calls": 7, "p99Micros": 1500, "traps": 1,
             "conditions": [{"type": "Ready", "status": "True"}]}}),
-        &["x", "scheduler", "spread 1.2.0", "True", "OK", "7", "1.5ms", "1", "60s", "<none>", "<none>"],
+        &[
+            "x",
+            "scheduler",
+            "spread 1.2.0",
+            "True",
+            "OK",
+            "7",
+            "1.5ms",
+            "1",
+            "60s",
+            "<none>",
+            "<none>",
+        ],
     );
     for (spec, status, health) in [
-        (json!({"limits": {"deadline": "2ms"}}), json!({"p99Micros": 1500}), "Slow"),
-        (json!({}), json!({"digest": "a", "hosts": [{"digest": "b"}]}), "Behind"),
+        (
+            json!({"limits": {"deadline": "2ms"}}),
+            json!({"p99Micros": 1500}),
+            "Slow",
+        ),
+        (
+            json!({}),
+            json!({"digest": "a", "hosts": [{"digest": "b"}]}),
+            "Behind",
+        ),
         (json!({}), json!({"candidate": {"calls": 3}}), "OnTrial (3 calls)"),
-        (json!({}), json!({"conditions": [{"type": "Ready", "status": "False", "reason": "WrongWorld"}]}), "WrongWorld"),
-        (json!({}), json!({"conditions": [{"type": "Degraded", "status": "True", "reason": "SetAside"}]}), "SetAside"),
+        (
+            json!({}),
+            json!({"conditions": [{"type": "Ready", "status": "False", "reason": "WrongWorld"}]}),
+            "WrongWorld",
+        ),
+        (
+            json!({}),
+            json!({"conditions": [{"type": "Degraded", "status": "True", "reason": "SetAside"}]}),
+            "SetAside",
+        ),
     ] {
         let mut object = json!({"metadata": metadata, "spec": spec, "status": status});
         if object["status"]["conditions"].is_null() {

@@ -140,9 +140,10 @@ impl Inner {
             Kind::Mutate if covered && policy.mutates() => {
                 policy.change(Arc::clone(review)).await.map(Answer::Patches)
             }
-            Kind::Validate if covered && policy.validates() => {
-                policy.judge(Arc::clone(review), shadow).await.map(Answer::Verdict)
-            }
+            Kind::Validate if covered && policy.validates() => policy
+                .judge(Arc::clone(review), shadow)
+                .await
+                .map(Answer::Verdict),
             Kind::Mutate => Ok(Answer::Patches(Vec::new())),
             Kind::Validate => Ok(Answer::Verdict(Verdict::Allow(Vec::new()))),
         }
@@ -150,10 +151,8 @@ impl Inner {
 
     /// Asks the other side as well, out of the request's way, and takes note of what differs.
     fn compare(self: &Arc<Self>, other: Side, kind: Kind, review: Arc<Review>, answer: Answer) {
-        let (Ok(runtime), Ok(place)) = (
-            Handle::try_current(),
-            Arc::clone(&self.room).try_acquire_owned(),
-        ) else {
+        let (Ok(runtime), Ok(place)) = (Handle::try_current(), Arc::clone(&self.room).try_acquire_owned())
+        else {
             return;
         };
         let this = Arc::clone(self);
@@ -206,7 +205,12 @@ fn difference(review: &Review, serving: &Answer, candidate: &Answer) -> String {
             format!("{} ({})", name(verdict), denial.message)
         }
     };
-    let Review { resource, namespace, name, .. } = review;
+    let Review {
+        resource,
+        namespace,
+        name,
+        ..
+    } = review;
     format!(
         "{resource} {namespace}/{name}: serving {}, candidate {}",
         shown(serving),

@@ -98,7 +98,12 @@ impl Daemon {
         };
         old.resident.between_calls(|old_program, seated| {
             let state = match seated {
-                Some((live, _)) => old_program.save_state(live)?,
+                // An old revision that cannot give its state away must not keep its successor out for ever.
+                Some((live, _)) => old_program.save_state(live).unwrap_or_else(|fault| {
+                    let plugin = &old_program.context.plugin;
+                    tracing::warn!(plugin, %fault, "the revision before gave no state; starting clean");
+                    None
+                }),
                 None => None,
             };
             self.resident.between_calls(|program, fresh| -> Result<(), Fault> {
