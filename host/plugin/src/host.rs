@@ -15,18 +15,21 @@ use capstan_points::scheduler::Cluster;
 use capstan_points::{Seat, Seating, Seats, admission, problem, remedy, scheduler, sidecar};
 
 use crate::cache::{Cache, Precompiled};
+use crate::downloads::Downloads;
 use crate::error::{HostError, LoadError};
 use crate::lock::lock;
 use crate::report::{self, Report};
 use crate::revision::{self, Prepared, Revision, Workshop};
 use crate::services::{Api, Services};
 use crate::slot::Slot;
-use crate::source::Bundled;
+use crate::source::{Bundled, Shelves};
 use crate::ticker::Ticker;
 use crate::trust::Trust;
 
 /// Plugins of one host.
 const PLUGINS_MAX: usize = 256;
+/// The folder of what registries gave, in the cache's.
+const DOWNLOADS: &str = "registry";
 /// Threads that compile at once.
 const COMPILERS_MAX: usize = 4;
 
@@ -77,6 +80,7 @@ pub struct Host {
     ticker: Arc<Ticker>,
     cache: Cache,
     bundled: Bundled,
+    downloads: Downloads,
     services: Arc<Services>,
     cluster: Mutex<Option<Arc<dyn Cluster>>>,
     trust: Mutex<Arc<Trust>>,
@@ -98,6 +102,7 @@ impl Host {
             ticker,
             cache,
             bundled: options.bundled,
+            downloads: Downloads::new(options.cache_dir.join(DOWNLOADS)),
             services: Arc::default(),
             cluster: Mutex::default(),
             trust: Mutex::default(),
@@ -168,7 +173,11 @@ impl Host {
             engine: &self.engine,
             ticker: &self.ticker,
             cache: &self.cache,
-            bundled: &self.bundled,
+            shelves: Shelves {
+                bundled: &self.bundled,
+                downloads: &self.downloads,
+                services: &self.services,
+            },
             services: &self.services,
             cluster: lock(&self.cluster).clone(),
             recordings: &slot.recordings,

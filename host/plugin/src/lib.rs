@@ -8,12 +8,14 @@
 //! Not here: who asks the policies (scheduler, API server, node), fetching from registries.
 
 mod about;
+mod artifact;
 mod bindings;
 mod bridge;
 mod budget;
 mod cache;
 mod capability;
 mod config_schema;
+mod downloads;
 mod engine;
 mod error;
 mod glob;

@@ -20,7 +20,7 @@ use crate::inspect::Surface;
 use crate::limits::Limits;
 use crate::program::Program;
 use crate::services::Services;
-use crate::source::{self, Bundled};
+use crate::source::{self, Shelves};
 use crate::state::Context;
 use crate::stats::Stats;
 use crate::ticker::Ticker;
@@ -69,7 +69,7 @@ pub(crate) struct Workshop<'a> {
     pub(crate) engine: &'a wasmtime::Engine,
     pub(crate) ticker: &'a Arc<Ticker>,
     pub(crate) cache: &'a Cache,
-    pub(crate) bundled: &'a Bundled,
+    pub(crate) shelves: Shelves<'a>,
     pub(crate) services: &'a Arc<Services>,
     pub(crate) cluster: Option<Arc<dyn Cluster>>,
     pub(crate) recordings: &'a Recordings,
@@ -90,7 +90,7 @@ pub(crate) enum Prepared {
 /// All steps up to the swap.
 pub(crate) fn prepare(plugin: &Plugin, workshop: &Workshop<'_>) -> Result<Prepared, LoadError> {
     let spec = &plugin.spec;
-    let fetched = source::component(spec, workshop.bundled, workshop.services)?;
+    let fetched = source::component(spec, workshop.shelves, workshop.trust.wants(spec))?;
     let config = match source::config(spec, workshop.services) {
         Err(error) if error.step() == Step::Fetched => return Err(error),
         config => config.map(|config| Fingerprint {
@@ -107,8 +107,9 @@ pub(crate) fn prepare(plugin: &Plugin, workshop: &Workshop<'_>) -> Result<Prepar
             // Whom the cluster trusts may have changed since.
             if running.trusted.load(Ordering::Relaxed) != workshop.trust.edition {
                 let surface = Surface::read(&fetched.bytes)?;
-                let beside = fetched.bundle.as_deref();
-                workshop.trust.admit(spec, &surface, &fetched.bytes, beside)?;
+                workshop
+                    .trust
+                    .admit(spec, &surface, &fetched.bytes, &fetched.signatures)?;
                 running.trusted.store(workshop.trust.edition, Ordering::Relaxed);
             }
             return Ok(Prepared::Unchanged);
@@ -124,7 +125,7 @@ pub(crate) fn prepare(plugin: &Plugin, workshop: &Workshop<'_>) -> Result<Prepar
     let surface = Surface::read(&fetched.bytes)?;
     workshop
         .trust
-        .admit(spec, &surface, &fetched.bytes, fetched.bundle.as_deref())?;
+        .admit(spec, &surface, &fetched.bytes, &fetched.signatures)?;
     let grants = Grants::parse(&spec.capabilities)?;
     grants.admit_imports(&surface.imports)?;
     let component = workshop

@@ -164,9 +164,9 @@ fn a_bad_revision_is_refused_and_the_old_one_serves() {
             "exactly one of bundled",
         ),
         (
-            json!({"source": {"oci": "r/p:1"}}),
+            json!({"source": {"oci": "registry.example/UPPER"}}),
             "Fetched",
-            "NotYetSupported",
+            "FetchFailed",
             "spec.source.oci",
         ),
         (
