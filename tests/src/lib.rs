@@ -13,6 +13,7 @@ mod http;
 mod installed;
 mod kubectl;
 mod library;
+mod registry;
 mod wait;
 
 pub use cluster::{Cluster, ClusterOptions, binary, root};
@@ -22,4 +23,5 @@ pub use http::{get, send};
 pub use installed::installed;
 pub use kubectl::Answer;
 pub use library::Library;
+pub use registry::Registry;
 pub use wait::{until, until_within};
