@@ -252,6 +252,32 @@ impl Cluster {
         self.kubectl(&all).json()
     }
 
+    /// Whether there is nothing that `kubectl get` with these arguments finds; what there is, if there is.
+    ///
+    /// # Errors
+    /// What kubectl said, or the objects as JSON.
+    pub fn none(&self, arguments: &[&str]) -> Result<(), String> {
+        let left = self.get(arguments)?;
+        match left["items"].as_array() {
+            Some(items) if items.is_empty() => Ok(()),
+            _ => Err(left["items"].to_string()),
+        }
+    }
+
+    /// Deletes an object, and returns when it is gone.
+    pub fn delete(&self, kind: &str, name: &str) {
+        self.kubectl(&["delete", kind, name, "--timeout=60s"]).clean();
+    }
+
+    /// Creates the ConfigMap `settings` and the Secret `keys`, each of one `name=value`.
+    pub fn settings_and_keys(&self, setting: &str, key: &str) {
+        let [setting, key] = [setting, key].map(|literal| format!("--from-literal={literal}"));
+        self.kubectl(&["create", "configmap", "settings", &setting])
+            .clean();
+        self.kubectl(&["create", "secret", "generic", "keys", &key])
+            .clean();
+    }
+
     /// kubectl with more environment variables.
     pub fn kubectl_with_env(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Answer {
         self.launch(arguments, "", variables)

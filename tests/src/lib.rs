@@ -13,6 +13,7 @@ mod http;
 mod installed;
 mod kubectl;
 mod library;
+pub mod process;
 mod registry;
 mod wait;
 

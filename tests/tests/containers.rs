@@ -198,18 +198,7 @@ fn containers_share_serve_and_leave_nothing() {
     let cluster = &cluster.0;
     let folder = cluster.scratch();
     assert_eq!(load(cluster, &archive(&folder), &[]), IMAGE);
-    cluster
-        .kubectl(&["create", "configmap", "settings", "--from-literal=COLOR=blue"])
-        .clean();
-    cluster
-        .kubectl(&[
-            "create",
-            "secret",
-            "generic",
-            "keys",
-            "--from-literal=token=s3cret",
-        ])
-        .clean();
+    cluster.settings_and_keys("COLOR=blue", "token=s3cret");
     let port = free_port();
     let web = WEB
         .replace("PORT", &port.to_string())
@@ -255,9 +244,7 @@ fn containers_share_serve_and_leave_nothing() {
     let mut output = follow.stdout.take().expect("its output is piped");
     let mut first = [0; 1];
     output.read_exact(&mut first).expect("the log so far");
-    cluster
-        .kubectl(&["delete", "pod", "web", "--timeout=60s"])
-        .clean();
+    cluster.delete("pod", "web");
     let mut rest = String::new();
     output.read_to_string(&mut rest).expect("the log is text");
     let _ = follow.wait();
@@ -300,9 +287,7 @@ spec:
         cluster.kubectl(&["logs", "failing", "--previous"]).clean(),
         "asked to fail\n"
     );
-    cluster
-        .kubectl(&["delete", "pod", "failing", "--timeout=60s"])
-        .clean();
+    cluster.delete("pod", "failing");
 }
 
 fn refused_without_root(cluster: &Cluster, pod: &str) {

@@ -212,9 +212,7 @@ fn a_namespace_takes_what_is_in_it_along() {
     cluster
         .kubectl(&["create", "configmap", "x", "-n", "gone"])
         .clean();
-    cluster
-        .kubectl(&["delete", "namespace", "gone", "--timeout=60s"])
-        .clean();
+    cluster.delete("namespace", "gone");
     cluster.kubectl(&["get", "namespace", "gone"]).refused();
 }
 

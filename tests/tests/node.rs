@@ -83,9 +83,7 @@ fn logs_are_followed_cut_and_stamped() {
         said.contains("container other is not valid for pod web"),
         "{said}"
     );
-    cluster
-        .kubectl(&["delete", "pod", "web", "--timeout=60s"])
-        .clean();
+    cluster.delete("pod", "web");
     assert_eq!(lines.next(), None, "a followed log ends with its container");
     assert!(follow.wait().expect("our own child").success());
 }
@@ -122,18 +120,7 @@ fn a_restarted_container_has_a_previous_log() {
 #[test]
 fn a_mounted_object_that_changes_is_seen_by_the_pod() {
     let cluster = Cluster::start();
-    cluster
-        .kubectl(&["create", "configmap", "settings", "--from-literal=color=blue"])
-        .clean();
-    cluster
-        .kubectl(&[
-            "create",
-            "secret",
-            "generic",
-            "keys",
-            "--from-literal=token=first",
-        ])
-        .clean();
+    cluster.settings_and_keys("color=blue", "token=first");
     let reader = |name: &str| {
         format!(
             "apiVersion: v1

@@ -45,18 +45,7 @@ fn three_wasm_servers_behind_a_service() {
 #[test]
 fn a_command_sees_its_configuration_and_its_output_is_logged() {
     let cluster = Cluster::start();
-    cluster
-        .kubectl(&["create", "configmap", "settings", "--from-literal=COLOR=blue"])
-        .clean();
-    cluster
-        .kubectl(&[
-            "create",
-            "secret",
-            "generic",
-            "keys",
-            "--from-literal=token=s3cret",
-        ])
-        .clean();
+    cluster.settings_and_keys("COLOR=blue", "token=s3cret");
     let pod = "
 apiVersion: v1
 kind: Pod
@@ -124,9 +113,7 @@ spec:
     });
     let table = cluster.kubectl(&["get", "pods"]).clean();
     assert!(table.contains("CrashLoopBackOff"), "{table}");
-    cluster
-        .kubectl(&["delete", "pod", "failing", "--timeout=60s"])
-        .clean();
+    cluster.delete("pod", "failing");
 }
 
 #[test]

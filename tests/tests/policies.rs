@@ -82,9 +82,7 @@ spec:
         told.map(str::to_owned).ok_or_else(|| pod["status"].to_string())
     });
     assert!(message.starts_with("0/1 nodes are available: 1 "), "{message}");
-    cluster
-        .kubectl(&["delete", "pod", "big", "--timeout=60s"])
-        .clean();
+    cluster.delete("pod", "big");
 }
 
 #[test]
@@ -190,9 +188,7 @@ spec:
         said.contains("pods \"a\" is forbidden") && said.contains("latest"),
         "{said}"
     );
-    cluster
-        .kubectl(&["delete", "plugin", "images", "--timeout=60s"])
-        .clean();
+    cluster.delete("plugin", "images");
     until("the policy to be gone", || {
         let answer = cluster.apply(&latest);
         if answer.ok { Ok(()) } else { Err(answer.err) }

@@ -90,9 +90,7 @@ fn a_stateful_set_keeps_names_and_order() {
         summary(&versions(&cluster, "app=db")),
         "db-0 one, db-1 one, db-2 two"
     );
-    cluster
-        .kubectl(&["delete", "pod", "db-0", "--timeout=60s"])
-        .clean();
+    cluster.delete("pod", "db-0");
     until("db-0 to be there again, of the old revision", || {
         let now = versions(&cluster, "app=db");
         let again = summary(&now) == "db-0 one, db-1 one, db-2 two" && now[0].2 != first[0].2;
@@ -128,16 +126,9 @@ fn a_stateful_set_keeps_names_and_order() {
     });
     let table = cluster.kubectl(&["get", "statefulsets"]).clean();
     assert!(table.contains("READY") && table.contains("1/1"), "{table}");
-    cluster
-        .kubectl(&["delete", "statefulset", "db", "--timeout=60s"])
-        .clean();
+    cluster.delete("statefulset", "db");
     until("pods and revisions to go with the set", || {
-        let left = cluster.get(&["pods,controllerrevisions"])?;
-        if left["items"] == Value::Array(Vec::new()) {
-            Ok(())
-        } else {
-            Err(left["items"].to_string())
-        }
+        cluster.none(&["pods,controllerrevisions"])
     });
 }
 
@@ -181,9 +172,7 @@ spec:
             Err(format!("{seen:?}"))
         }
     });
-    cluster
-        .kubectl(&["delete", "statefulset", "kv", "--timeout=60s"])
-        .clean();
+    cluster.delete("statefulset", "kv");
     let claims = cluster.get(&["persistentvolumeclaims"]).unwrap();
     assert_eq!(
         claims["items"].as_array().map(Vec::len),
@@ -258,16 +247,9 @@ fn a_cron_job_starts_jobs_at_its_time() {
     cluster
         .kubectl(&["wait", "--for=condition=Complete", "job/now", "--timeout=60s"])
         .clean();
-    cluster
-        .kubectl(&["delete", "cronjob", "tick", "--timeout=60s"])
-        .clean();
+    cluster.delete("cronjob", "tick");
     until("its jobs and their pods to go with it", || {
-        let left = cluster.get(&["jobs,pods"])?;
-        if left["items"] == Value::Array(Vec::new()) {
-            Ok(())
-        } else {
-            Err(left["items"].to_string())
-        }
+        cluster.none(&["jobs,pods"])
     });
 }
 

@@ -85,6 +85,13 @@ async fn validating_policies_refuse_warn_and_tell_their_status() {
     let told = rig.fails(&["create", "-f", "-"], &full.to_string()).await;
     let expected = "The deployments \"k\" is invalid: : ValidatingAdmissionPolicy 'small' with binding 'small-binding' denied request";
     assert!(told.starts_with(expected), "{told}");
+    let metrics = rig.ask("GET", "/metrics", Value::Null).await.document;
+    let page = metrics.as_str().unwrap();
+    let labels = "enforcement_action=\"deny\",error_type=\"invalid_error\",policy=\"small\",policy_binding=\"small-binding\"";
+    for row in ["check_total", "check_duration_seconds_count"] {
+        let row = format!("apiserver_validating_admission_policy_{row}{{{labels}}} 4");
+        assert!(page.contains(&row), "{row}\n{page}");
+    }
     // Types are checked, and the generation is told.
     let policies = format!("{GROUP}/validatingadmissionpolicies");
     let seen = rig

@@ -322,6 +322,18 @@ async fn failures_refuse_or_pass_by_policy() {
         .await;
         rig.done("DELETE", &path, Value::Null).await;
     }
+    let metrics = rig.ask("GET", "/metrics", Value::Null).await.document;
+    let page = metrics.as_str().unwrap();
+    for row in [
+        "apiserver_admission_webhook_rejection_count{error_type=\"calling_webhook_error\",name=\"slow.test.io\",operation=\"CREATE\",rejection_code=\"503\",type=\"validating\"}",
+        "apiserver_admission_webhook_fail_open_count{name=\"gone.test.io\",type=\"validating\"} 1",
+        "apiserver_admission_webhook_request_total{code=\"503\",name=\"odd.test.io\",operation=\"CREATE\",rejected=\"true\",type=\"validating\"}",
+        "apiserver_admission_webhook_admission_duration_seconds_count{name=\"slow.test.io\",operation=\"CREATE\",rejected=\"false\",type=\"validating\"} 1",
+        // The conditions of one that ignores failures did not hold.
+        "apiserver_admission_match_condition_exclusions_total{kind=\"webhook\",name=\"dry.test.io\",operation=\"CREATE\",type=\"validating\"}",
+    ] {
+        assert!(page.contains(row), "{row}\n{page}");
+    }
     rig.stop().await;
 }
 

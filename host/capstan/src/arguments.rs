@@ -27,9 +27,9 @@ pub(crate) enum Command {
     /// Work with a node's image store
     #[command(subcommand)]
     Image(Image),
-    /// Write, build, try and measure plugins
+    /// Write, build, try and measure plugins, and look after those of a cluster
     #[command(subcommand)]
-    Plugin(capstan_author::Command),
+    Plugin(Plugin),
     /// Compile the embedded plugins into a folder; part of the build, not for people
     #[command(hide = true)]
     Precompile { folder: PathBuf },
@@ -39,6 +39,15 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+}
+
+/// An author's and an operator's commands.
+#[derive(Subcommand)]
+pub(crate) enum Plugin {
+    #[command(flatten)]
+    Author(capstan_author::Command),
+    #[command(flatten)]
+    Operate(capstan_operate::Command),
 }
 
 /// Options of `up`.

@@ -18,6 +18,7 @@ use serde_json::json;
 use crate::arguments::Up;
 use crate::bundle;
 use crate::identity::Identities;
+use crate::plugin_pages;
 
 /// How long workloads may take to end when the process stops.
 const WORKLOADS_BOUND_SECONDS: i64 = 5;
@@ -58,7 +59,7 @@ impl Kubelets {
             handlers.insert(name, kubelet.handler());
             nodes.push((kubelet, runtime));
         }
-        proxied.open(handlers);
+        proxied.open(handlers, host);
         mark_control_plane(identities.installer(), &Self::name(0)).await?;
         Ok(Self { nodes })
     }
@@ -112,12 +113,14 @@ async fn mark_control_plane(client: Client, node: &str) -> anyhow::Result<()> {
 #[derive(Default)]
 pub(crate) struct Proxied {
     handlers: OnceLock<HashMap<String, Arc<Handler>>>,
+    host: OnceLock<Arc<Host>>,
 }
 
 impl Proxied {
-    fn open(&self, handlers: HashMap<String, Arc<Handler>>) {
+    fn open(&self, handlers: HashMap<String, Arc<Handler>>, host: &Arc<Host>) {
         // The nodes are started once.
         let _ = self.handlers.set(handlers);
+        let _ = self.host.set(Arc::clone(host));
     }
 }
 
@@ -135,6 +138,10 @@ impl NodeProxy for Proxied {
                 format!("node {node:?} is not up"),
             ));
         };
+        let of_plugins = self.host.get().and_then(|host| plugin_pages::answer(host, &request));
+        if let Some(response) = of_plugins {
+            return Ok(response);
+        }
         let mut response = handler.request(request).await.map(Body::wrap);
         let upgraded = response.extensions_mut().remove::<Upgraded>();
         if let Some(stream) = upgraded.and_then(|upgraded| upgraded.take()) {

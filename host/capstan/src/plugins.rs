@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use capstan_kinds::plugin::Plugin;
 use capstan_kinds::plugin_trust::PluginTrust;
+use capstan_kinds::policy_exception::PolicyException;
 use capstan_plugin::Host;
 use kube::api::{ApiResource, DynamicObject, ListParams, PostParams};
 use kube::{Api, Client};
@@ -96,19 +97,8 @@ impl Running {
         create(&Api::all_with(installer, &resource()), &known).await?;
         remember(&data.join(CREATED), &known)?;
         // Whom the cluster trusts is known before anything is loaded.
-        let trusts: Api<DynamicObject> = Api::all_with(client.clone(), &trust_resource());
-        let trusts = trusts
-            .list(&ListParams::default())
-            .await
-            .context("the list of whom the cluster trusts")?;
-        // One that cannot be read trusts nobody, but it is there.
-        let trusts: Vec<PluginTrust> = trusts
-            .items
-            .iter()
-            .map(|object| serde_json::to_value(object).and_then(serde_json::from_value))
-            .map(Result::unwrap_or_default)
-            .collect();
-        host.set_trust(&trusts);
+        host.set_trust(&all::<PluginTrust>(&client, &trust_resource()).await?);
+        host.set_exceptions(&all::<PolicyException>(&client, &exception_resource()).await?);
         let list = api
             .list(&ListParams::default())
             .await
@@ -140,6 +130,24 @@ impl Running {
         // It was aborted: that is no failure.
         let _ = self.task.await;
     }
+}
+
+/// All objects of a kind. One that cannot be read is there, with nothing in it: such a trust trusts nobody, such an
+/// exception excepts nothing.
+async fn all<T: Default + serde::de::DeserializeOwned>(
+    client: &Client,
+    resource: &ApiResource,
+) -> anyhow::Result<Vec<T>> {
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), resource);
+    let list = api.list(&ListParams::default()).await;
+    let list = list.with_context(|| format!("the list of {}", resource.plural))?;
+    let parse = |object| serde_json::to_value(object).and_then(serde_json::from_value);
+    Ok(list.items.iter().map(parse).map(Result::unwrap_or_default).collect())
+}
+
+fn exception_resource() -> ApiResource {
+    use capstan_kinds::policy_exception::{KIND, PLURAL};
+    of_group(KIND, PLURAL)
 }
 
 fn resource() -> ApiResource {

@@ -20,6 +20,7 @@ pub mod plugin;
 pub mod plugin_trust;
 pub mod pod_part;
 pub mod pod_resources;
+pub mod policy_exception;
 pub mod quantity;
 pub mod quota;
 pub mod resource;

@@ -4,10 +4,18 @@
 //! explains every field. [`SCHEMAS`] holds the same as OpenAPI. Parsing is tolerant: what the schema refuses
 //! at the API never gets here. Not here: what the fields do, which is the plugin host's (`capstan-plugin`).
 
+mod history;
+mod rollout;
+mod verdicts;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use history::{HISTORY_MAX, Outcome, PastRevision};
+pub use rollout::{CandidateStatus, Promotion, Rollout, Strategy};
+pub use verdicts::{DecisionLog, MatchCondition, Mode, Verdicts};
 
 /// API group of the kind.
 pub const GROUP: &str = "plugins.capstan.dev";
@@ -85,6 +93,9 @@ pub struct PluginSpec {
     /// How a new revision takes over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
+    /// Which of its verdicts are kept for who asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision_log: Option<DecisionLog>,
     /// Where the plugin sits.
     pub bind: Bind,
 }
@@ -136,6 +147,25 @@ pub struct ConfigFrom {
     /// JSON text under a key of a ConfigMap's `data`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_map: Option<ConfigMapKey>,
+    /// A part of any object that the plugin host may read; followed as it changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<ObjectPart>,
+}
+
+/// A part of one object.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(missing_docs)]
+pub struct ObjectPart {
+    pub api_version: String,
+    pub kind: String,
+    /// Empty for cluster-scoped kinds.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    pub name: String,
+    /// JSON Pointer, `/spec` by default. A text there is read as JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
 }
 
 /// One granted host import, with what bounds it.
@@ -174,14 +204,6 @@ pub enum FailurePolicy {
     #[default]
     Fail,
     Ignore,
-}
-
-/// How a new revision takes over.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Rollout {
-    /// `Replace`; others are refused as not supported yet.
-    pub strategy: String,
 }
 
 /// Where the plugin sits, by extension point.
@@ -247,6 +269,12 @@ pub struct AdmissionBind {
     pub exclude_namespaces: Vec<String>,
     /// Lower is asked first; ties by name.
     pub order: i32,
+    /// What a denial does.
+    #[serde(skip_serializing_if = "Mode::is_enforce")]
+    pub mode: Mode,
+    /// All must hold, or the policy is not asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub match_conditions: Vec<MatchCondition>,
 }
 
 /// As in a ValidatingWebhookConfiguration; `*` stands for all.
@@ -325,6 +353,15 @@ pub struct PluginStatus {
     /// The last fault or failed load, with its time.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub last_error: String,
+    /// What an admission policy said, on all hosts.
+    #[serde(skip_serializing_if = "Verdicts::is_none")]
+    pub verdicts: Verdicts,
+    /// The revision on trial, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<CandidateStatus>,
+    /// Revisions, the newest first, at most [`HISTORY_MAX`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<PastRevision>,
 }
 
 /// One process that runs the plugin.
@@ -345,6 +382,9 @@ pub struct HostStatus {
     pub traps: u64,
     /// The most linear memory that one of its instances has held there.
     pub memory_bytes: u64,
+    /// What an admission policy said there.
+    #[serde(skip_serializing_if = "Verdicts::is_none")]
+    pub verdicts: Verdicts,
 }
 
 /// A metav1.Condition.

@@ -13,9 +13,9 @@ use capstan_registry::{
 };
 use serde_json::Value;
 
-use crate::downloads::{Downloads, Meaning};
 use crate::error::LoadError;
 use crate::services::{Api, Services};
+use crate::shelf::Shelf;
 use crate::source::object_path;
 
 /// Wall time of all that one load asks of a registry.
@@ -41,85 +41,93 @@ pub(crate) struct Order<'a> {
 }
 
 /// Fetches a component; blocks for as long as that takes.
-pub(crate) fn fetch(
-    order: &Order<'_>,
-    downloads: &Downloads,
-    services: &Services,
-) -> Result<Fetched, LoadError> {
+pub(crate) fn fetch(order: &Order<'_>, shelf: &Shelf, services: &Services) -> Result<Fetched, LoadError> {
     let failed = |message: String| LoadError::Fetch {
         source_text: format!("spec.source.oci {}", order.image),
         message,
     };
     let wanted = reference::parse(order.image).map_err(|error| failed(error.to_string()))?;
-    let known = downloads.meaning(order.image);
+    let known = shelf.meaning(order.image);
     // What is pinned and here needs nobody.
-    if let (Some(_), Some(meaning)) = (wanted.digest(), &known) {
-        let component = artifact(&wanted, meaning)
-            .ok()
-            .and_then(|artifact| downloads.component(artifact.component_digest()));
-        let enough = !order.signed || !meaning.signatures.is_empty();
-        if let Some(bytes) = component.filter(|_| enough) {
-            let signatures = meaning.signatures.clone();
+    if let Some(known) = known.as_ref().filter(|_| wanted.digest().is_some()) {
+        let artifact = artifact(&wanted, known).map_err(|error| failed(error.to_string()))?;
+        let found = shelf.find(artifact.component_digest());
+        let enough = |found: &(_, Vec<Signature>)| !order.signed || !found.1.is_empty();
+        if let Some((bytes, signatures)) = found.filter(enough) {
             return Ok(Fetched { bytes, signatures });
         }
     }
     let Api { client, runtime } = services
         .api()
         .ok_or_else(|| failed("this host has no cluster".into()))?;
-    let secrets: Vec<SecretName> = order
-        .source
-        .pull_secrets
-        .iter()
-        .take(SECRETS_MAX)
-        .cloned()
-        .collect();
-    let (max, signed, image) = (order.max, order.signed, order.image.to_owned());
+    let errand = Errand {
+        client,
+        wanted,
+        known,
+        secrets: order
+            .source
+            .pull_secrets
+            .iter()
+            .take(SECRETS_MAX)
+            .cloned()
+            .collect(),
+        image: order.image.to_owned(),
+        max: order.max,
+        signed: order.signed,
+        shelf: shelf.clone(),
+    };
     let (sender, receiver) = mpsc::sync_channel(1);
-    let (asked, before) = (wanted.clone(), known.clone());
-    let folder = Downloads::clone(downloads);
     runtime.spawn(async move {
-        let fetched = async {
-            let login = login(&client, &secrets, &image).await?;
-            let registry = Registry::new(asked.registry(), login);
-            let artifact = match Artifact::resolve(&registry, &asked).await {
-                Ok(artifact) => artifact,
-                Err(error) => last(&asked, before.as_ref(), error)?,
-            };
-            let digest = artifact.component_digest().to_owned();
-            let bytes = match folder.component(&digest) {
-                Some(bytes) => bytes,
-                None => {
-                    let bytes = artifact.component(&registry, max).await.map_err(text)?;
-                    folder.keep_component(&digest, &bytes);
-                    bytes
-                }
-            };
-            let manifest = String::from_utf8_lossy(&artifact.manifest.bytes).into_owned();
-            let same = before.filter(|before| before.manifest == manifest);
-            let signatures = match signed {
-                true => match signatures::find(&registry, &artifact).await {
-                    Ok(found) => found,
-                    // Those that lay there before go on to count.
-                    Err(error) => same
-                        .map(|before| before.signatures)
-                        .filter(|found| !found.is_empty())
-                        .ok_or_else(|| text(error))?,
-                },
-                false => same.map(|before| before.signatures).unwrap_or_default(),
-            };
-            let meaning = Meaning { manifest, signatures };
-            folder.keep_meaning(&image, &meaning);
-            Ok(Fetched {
-                bytes,
-                signatures: meaning.signatures,
-            })
-        };
         // Nobody listens any more once the wait is over.
-        let _ = sender.send(fetched.await);
+        let _ = sender.send(errand.run().await);
     });
     match receiver.recv_timeout(FETCH_TIMEOUT) {
         Ok(answer) => answer.map_err(failed),
         Err(_) => Err(failed(format!("no answer in {} s", FETCH_TIMEOUT.as_secs()))),
+    }
+}
+
+/// All that one way to the registry takes along.
+struct Errand {
+    client: kube::Client,
+    wanted: Reference,
+    /// The manifest that the reference meant last.
+    known: Option<Vec<u8>>,
+    secrets: Vec<SecretName>,
+    image: String,
+    max: u64,
+    signed: bool,
+    shelf: Shelf,
+}
+
+impl Errand {
+    async fn run(self) -> Result<Fetched, String> {
+        let login = login(&self.client, &self.secrets, &self.image).await?;
+        let registry = Registry::new(self.wanted.registry(), login);
+        let artifact = match Artifact::resolve(&registry, &self.wanted).await {
+            Ok(artifact) => artifact,
+            Err(error) => last(&self.wanted, self.known.as_deref(), error)?,
+        };
+        let digest = artifact.component_digest();
+        let (bytes, kept) = match self.shelf.find(digest) {
+            Some(found) => found,
+            None => {
+                let fetched = artifact.component(&registry, self.max).await;
+                (fetched.map_err(text)?, Vec::new())
+            }
+        };
+        let signatures = match self.signed {
+            true => match signatures::find(&registry, &artifact).await {
+                Ok(found) => found,
+                // Those that lay there before go on to count.
+                Err(error) if kept.is_empty() => return Err(text(error)),
+                Err(_) => kept,
+            },
+            false => kept,
+        };
+        self.shelf.keep(digest, &bytes, &signatures);
+        self.shelf.keep_meaning(&self.image, &artifact.manifest.bytes);
+        Ok(Fetched { bytes, signatures })
     }
 }
 
@@ -128,7 +136,7 @@ fn text(error: Error) -> String {
 }
 
 /// What the reference meant last, where the registry cannot say; a registry that says no is believed.
-fn last(asked: &Reference, before: Option<&Meaning>, error: Error) -> Result<Artifact, String> {
+fn last(asked: &Reference, before: Option<&[u8]>, error: Error) -> Result<Artifact, String> {
     match (&error, before) {
         (Error::Answer(_), Some(before)) => {
             tracing::warn!(%error, reference = %reference::canonical(asked),
@@ -139,9 +147,8 @@ fn last(asked: &Reference, before: Option<&Meaning>, error: Error) -> Result<Art
     }
 }
 
-fn artifact(asked: &Reference, meaning: &Meaning) -> Result<Artifact, Error> {
-    let bytes = meaning.manifest.clone().into_bytes();
-    let digest = digest_of(&bytes);
+fn artifact(asked: &Reference, manifest: &[u8]) -> Result<Artifact, Error> {
+    let (digest, bytes) = (digest_of(manifest), manifest.to_vec());
     Artifact::of(
         asked.clone_with_digest(digest.clone()),
         Digested { digest, bytes },

@@ -117,7 +117,7 @@ impl Cache {
 }
 
 /// Writes a whole file or none.
-fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let draft = path.with_extension(format!("{:016x}.draft", fastrand::u64(..)));
     let mut file = fs::OpenOptions::new()
         .write(true)

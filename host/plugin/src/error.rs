@@ -96,6 +96,8 @@ pub enum LoadError {
         "this revision was rolled back after repeated faults, the last: {0}; change the component or its spec"
     )]
     RolledBack(String),
+    #[error("this revision did not pass its trial: {0}; change the component or its spec")]
+    Dropped(String),
 }
 
 impl LoadError {
@@ -126,7 +128,11 @@ impl LoadError {
             | Self::Untrusted(_) => Step::Verified,
             Self::Compile(_) | Self::Link(_) => Step::Compiled,
             Self::Config { .. } | Self::Start(_) => Step::Configured,
-            Self::SelfTest(_) | Self::Replay { .. } | Self::Warm(_) | Self::RolledBack(_) => Step::Ready,
+            Self::SelfTest(_)
+            | Self::Replay { .. }
+            | Self::Warm(_)
+            | Self::RolledBack(_)
+            | Self::Dropped(_) => Step::Ready,
         }
     }
 
@@ -151,6 +157,7 @@ impl LoadError {
             Self::Replay { .. } => "ReplayFailed",
             Self::Warm(_) => "WarmFailed",
             Self::RolledBack(_) => "RolledBack",
+            Self::Dropped(_) => "TrialFailed",
         }
     }
 

@@ -9,29 +9,36 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use capstan_kinds::plugin::Plugin;
+use capstan_kinds::plugin::{Outcome, PastRevision, Plugin, Strategy};
 use capstan_kinds::plugin_trust::PluginTrust;
+use capstan_kinds::policy_exception::PolicyException;
 use capstan_points::scheduler::Cluster;
-use capstan_points::{Seat, Seating, Seats, admission, problem, remedy, scheduler, sidecar};
+use capstan_points::{FailurePolicy, Seat, Seating, Seats, admission, problem, remedy, scheduler, sidecar};
 
+use crate::bridge::admission_trial::Trial;
 use crate::cache::{Cache, Precompiled};
-use crate::downloads::Downloads;
+use crate::decision::Decision;
 use crate::error::{HostError, LoadError};
+use crate::exceptions::Exceptions;
+use crate::journal::{Entry, LogLine};
 use crate::lock::lock;
+use crate::page;
 use crate::report::{self, Report};
 use crate::revision::{self, Prepared, Revision, Workshop};
 use crate::services::{Api, Services};
-use crate::slot::Slot;
-use crate::source::{Bundled, Shelves};
+use crate::shelf::Shelf;
+use crate::slot::{Candidate, Slot};
+use crate::source::{Bundled, Sources};
 use crate::ticker::Ticker;
+use crate::trial;
 use crate::trust::Trust;
 
 /// Plugins of one host.
 const PLUGINS_MAX: usize = 256;
-/// The folder of what registries gave, in the cache's.
-const DOWNLOADS: &str = "registry";
 /// Threads that compile at once.
 const COMPILERS_MAX: usize = 4;
+/// Of a hundred objects, how many a canary decides where the object does not say.
+const CANARY_PERCENT: u32 = 10;
 
 /// How a host is set up.
 #[derive(Debug, Default)]
@@ -79,8 +86,8 @@ pub struct Host {
     engine: wasmtime::Engine,
     ticker: Arc<Ticker>,
     cache: Cache,
+    shelf: Shelf,
     bundled: Bundled,
-    downloads: Downloads,
     services: Arc<Services>,
     cluster: Mutex<Option<Arc<dyn Cluster>>>,
     trust: Mutex<Arc<Trust>>,
@@ -101,8 +108,8 @@ impl Host {
             engine,
             ticker,
             cache,
+            shelf: Shelf::within(&options.cache_dir),
             bundled: options.bundled,
-            downloads: Downloads::new(options.cache_dir.join(DOWNLOADS)),
             services: Arc::default(),
             cluster: Mutex::default(),
             trust: Mutex::default(),
@@ -136,6 +143,21 @@ impl Host {
         *lock(&self.trust) = Arc::new(Trust::of(objects));
     }
 
+    /// What is excepted from now on.
+    pub fn set_exceptions(&self, objects: &[PolicyException]) {
+        self.services.set_exceptions(Exceptions::of(objects));
+    }
+
+    /// What a plugin decided lately, after entry number `after`, oldest first.
+    pub fn decisions(&self, plugin: &str, after: u64) -> Vec<Entry<Decision>> {
+        self.services.decisions.after(plugin, after)
+    }
+
+    /// What a plugin logged lately, after entry number `after`, oldest first.
+    pub fn log_lines(&self, plugin: &str, after: u64) -> Vec<Entry<LogLine>> {
+        self.services.lines.after(plugin, after)
+    }
+
     /// Scheduler policies, by name.
     pub fn scheduler_seats(&self) -> Seats<dyn scheduler::Policy> {
         lock(&self.rows).scheduler.seats()
@@ -167,40 +189,33 @@ impl Host {
         let name = &plugin.metadata.name;
         let slot = self.slot(name)?;
         let _one_load_at_a_time = lock(&slot.loading);
-        let running = slot.running();
-        let number = self.last_number.fetch_add(1, Ordering::SeqCst) + 1;
-        let workshop = Workshop {
-            engine: &self.engine,
-            ticker: &self.ticker,
-            cache: &self.cache,
-            shelves: Shelves {
-                bundled: &self.bundled,
-                downloads: &self.downloads,
-                services: &self.services,
-            },
-            services: &self.services,
-            cluster: lock(&self.cluster).clone(),
-            recordings: &slot.recordings,
-            trust: Arc::clone(&lock(&self.trust)),
-            running: running.as_deref(),
-            refused: slot.refused(),
-            number,
-        };
+        let written = || plugin.status.as_ref().map(|status| status.history.clone());
+        let history = slot.history(|| written().unwrap_or_default());
         let generation = plugin.metadata.generation;
-        match revision::prepare(plugin, &workshop) {
+        match self.prepare(plugin, &slot, &history) {
             Ok(Prepared::Unchanged) => {
                 slot.keep(generation);
-                running
+                self.reseat();
+                slot.running()
                     .map(|revision| loaded(name, &revision, false))
                     .ok_or_else(|| gone(name))
             }
+            Ok(Prepared::OnTrial) => self.go_on_trying(plugin, &slot),
             Ok(Prepared::Fresh(revision)) => {
                 let revision = Arc::new(*revision);
                 self.watch_health(name, &revision);
                 let loaded = loaded(name, &revision, true);
-                slot.promote(revision, generation);
+                match self.trial(plugin, &slot, &revision) {
+                    Some(trial) => {
+                        slot.try_out(Candidate { revision, trial }, generation);
+                        tracing::info!(plugin = %name, title = %loaded.title, "plugin is on trial");
+                    }
+                    None => {
+                        slot.promote(revision, generation);
+                        tracing::info!(plugin = %name, title = %loaded.title, "plugin took its seat");
+                    }
+                }
                 self.reseat();
-                tracing::info!(plugin = %name, revision = number, title = %loaded.title, "plugin took its seat");
                 Ok(loaded)
             }
             Err(error) => {
@@ -208,7 +223,111 @@ impl Host {
                 if slot.refuse(&error, generation) {
                     tracing::warn!(plugin = %name, %error, "plugin refused");
                 }
+                if slot.running().is_none() {
+                    self.fall_back(plugin, &slot, &history);
+                }
                 Err(error)
+            }
+        }
+    }
+
+    fn prepare(&self, plugin: &Plugin, slot: &Slot, history: &[PastRevision]) -> Result<Prepared, LoadError> {
+        let (running, candidate) = (slot.running(), slot.candidate());
+        revision::prepare(
+            plugin,
+            &Workshop {
+                engine: &self.engine,
+                ticker: &self.ticker,
+                cache: &self.cache,
+                sources: Sources {
+                    bundled: &self.bundled,
+                    shelf: &self.shelf,
+                    services: &self.services,
+                },
+                services: &self.services,
+                cluster: lock(&self.cluster).clone(),
+                recordings: &slot.recordings,
+                trust: Arc::clone(&lock(&self.trust)),
+                running: running.as_deref(),
+                candidate: candidate.as_ref().map(|candidate| &*candidate.revision),
+                refused: slot.refused(),
+                history,
+                number: self.last_number.fetch_add(1, Ordering::SeqCst) + 1,
+            },
+        )
+    }
+
+    /// The revision on trial is what is asked for: it goes on, or takes its seat where no trial is asked for now.
+    fn go_on_trying(&self, plugin: &Plugin, slot: &Slot) -> Result<Loaded, LoadError> {
+        let name = &plugin.metadata.name;
+        let Candidate { revision, .. } = slot.candidate().ok_or_else(|| gone(name))?;
+        slot.keep_on_trial(plugin.metadata.generation);
+        if plugin.spec.rollout.clone().unwrap_or_default().strategy == Strategy::Replace {
+            slot.promote_candidate(revision.number);
+            self.reseat();
+            tracing::info!(plugin = %name, title = %revision.title, "promoted by hand");
+        }
+        Ok(loaded(name, &revision, false))
+    }
+
+    /// The trial of a new revision beside the one that serves, where one is asked for and possible.
+    fn trial(&self, plugin: &Plugin, slot: &Slot, revision: &Arc<Revision>) -> Option<Arc<Trial>> {
+        let rollout = plugin.spec.rollout.clone().unwrap_or_default();
+        if rollout.strategy == Strategy::Replace {
+            return None;
+        }
+        let serving = slot.running()?;
+        let trial = Arc::new(Trial::new(
+            (serving.admission.as_ref()?, revision.admission.as_ref()?),
+            (Arc::clone(&serving.stats), Arc::clone(&revision.stats)),
+            (rollout.strategy, rollout.percent.unwrap_or(CANARY_PERCENT)),
+            rollout.promotion.unwrap_or_default(),
+        ));
+        let (host, name, number) = (
+            Weak::clone(&self.this),
+            plugin.metadata.name.clone(),
+            revision.number,
+        );
+        trial.on_decided(move |outcome| {
+            if let Some(host) = host.upgrade() {
+                host.end_trial(&name, number, outcome);
+            }
+        });
+        Some(trial)
+    }
+
+    fn end_trial(&self, name: &str, number: u64, outcome: trial::Outcome) {
+        let Some(slot) = lock(&self.slots).get(name).cloned() else {
+            return;
+        };
+        match outcome {
+            trial::Outcome::Promote if slot.promote_candidate(number).is_some() => {
+                tracing::info!(plugin = %name, revision = number, "passed its trial and took its seat");
+            }
+            trial::Outcome::Drop(why) if slot.drop_candidate(number, &why) => {
+                tracing::warn!(plugin = %name, revision = number, why, "did not pass its trial");
+            }
+            _ => return,
+        }
+        self.reseat();
+    }
+
+    /// A process that cannot load what is asked for serves what served last, as an earlier process wrote it down.
+    fn fall_back(&self, plugin: &Plugin, slot: &Slot, history: &[PastRevision]) {
+        let is_good = |past: &&PastRevision| matches!(past.outcome, Outcome::Serving | Outcome::Superseded);
+        for past in history.iter().filter(is_good) {
+            let Some(spec) = past.spec.clone() else { continue };
+            let earlier = Plugin {
+                spec,
+                ..plugin.clone()
+            };
+            if let Ok(Prepared::Fresh(revision)) = self.prepare(&earlier, slot, &[]) {
+                let revision = Arc::new(*revision);
+                let name = &plugin.metadata.name;
+                self.watch_health(name, &revision);
+                tracing::warn!(plugin = %name, title = %revision.title, number = past.number, "fell back");
+                slot.fall_back(revision);
+                return self.reseat();
             }
         }
     }
@@ -252,7 +371,7 @@ impl Host {
         let removed = lock(&self.slots).remove(name);
         if removed.is_some() {
             self.reseat();
-            self.services.metrics.remove(name);
+            self.services.forget(name);
             tracing::info!(plugin = %name, "plugin left its seat");
         }
     }
@@ -301,7 +420,7 @@ impl Host {
             .iter()
             .map(|(name, slot)| (name.clone(), Arc::clone(slot)))
             .collect();
-        let mut page = report::metrics(slots.iter().map(|(name, slot)| (name.as_str(), slot.tenure())));
+        let mut page = page::of(slots.iter().map(|(name, slot)| (name.as_str(), slot.tenure())));
         self.services.metrics.write_text(&mut page);
         page
     }
@@ -324,9 +443,16 @@ impl Host {
         });
     }
 
-    /// A revision failed too often: the one before it takes over, if there is one.
+    /// A revision failed too often: a candidate is dropped; after one that serves the one before it takes over, if
+    /// there is one.
     fn roll_back(&self, name: &str, number: u64) {
         let slot = lock(&self.slots).get(name).cloned();
+        let candidate = slot.as_ref().and_then(|slot| slot.candidate());
+        if let Some(candidate) = candidate.filter(|candidate| candidate.revision.number == number) {
+            let why = candidate.revision.health.degraded().unwrap_or_default();
+            let why = format!("it failed too often, the last: {why}");
+            return self.end_trial(name, number, trial::Outcome::Drop(why));
+        }
         if let Some(restored) = slot.and_then(|slot| slot.roll_back(number)) {
             tracing::warn!(plugin = %name, revision = number, restored = restored.number, "rolled back");
             self.reseat();
@@ -340,32 +466,55 @@ impl Host {
             .iter()
             .map(|(name, slot)| (name.clone(), Arc::clone(slot)))
             .collect();
+        let trials: BTreeMap<u64, Arc<Trial>> = slots
+            .iter()
+            .filter_map(|(_, slot)| Some((slot.running()?.number, slot.candidate()?.trial)))
+            .collect();
         let mut current: Vec<(String, Arc<Revision>)> = slots
             .into_iter()
             .filter_map(|(name, slot)| Some((name, slot.running()?)))
             .collect();
-        replace(&rows.scheduler, &current, |r| {
-            r.scheduler.clone().map(|p| p as Arc<dyn scheduler::Policy>)
-        });
-        replace(&rows.problem, &current, |r| {
-            r.problem.clone().map(|p| p as Arc<dyn problem::Daemon>)
-        });
-        replace(&rows.remedy, &current, |r| {
-            r.remedy.clone().map(|p| p as Arc<dyn remedy::Remedy>)
-        });
-        replace(&rows.sidecar, &current, |r| {
-            r.sidecar.clone().map(|p| p as Arc<dyn sidecar::Sidecar>)
-        });
+        replace(
+            &rows.scheduler,
+            &current,
+            |r| r.failure_policy,
+            |r| r.scheduler.clone().map(|p| p as Arc<dyn scheduler::Policy>),
+        );
+        replace(
+            &rows.problem,
+            &current,
+            |r| r.failure_policy,
+            |r| r.problem.clone().map(|p| p as Arc<dyn problem::Daemon>),
+        );
+        replace(
+            &rows.remedy,
+            &current,
+            |r| r.failure_policy,
+            |r| r.remedy.clone().map(|p| p as Arc<dyn remedy::Remedy>),
+        );
+        replace(
+            &rows.sidecar,
+            &current,
+            |r| r.failure_policy,
+            |r| r.sidecar.clone().map(|p| p as Arc<dyn sidecar::Sidecar>),
+        );
         current.sort_by(|(a, left), (b, right)| (left.admission_order, a).cmp(&(right.admission_order, b)));
-        replace(&rows.admission, &current, |r| {
-            r.admission.clone().map(|p| p as Arc<dyn admission::Policy>)
-        });
+        replace(
+            &rows.admission,
+            &current,
+            |r| r.admission_failure_policy,
+            |r| match trials.get(&r.number) {
+                Some(trial) => Some(Arc::clone(trial) as Arc<dyn admission::Policy>),
+                None => r.admission.clone().map(|p| p as Arc<dyn admission::Policy>),
+            },
+        );
     }
 }
 
 fn replace<P: ?Sized>(
     seating: &Seating<P>,
     current: &[(String, Arc<Revision>)],
+    failure_policy: impl Fn(&Revision) -> FailurePolicy,
     policy: impl Fn(&Revision) -> Option<Arc<P>>,
 ) {
     let row: Vec<Seat<P>> = current
@@ -374,7 +523,7 @@ fn replace<P: ?Sized>(
             Some(Seat {
                 plugin: name.clone(),
                 revision: revision.number,
-                failure_policy: revision.failure_policy,
+                failure_policy: failure_policy(revision),
                 policy: policy(revision)?,
             })
         })
@@ -382,7 +531,8 @@ fn replace<P: ?Sized>(
     let key = |seats: &[Seat<P>]| {
         seats
             .iter()
-            .map(|s| (s.plugin.clone(), s.revision))
+            // The address tells a revision by itself from the same one beside a candidate.
+            .map(|s| (s.plugin.clone(), s.revision, Arc::as_ptr(&s.policy).cast::<()>()))
             .collect::<Vec<_>>()
     };
     if key(&seating.seats().borrow()) != key(&row) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use capstan_kinds::plugin::{self, Plugin, PluginStatus};
 use capstan_kinds::plugin_trust::{self, PluginTrust};
+use capstan_kinds::policy_exception::{self, PolicyException};
 use futures::StreamExt;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, PostParams};
@@ -19,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::error::{LoadError, Step};
+use crate::follow::Follower;
 use crate::host::{Host, Loaded};
 use crate::status::{self, Difference};
 
@@ -38,26 +40,24 @@ type Finished = (String, Result<Loaded, LoadError>);
 /// unloaded: objects of bundled defaults must exist before this starts.
 pub async fn run(host: Arc<Host>, client: kube::Client) {
     host.set_client(client.clone());
-    let gvk = kube::core::GroupVersionKind::gvk(plugin::GROUP, plugin::VERSION, plugin::KIND);
-    let resource = ApiResource::from_gvk_with_plural(&gvk, plugin::PLURAL);
-    let api: Api<DynamicObject> = Api::all_with(client, &resource);
-    let gvk = kube::core::GroupVersionKind::gvk(plugin::GROUP, plugin::VERSION, plugin_trust::KIND);
-    let trusts = ApiResource::from_gvk_with_plural(&gvk, plugin_trust::PLURAL);
-    let trusts: Api<DynamicObject> = Api::all_with(api.clone().into_client(), &trusts);
-    let mut trust_events = watcher(trusts, watcher::Config::default())
-        .default_backoff()
-        .boxed();
-    let mut events = watcher(api.clone(), watcher::Config::default())
-        .default_backoff()
-        .boxed();
+    let api = api_of(&client, plugin::KIND, plugin::PLURAL);
+    let follow = |kind, plural| {
+        let objects = watcher(api_of(&client, kind, plural), watcher::Config::default());
+        objects.default_backoff().boxed()
+    };
+    let mut events = follow(plugin::KIND, plugin::PLURAL);
+    let mut trust_events = follow(plugin_trust::KIND, plugin_trust::PLURAL);
+    let mut exception_events = follow(policy_exception::KIND, policy_exception::PLURAL);
+    let (follower, mut told) = Follower::new(client.clone());
     let mut state = Reconciler {
         host,
         api,
         known: BTreeMap::new(),
         listing: None,
         loads: JoinSet::new(),
-        trusted: BTreeMap::new(),
-        listing_trusts: false,
+        trusted: Collection::default(),
+        excepted: Collection::default(),
+        follower,
     };
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -71,6 +71,11 @@ pub async fn run(host: Arc<Host>, client: kube::Client) {
                 Ok(event) => state.on_trust(event),
                 Err(error) => tracing::warn!(%error, "cannot watch whom the cluster trusts"),
             },
+            Some(event) = exception_events.next() => match event {
+                Ok(event) => state.on_exception(event),
+                Err(error) => tracing::warn!(%error, "cannot watch exceptions from policies"),
+            },
+            Some(name) = told.recv() => state.look_again(&name),
             Some(finished) = state.loads.join_next() => match finished {
                 Ok(finished) => state.on_loaded(finished).await,
                 Err(error) => tracing::error!(%error, "a load ended without an answer"),
@@ -87,10 +92,57 @@ struct Reconciler {
     /// Names seen by the list under way.
     listing: Option<Vec<String>>,
     loads: JoinSet<Finished>,
-    /// PluginTrust objects by name.
-    trusted: BTreeMap<String, PluginTrust>,
+    trusted: Collection<PluginTrust>,
+    excepted: Collection<PolicyException>,
+    /// Watches the objects that plugins are made of.
+    follower: Follower,
+}
+
+/// Objects by name, whole once their first list is.
+struct Collection<T> {
+    objects: BTreeMap<String, T>,
     /// Whether the first or a new list of them is under way.
-    listing_trusts: bool,
+    listing: bool,
+}
+
+impl<T> Default for Collection<T> {
+    fn default() -> Self {
+        let (objects, listing) = (BTreeMap::new(), false);
+        Self { objects, listing }
+    }
+}
+
+impl<T: Default + Clone + serde::de::DeserializeOwned> Collection<T> {
+    /// All objects after the event; none while they are being listed. One that cannot be read is there, with nothing
+    /// in it.
+    fn after(&mut self, event: Event<DynamicObject>) -> Option<Vec<T>> {
+        match event {
+            Event::Init => {
+                self.objects.clear();
+                self.listing = true;
+            }
+            Event::InitApply(object) | Event::Apply(object) => {
+                let name = object.metadata.name.clone().unwrap_or_default();
+                let parsed = serde_json::to_value(&object).and_then(serde_json::from_value::<T>);
+                let parsed = parsed.unwrap_or_else(|error| {
+                    tracing::warn!(name, %error, "the object cannot be read");
+                    T::default()
+                });
+                self.objects.insert(name, parsed);
+            }
+            Event::InitDone => self.listing = false,
+            Event::Delete(object) => {
+                self.objects.remove(&object.metadata.name.unwrap_or_default());
+            }
+        }
+        (!self.listing).then(|| self.objects.values().cloned().collect())
+    }
+}
+
+fn api_of(client: &kube::Client, kind: &str, plural: &str) -> Api<DynamicObject> {
+    let gvk = kube::core::GroupVersionKind::gvk(plugin::GROUP, plugin::VERSION, kind);
+    let resource = ApiResource::from_gvk_with_plural(&gvk, plural);
+    Api::all_with(client.clone(), &resource)
 }
 
 /// A Plugin object and what was done about it.
@@ -102,6 +154,8 @@ struct Known {
     /// The last that was handed to the host.
     tried: Option<Plugin>,
     loading: bool,
+    /// Whether something that it depends on changed while it was loading.
+    stale: bool,
     due: Instant,
     pause: Duration,
     written: Option<Instant>,
@@ -122,6 +176,7 @@ impl Known {
             unreadable,
             tried,
             loading: false,
+            stale: false,
             due,
             pause: RETRY_FIRST,
             written,
@@ -172,42 +227,34 @@ impl Reconciler {
         if known.is_news() {
             known.pause = RETRY_FIRST;
             known.due = Instant::now();
+            self.follower.follow(&name, &known.plugin.spec);
         }
         self.load_if_due(&name);
     }
 
     fn on_trust(&mut self, event: Event<DynamicObject>) {
-        match event {
-            Event::Init => {
-                self.trusted.clear();
-                self.listing_trusts = true;
-            }
-            Event::InitApply(object) | Event::Apply(object) => {
-                let name = object.metadata.name.clone().unwrap_or_default();
-                let parsed = serde_json::to_value(&object).and_then(serde_json::from_value::<PluginTrust>);
-                // One that cannot be read trusts nobody, but it is there.
-                let trust = parsed.unwrap_or_else(|error| {
-                    tracing::warn!(plugin_trust = name, %error, "cannot be read");
-                    PluginTrust::default()
-                });
-                self.trusted.insert(name, trust);
-            }
-            Event::InitDone => self.listing_trusts = false,
-            Event::Delete(object) => {
-                self.trusted.remove(&object.metadata.name.unwrap_or_default());
-            }
-        }
-        if self.listing_trusts {
+        let Some(objects) = self.trusted.after(event) else {
             return;
-        }
-        let objects: Vec<PluginTrust> = self.trusted.values().cloned().collect();
+        };
         self.host.set_trust(&objects);
         for name in self.known.keys().cloned().collect::<Vec<_>>() {
-            if let Some(known) = self.known.get_mut(&name) {
-                known.due = Instant::now();
-            }
-            self.load_if_due(&name);
+            self.look_again(&name);
         }
+    }
+
+    fn on_exception(&mut self, event: Event<DynamicObject>) {
+        if let Some(objects) = self.excepted.after(event) {
+            self.host.set_exceptions(&objects);
+        }
+    }
+
+    /// Something that the plugin depends on has changed.
+    fn look_again(&mut self, name: &str) {
+        if let Some(known) = self.known.get_mut(name) {
+            known.due = Instant::now();
+            known.stale = known.loading;
+        }
+        self.load_if_due(name);
     }
 
     fn on_listed(&mut self) {
@@ -225,6 +272,7 @@ impl Reconciler {
 
     fn forget(&mut self, name: &str) {
         self.known.remove(name);
+        self.follower.forget(name);
         self.host.unload(name);
     }
 
@@ -265,7 +313,7 @@ impl Reconciler {
         known.loading = false;
         known.due = Instant::now()
             + match &answer {
-                _ if known.is_news() => Duration::ZERO,
+                _ if std::mem::take(&mut known.stale) || known.is_news() => Duration::ZERO,
                 Err(error) if error.is_transient() => {
                     let pause = known.pause;
                     known.pause = (pause * 2).min(RETRY_MAX);

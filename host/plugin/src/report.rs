@@ -1,11 +1,15 @@
-//! What a host says of a plugin: conditions, counts, and a page of metrics. Pure: no clock, no cluster.
+//! What a host says of a plugin: conditions, counts and revisions. Pure: no clock, no cluster.
 
-use std::fmt::Write;
+use std::sync::Arc;
 
-use capstan_kinds::plugin::HostStatus;
+use capstan_kinds::plugin::{CandidateStatus, HostStatus, Outcome, PastRevision, PluginSpec};
 
 use crate::error::Step;
-use crate::slot::Tenure;
+use crate::revision::{Fingerprint, Revision};
+use crate::slot::{Fallen, Tenure};
+
+/// Bytes of a spec that the history keeps.
+const SPEC_BYTES_MAX: usize = 32 << 10;
 
 /// One host's report on one plugin.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -20,6 +24,11 @@ pub struct Report {
     pub conditions: Vec<Said>,
     pub host: HostStatus,
     pub last_error: String,
+    pub candidate: Option<CandidateStatus>,
+    /// The running revision, without number and time.
+    pub serving: Option<PastRevision>,
+    /// Revisions that were rolled back or dropped, the newest last.
+    pub fallen: Vec<PastRevision>,
     /// Whether trying again without any change may succeed.
     pub retry: bool,
 }
@@ -44,6 +53,9 @@ pub(crate) fn of(host: &str, tenure: &Tenure) -> Report {
     report.host.name = host.to_owned();
     report.host.calls = tenure.calls_before;
     report.host.traps = tenure.traps_before;
+    report.host.verdicts = tenure.verdicts_before;
+    report.candidate = candidate(tenure);
+    report.fallen = tenure.fallen.iter().map(fallen).collect();
     if let Some(revision) = &tenure.current {
         let reading = revision.stats.read();
         report.title = revision.title.clone();
@@ -52,6 +64,8 @@ pub(crate) fn of(host: &str, tenure: &Tenure) -> Report {
         report.host.digest = report.digest.clone();
         report.host.calls += reading.calls;
         report.host.traps += reading.traps;
+        report.host.verdicts += reading.verdicts;
+        report.serving = Some(serving(revision));
         report.host.p50_micros = reading.p50_micros;
         report.host.p99_micros = reading.p99_micros;
         report.host.memory_bytes = reading.memory_bytes;
@@ -62,12 +76,57 @@ pub(crate) fn of(host: &str, tenure: &Tenure) -> Report {
         .iter()
         .find(|said| said.type_name == Step::Ready.condition());
     report.host.ready = ready.is_some_and(|said| said.status == "True");
+    if let Some(ready) = ready.filter(|said| said.reason == "OnTrial") {
+        report.host.message = ready.message.clone();
+    }
     if let Some(failure) = &tenure.failure {
         report.last_error = failure.message.clone();
         report.host.message = failure.message.clone();
         report.retry = failure.transient;
     }
     report
+}
+
+fn candidate(tenure: &Tenure) -> Option<CandidateStatus> {
+    let (revision, trial) = {
+        let candidate = tenure.candidate.as_ref()?;
+        (&candidate.revision, &candidate.trial)
+    };
+    let tally = trial.tally();
+    let serving = tenure.current.as_ref();
+    Some(CandidateStatus {
+        revision: revision.title.clone(),
+        digest: revision.fingerprint.digest.clone(),
+        strategy: trial.strategy(),
+        calls: tally.calls,
+        errors: tally.errors,
+        differences: tally.differences,
+        last_difference: tally.last_difference,
+        p99_micros: revision.stats.read().p99_micros,
+        serving_p99_micros: serving.map_or(0, |serving| serving.stats.read().p99_micros),
+    })
+}
+
+fn serving(revision: &Revision) -> PastRevision {
+    past(&revision.fingerprint, &revision.title, Outcome::Serving, "")
+}
+
+fn fallen(fallen: &Arc<Fallen>) -> PastRevision {
+    past(&fallen.fingerprint, &fallen.title, fallen.outcome, &fallen.reason)
+}
+
+fn past(fingerprint: &Fingerprint, title: &str, outcome: Outcome, reason: &str) -> PastRevision {
+    let is_small =
+        |spec: &&PluginSpec| serde_json::to_vec(spec).is_ok_and(|text| text.len() <= SPEC_BYTES_MAX);
+    PastRevision {
+        key: fingerprint.key(),
+        revision: title.to_owned(),
+        digest: fingerprint.digest.clone(),
+        outcome,
+        reason: reason.to_owned(),
+        spec: Some(&fingerprint.spec).filter(is_small).cloned(),
+        ..PastRevision::default()
+    }
 }
 
 fn conditions(tenure: &Tenure) -> Vec<Said> {
@@ -83,6 +142,9 @@ fn conditions(tenure: &Tenure) -> Vec<Said> {
                 message,
             };
             match failed {
+                None if step == Step::Ready && tenure.candidate.is_some() => {
+                    said("False", "OnTrial", on_trial(tenure))
+                }
                 None => said(
                     "True",
                     "Succeeded",
@@ -104,6 +166,26 @@ fn conditions(tenure: &Tenure) -> Vec<Said> {
     conditions
 }
 
+fn on_trial(tenure: &Tenure) -> String {
+    let Some(candidate) = &tenure.candidate else {
+        return String::new();
+    };
+    let rule = candidate.trial.rule();
+    let serving = tenure
+        .current
+        .as_ref()
+        .map_or("nothing", |serving| &serving.title);
+    let decides = if rule.manual {
+        "somebody promotes it"
+    } else {
+        "it promotes itself"
+    };
+    format!(
+        "{} is on trial: {decides} after {} calls; {serving} keeps serving",
+        candidate.revision.title, rule.min_calls
+    )
+}
+
 fn degraded(tenure: &Tenure) -> Said {
     let said = |status, reason, message| Said {
         type_name: "Degraded",
@@ -114,9 +196,9 @@ fn degraded(tenure: &Tenure) -> Said {
     let rolled_back = tenure
         .failure
         .as_ref()
-        .filter(|failure| failure.reason == "RolledBack");
+        .filter(|failure| matches!(failure.reason, "RolledBack" | "TrialFailed"));
     if let Some(failure) = rolled_back {
-        return said("True", "RolledBack", failure.message.clone());
+        return said("True", failure.reason, failure.message.clone());
     }
     match tenure.current.as_ref().map(|revision| &revision.health) {
         Some(health) => match (health.admit(), health.degraded()) {
@@ -126,46 +208,4 @@ fn degraded(tenure: &Tenure) -> Said {
         },
         None => said("False", "NotRunning", String::new()),
     }
-}
-
-/// The host's own series about its plugins.
-pub(crate) fn metrics<'a>(plugins: impl Iterator<Item = (&'a str, Tenure)>) -> String {
-    let rows: Vec<_> = plugins
-        .map(|(name, tenure)| {
-            let reading = tenure
-                .current
-                .as_ref()
-                .map(|revision| revision.stats.read())
-                .unwrap_or_default();
-            (
-                name,
-                tenure.calls_before + reading.calls,
-                tenure.traps_before + reading.traps,
-                reading,
-            )
-        })
-        .collect();
-    let mut page = String::from("# TYPE capstan_plugin_calls_total counter\n");
-    for (name, calls, ..) in &rows {
-        let _ = writeln!(page, "capstan_plugin_calls_total{{plugin=\"{name}\"}} {calls}");
-    }
-    page.push_str("# TYPE capstan_plugin_traps_total counter\n");
-    for (name, _, traps, _) in &rows {
-        let _ = writeln!(page, "capstan_plugin_traps_total{{plugin=\"{name}\"}} {traps}");
-    }
-    page.push_str("# TYPE capstan_plugin_call_seconds summary\n");
-    for (name, _, _, reading) in &rows {
-        for (quantile, micros) in [("0.5", reading.p50_micros), ("0.99", reading.p99_micros)] {
-            let seconds = micros as f64 / 1e6;
-            let labels = format!("plugin=\"{name}\",quantile=\"{quantile}\"");
-            let _ = writeln!(page, "capstan_plugin_call_seconds{{{labels}}} {seconds}");
-        }
-        let (sum, count) = (reading.seconds_total, reading.calls);
-        let _ = writeln!(page, "capstan_plugin_call_seconds_sum{{plugin=\"{name}\"}} {sum}");
-        let _ = writeln!(
-            page,
-            "capstan_plugin_call_seconds_count{{plugin=\"{name}\"}} {count}"
-        );
-    }
-    page
 }

@@ -6,12 +6,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use capstan_kinds::plugin::{self, Bind, Plugin, PluginSpec};
+use capstan_kinds::plugin::{self, Bind, Mode, PastRevision, Plugin, PluginSpec, Strategy};
 use capstan_points::scheduler::Cluster;
 use capstan_points::{FailurePolicy, Fault};
+use sha2::{Digest, Sha256};
 
-use crate::bridge::{admission, admission_rules::Coverage, problem, remedy, scheduler, sidecar};
-use crate::cache::Cache;
+use crate::bridge::{admission, admission_binding::Binding, problem, remedy, scheduler, sidecar};
+use crate::cache::{Cache, hex};
 use crate::capability::Grants;
 use crate::config_schema;
 use crate::error::{LoadError, Step};
@@ -20,7 +21,8 @@ use crate::inspect::Surface;
 use crate::limits::Limits;
 use crate::program::Program;
 use crate::services::Services;
-use crate::source::{self, Shelves};
+use crate::slot::Fallen;
+use crate::source::{self, Sources};
 use crate::state::Context;
 use crate::stats::Stats;
 use crate::ticker::Ticker;
@@ -38,6 +40,8 @@ pub(crate) struct Revision {
     pub(crate) worlds: Vec<String>,
     pub(crate) failure_policy: FailurePolicy,
     pub(crate) admission_order: i32,
+    /// A policy that enforces nothing fails no request either.
+    pub(crate) admission_failure_policy: FailurePolicy,
     pub(crate) health: Arc<Health>,
     pub(crate) stats: Arc<Stats>,
     pub(crate) scheduler: Option<Arc<scheduler::Policy>>,
@@ -47,11 +51,32 @@ pub(crate) struct Revision {
     pub(crate) sidecar: Option<Arc<sidecar::Sidecar>>,
 }
 
+/// What a revision is made of: spec without rollout, with its component's digest, and the configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Fingerprint {
     pub(crate) spec: PluginSpec,
     pub(crate) digest: String,
     pub(crate) config: serde_json::Value,
+}
+
+impl Fingerprint {
+    fn new(spec: &PluginSpec, digest: &str, config: serde_json::Value) -> Self {
+        Self {
+            spec: PluginSpec {
+                rollout: None,
+                digest: Some(digest.to_owned()),
+                ..spec.clone()
+            },
+            digest: digest.to_owned(),
+            config,
+        }
+    }
+
+    /// Stands for it in `status.history`.
+    pub(crate) fn key(&self) -> String {
+        let text = serde_json::json!([self.spec, self.config]).to_string();
+        hex(&Sha256::digest(text)[..8])
+    }
 }
 
 /// Calls that a plugin's revisions answered, for the next one to be tried on.
@@ -69,14 +94,17 @@ pub(crate) struct Workshop<'a> {
     pub(crate) engine: &'a wasmtime::Engine,
     pub(crate) ticker: &'a Arc<Ticker>,
     pub(crate) cache: &'a Cache,
-    pub(crate) shelves: Shelves<'a>,
+    pub(crate) sources: Sources<'a>,
     pub(crate) services: &'a Arc<Services>,
     pub(crate) cluster: Option<Arc<dyn Cluster>>,
     pub(crate) recordings: &'a Recordings,
     pub(crate) trust: Arc<Trust>,
     pub(crate) running: Option<&'a Revision>,
-    /// What was rolled back, and why: it is not tried again.
-    pub(crate) refused: Option<(Fingerprint, String)>,
+    pub(crate) candidate: Option<&'a Revision>,
+    /// What was rolled back or dropped, and why: it is not tried again.
+    pub(crate) refused: Option<Arc<Fallen>>,
+    /// What an earlier process wrote of the plugin's revisions, where this one knows none yet.
+    pub(crate) history: &'a [PastRevision],
     pub(crate) number: u64,
 }
 
@@ -84,43 +112,37 @@ pub(crate) struct Workshop<'a> {
 pub(crate) enum Prepared {
     /// The running revision is what is asked for.
     Unchanged,
+    /// The revision on trial is.
+    OnTrial,
     Fresh(Box<Revision>),
 }
 
 /// All steps up to the swap.
 pub(crate) fn prepare(plugin: &Plugin, workshop: &Workshop<'_>) -> Result<Prepared, LoadError> {
     let spec = &plugin.spec;
-    let fetched = source::component(spec, workshop.shelves, workshop.trust.wants(spec))?;
+    let fetched = source::component(spec, workshop.sources, workshop.trust.wants(spec))?;
     let config = match source::config(spec, workshop.services) {
         Err(error) if error.step() == Step::Fetched => return Err(error),
-        config => config.map(|config| Fingerprint {
-            spec: spec.clone(),
-            digest: fetched.digest.clone(),
-            config,
-        }),
+        config => config.map(|config| Fingerprint::new(spec, &fetched.digest, config)),
     };
     if let Ok(fingerprint) = &config {
-        if let Some(running) = workshop
-            .running
-            .filter(|running| running.fingerprint == *fingerprint)
-        {
+        let is_it = |known: &&Revision| known.fingerprint == *fingerprint;
+        let known = (workshop.running.filter(is_it), workshop.candidate.filter(is_it));
+        if let Some(found) = known.0.or(known.1) {
             // Whom the cluster trusts may have changed since.
-            if running.trusted.load(Ordering::Relaxed) != workshop.trust.edition {
+            if found.trusted.load(Ordering::Relaxed) != workshop.trust.edition {
                 let surface = Surface::read(&fetched.bytes)?;
                 workshop
                     .trust
                     .admit(spec, &surface, &fetched.bytes, &fetched.signatures)?;
-                running.trusted.store(workshop.trust.edition, Ordering::Relaxed);
+                found.trusted.store(workshop.trust.edition, Ordering::Relaxed);
             }
-            return Ok(Prepared::Unchanged);
+            return Ok(match known {
+                (Some(_), _) => Prepared::Unchanged,
+                (None, _) => Prepared::OnTrial,
+            });
         }
-        if let Some((_, why)) = workshop
-            .refused
-            .as_ref()
-            .filter(|(refused, _)| refused == fingerprint)
-        {
-            return Err(LoadError::RolledBack(why.clone()));
-        }
+        refuse_fallen(workshop, fingerprint)?;
     }
     let surface = Surface::read(&fetched.bytes)?;
     workshop
@@ -142,18 +164,7 @@ pub(crate) fn prepare(plugin: &Plugin, workshop: &Workshop<'_>) -> Result<Prepar
     });
     let mut program = Program::link(workshop.engine, workshop.ticker, &component, surface, context)?;
     let fingerprint = config?;
-    if let Some(other) = spec
-        .rollout
-        .as_ref()
-        .map(|r| r.strategy.as_str())
-        .filter(|s| !matches!(*s, "" | "Replace"))
-    {
-        return Err(not_yet(
-            &format!("spec.rollout.strategy {other}"),
-            "use Replace",
-            Step::Configured,
-        ));
-    }
+    trial_is_possible(spec, &program.surface.worlds())?;
     let description = program.describe().map_err(LoadError::Start)?;
     config_schema::check(&description.config_schema, &fingerprint.config)?;
     program.set_config(fingerprint.config.to_string());
@@ -171,15 +182,51 @@ pub(crate) fn prepare(plugin: &Plugin, workshop: &Workshop<'_>) -> Result<Prepar
     program.self_test().map_err(LoadError::SelfTest)?;
     rehearse_and_warm(workshop, &revision)?;
     stats.clear();
+    if spec.source.bundled.is_none() {
+        workshop
+            .sources
+            .shelf
+            .keep(&fetched.digest, &fetched.bytes, &fetched.signatures);
+    }
     Ok(Prepared::Fresh(Box::new(revision)))
 }
 
-fn not_yet(what: &str, instead: &str, step: Step) -> LoadError {
-    LoadError::NotYetSupported {
-        what: what.into(),
-        instead: instead.into(),
-        step,
+/// What failed while it served, or did not pass its trial, is not tried again as it is.
+fn refuse_fallen(workshop: &Workshop<'_>, fingerprint: &Fingerprint) -> Result<(), LoadError> {
+    let why = |outcome, reason: &str| match outcome {
+        plugin::Outcome::Dropped => LoadError::Dropped(reason.to_owned()),
+        _ => LoadError::RolledBack(reason.to_owned()),
+    };
+    let refused = workshop.refused.as_ref();
+    if let Some(fallen) = refused.filter(|fallen| fallen.fingerprint == *fingerprint) {
+        return Err(why(fallen.outcome, &fallen.reason));
     }
+    let key = fingerprint.key();
+    let past = workshop.history.iter().find(|past| past.key == key);
+    match past {
+        Some(past)
+            if matches!(
+                past.outcome,
+                plugin::Outcome::RolledBack | plugin::Outcome::Dropped
+            ) =>
+        {
+            Err(why(past.outcome, &past.reason))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A candidate is tried where calls leave nothing behind in it.
+fn trial_is_possible(spec: &PluginSpec, worlds: &[String]) -> Result<(), LoadError> {
+    let strategy = spec.rollout.clone().unwrap_or_default().strategy;
+    if strategy == Strategy::Replace || (worlds.iter().all(|world| world == "admission")) {
+        return Ok(());
+    }
+    Err(LoadError::NotYetSupported {
+        what: format!("spec.rollout.strategy {strategy:?} for {}", worlds.join(", ")),
+        instead: "it is for admission; use Replace, which tries a new revision on recorded calls".into(),
+        step: Step::Configured,
+    })
 }
 
 /// A seat for each world that is exported and bound. Without any `bind`, worlds whose binding has a
@@ -206,14 +253,20 @@ fn seat(
     let problem_bind = nodes.filter(|_| has("problem"));
     let remedy_bind = nodes.filter(|_| has("remedy"));
     let admission_bind = bind.admission.as_ref();
-    let coverage = admission_bind.map(Coverage::parse).transpose()?;
+    let binding = admission_bind.map(|bind| Binding::parse(bind, &fingerprint, &title));
+    let binding = binding.transpose()?;
+    let failure_policy = match fingerprint.spec.failure_policy {
+        plugin::FailurePolicy::Fail => FailurePolicy::Fail,
+        plugin::FailurePolicy::Ignore => FailurePolicy::Ignore,
+    };
     Ok(Revision {
         number: workshop.number,
         trusted: AtomicU64::new(workshop.trust.edition),
         title,
-        failure_policy: match fingerprint.spec.failure_policy {
-            plugin::FailurePolicy::Fail => FailurePolicy::Fail,
-            plugin::FailurePolicy::Ignore => FailurePolicy::Ignore,
+        failure_policy,
+        admission_failure_policy: match admission_bind.map(|bind| bind.mode) {
+            Some(Mode::Warn | Mode::Audit) => FailurePolicy::Ignore,
+            _ => failure_policy,
         },
         admission_order: admission_bind.map_or(0, |bind| bind.order),
         scheduler: bind
@@ -221,8 +274,8 @@ fn seat(
             .map(|bind| scheduler::Policy::new(program, &health, bind, Arc::clone(scheduler)))
             .transpose()?
             .map(Arc::new),
-        admission: coverage
-            .map(|coverage| admission::Policy::new(program, &health, coverage, Arc::clone(admission)))
+        admission: binding
+            .map(|binding| admission::Policy::new(program, &health, binding, Arc::clone(admission)))
             .transpose()?
             .map(Arc::new),
         problem: problem_bind

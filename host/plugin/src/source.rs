@@ -9,16 +9,17 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use base64::Engine;
-use capstan_kinds::plugin::{ConfigMapKey, PluginSpec, Source};
+use capstan_kinds::plugin::{ConfigMapKey, ObjectPart, PluginSpec, Source};
 use capstan_registry::Signature;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::artifact;
 use crate::cache::hex;
-use crate::downloads::Downloads;
 use crate::error::{LoadError, Step};
+use crate::follow;
 use crate::services::{Api, Services};
+use crate::shelf::Shelf;
 
 /// Bytes of a component.
 const COMPONENT_BYTES_MAX: u64 = 32 << 20;
@@ -42,21 +43,41 @@ pub(crate) struct Fetched<'a> {
 
 /// What components are fetched with.
 #[derive(Clone, Copy)]
-pub(crate) struct Shelves<'a> {
+pub(crate) struct Sources<'a> {
     pub(crate) bundled: &'a Bundled,
-    pub(crate) downloads: &'a Downloads,
+    pub(crate) shelf: &'a Shelf,
     pub(crate) services: &'a Services,
 }
 
-/// Fetches the component and compares its digest with the one that is asked for. `signed` says whether the cluster asks
-/// for a signature.
+/// Fetches the component and compares its digest with the one that is asked for. Where the source has it no longer,
+/// one that served here before is found by its digest. `signed` says whether a signature must lie beside it.
 pub(crate) fn component<'a>(
     spec: &PluginSpec,
-    Shelves {
+    sources: Sources<'a>,
+    signed: bool,
+) -> Result<Fetched<'a>, LoadError> {
+    let fetched = fetched(spec, sources, signed);
+    let digest = spec.digest.as_ref().filter(|_| spec.source.bundled.is_none());
+    match (fetched, digest) {
+        (Err(error @ (LoadError::Fetch { .. } | LoadError::Digest { .. })), Some(digest)) => {
+            let (bytes, signatures) = sources.shelf.find(digest).ok_or(error)?;
+            Ok(Fetched {
+                bytes: Cow::Owned(bytes),
+                digest: digest.clone(),
+                signatures,
+            })
+        }
+        (fetched, _) => fetched,
+    }
+}
+
+fn fetched<'a>(
+    spec: &PluginSpec,
+    Sources {
         bundled,
-        downloads,
+        shelf,
         services,
-    }: Shelves<'a>,
+    }: Sources<'a>,
     signed: bool,
 ) -> Result<Fetched<'a>, LoadError> {
     let name = describe(&spec.source)?;
@@ -91,7 +112,7 @@ pub(crate) fn component<'a>(
                 max: COMPONENT_BYTES_MAX,
                 signed,
             };
-            let artifact::Fetched { bytes, signatures } = artifact::fetch(&order, downloads, services)?;
+            let artifact::Fetched { bytes, signatures } = artifact::fetch(&order, shelf, services)?;
             (Cow::Owned(bytes), signatures)
         }
         _ => (Cow::Borrowed(&[][..]), Vec::new()),
@@ -113,10 +134,11 @@ pub(crate) fn component<'a>(
 
 /// The configuration as JSON text's value; an empty object where there is none.
 pub(crate) fn config(spec: &PluginSpec, services: &Services) -> Result<Value, LoadError> {
-    let from = spec
-        .config_from
-        .as_ref()
-        .and_then(|from| from.config_map.as_ref());
+    let from = spec.config_from.as_ref();
+    if let Some(part) = from.and_then(|from| from.object.as_ref()) {
+        return config_of(part, spec, services);
+    }
+    let from = from.and_then(|from| from.config_map.as_ref());
     let invalid = |message: String| LoadError::Config {
         field: "spec.configFrom.configMap".into(),
         message,
@@ -148,6 +170,51 @@ pub(crate) fn config(spec: &PluginSpec, services: &Services) -> Result<Value, Lo
     }
     serde_json::from_str(text)
         .map_err(|error| invalid(format!("{} of {} is not JSON: {error}", key.key, full(key))))
+}
+
+/// The configuration that a part of an object holds.
+fn config_of(part: &ObjectPart, spec: &PluginSpec, services: &Services) -> Result<Value, LoadError> {
+    let field = "spec.configFrom.object";
+    let invalid = |message: String| LoadError::Config {
+        field: field.into(),
+        message,
+    };
+    let others = spec
+        .config_from
+        .as_ref()
+        .and_then(|from| from.config_map.as_ref());
+    if spec.config.is_some() || others.is_some() {
+        return Err(invalid("another configuration is set as well; keep one".into()));
+    }
+    let (group, version) = part
+        .api_version
+        .rsplit_once('/')
+        .unwrap_or(("", &part.api_version));
+    let gvk = kube::core::GroupVersionKind::gvk(group, version, &part.kind);
+    let shown = format!("{} {}/{}", part.kind, part.namespace, part.name);
+    let (namespace, name) = (part.namespace.clone(), part.name.clone());
+    let document = asked(services, field, |client| async move {
+        let resource = follow::resource(&client, &gvk).await?;
+        let api: kube::Api<kube::api::DynamicObject> = match namespace.as_str() {
+            "" => kube::Api::all_with(client, &resource),
+            namespace => kube::Api::namespaced_with(client, namespace, &resource),
+        };
+        api.get(&name).await
+    })?;
+    let document = document.map_err(|error| fetch(field, format!("{shown}: {error}")))?;
+    let document = serde_json::to_value(document).map_err(|error| fetch(field, error))?;
+    let path = part.path.as_deref().unwrap_or("/spec");
+    let value = document.pointer(path);
+    let value = value.ok_or_else(|| invalid(format!("{shown} has nothing at {path:?}")))?;
+    let bytes = value.to_string().len();
+    if bytes > CONFIG_BYTES_MAX {
+        return Err(invalid(format!("{bytes} bytes are more than {CONFIG_BYTES_MAX}")));
+    }
+    match value {
+        Value::String(text) => serde_json::from_str(text)
+            .map_err(|error| invalid(format!("{path} of {shown} is not JSON: {error}"))),
+        value => Ok(value.clone()),
+    }
 }
 
 /// Checks that exactly one source is given, and gives its name for messages.
@@ -239,24 +306,32 @@ pub(crate) fn object_path(plural: &str, namespace: &str, name: &str) -> Result<S
 }
 
 fn config_map(services: &Services, source: &str, key: &ConfigMapKey) -> Result<Value, LoadError> {
-    let Api { client, runtime } = services
-        .api()
-        .ok_or_else(|| fetch(source, "this host has no cluster"))?;
     let path = object_path("configmaps", &key.namespace, &key.name).map_err(|error| fetch(source, error))?;
     let request = http::Request::get(path)
         .body(Vec::new())
         .map_err(|error| fetch(source, error))?;
+    asked(services, source, |client| async move {
+        client.request::<Value>(request).await
+    })?
+    .map_err(|error| fetch(source, format!("ConfigMap {}: {error}", full(key))))
+}
+
+/// What the cluster answers, within a bound of time; blocks.
+fn asked<T: Send + 'static, F: Future<Output = kube::Result<T>> + Send + 'static>(
+    services: &Services,
+    source: &str,
+    question: impl FnOnce(kube::Client) -> F,
+) -> Result<kube::Result<T>, LoadError> {
+    let Api { client, runtime } = services
+        .api()
+        .ok_or_else(|| fetch(source, "this host has no cluster"))?;
     let (sender, receiver) = mpsc::sync_channel(1);
+    let answer = question(client);
     runtime.spawn(async move {
         // Nobody listens any more once the wait is over.
-        let _ = sender.send(client.request::<Value>(request).await);
+        let _ = sender.send(answer.await);
     });
-    match receiver.recv_timeout(READ_TIMEOUT) {
-        Ok(Ok(document)) => Ok(document),
-        Ok(Err(error)) => Err(fetch(source, format!("ConfigMap {}: {error}", full(key)))),
-        Err(_) => Err(fetch(
-            source,
-            format!("no answer in {} s", READ_TIMEOUT.as_secs()),
-        )),
-    }
+    receiver
+        .recv_timeout(READ_TIMEOUT)
+        .map_err(|_| fetch(source, format!("no answer in {} s", READ_TIMEOUT.as_secs())))
 }

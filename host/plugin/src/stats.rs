@@ -7,9 +7,22 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use capstan_kinds::plugin::Verdicts;
+use capstan_points::admission::Verdict;
 use capstan_points::{Fault, FaultKind};
 
+use crate::decision::Said;
 use crate::lock::lock;
+
+/// The kinds of fault that are counted, and how the metrics page names them.
+pub(crate) const FAULT_KINDS: [(FaultKind, &str); 6] = [
+    (FaultKind::Trap, "trap"),
+    (FaultKind::Deadline, "deadline"),
+    (FaultKind::Memory, "memory"),
+    (FaultKind::Garbage, "garbage"),
+    (FaultKind::Reported, "reported"),
+    (FaultKind::Host, "host"),
+];
 
 const BUCKETS: usize = 4 * 64;
 /// Bytes of the last error that are kept.
@@ -24,6 +37,9 @@ pub(crate) struct Stats {
     /// The most linear memory that one instance has held.
     memory_bytes: AtomicU64,
     last_error: Mutex<String>,
+    verdicts: Mutex<Verdicts>,
+    /// All faults by kind, in the order of [`FAULT_KINDS`].
+    kinds: [AtomicU64; FAULT_KINDS.len()],
 }
 
 /// A reading.
@@ -38,6 +54,11 @@ pub(crate) struct Reading {
     /// The most linear memory that one instance has held.
     pub(crate) memory_bytes: u64,
     pub(crate) last_error: String,
+    pub(crate) verdicts: Verdicts,
+    /// Faults by kind, in the order of [`FAULT_KINDS`].
+    pub(crate) faults: [u64; FAULT_KINDS.len()],
+    /// Calls by the upper edge of their bucket, in nanoseconds; only buckets that hold some.
+    pub(crate) histogram: Vec<(u64, u64)>,
 }
 
 impl Default for Stats {
@@ -49,6 +70,8 @@ impl Default for Stats {
             nanos: AtomicU64::new(0),
             memory_bytes: AtomicU64::new(0),
             last_error: Mutex::default(),
+            verdicts: Mutex::default(),
+            kinds: [const { AtomicU64::new(0) }; FAULT_KINDS.len()],
         }
     }
 }
@@ -66,6 +89,9 @@ impl Stats {
 
     /// A fault outside of a counted call, or found in its answer.
     pub(crate) fn note_fault(&self, fault: &Fault) {
+        if let Some(place) = FAULT_KINDS.iter().position(|(kind, _)| *kind == fault.kind) {
+            self.kinds[place].fetch_add(1, Relaxed);
+        }
         if is_severe(fault.kind) {
             self.faults.fetch_add(1, Relaxed);
         }
@@ -80,6 +106,19 @@ impl Stats {
         *lock(&self.last_error) = error[..end].to_owned();
     }
 
+    /// What an admission policy said of a request.
+    pub(crate) fn note_verdict(&self, said: Said<'_>) {
+        let mut verdicts = lock(&self.verdicts);
+        match said {
+            Said::Verdict(Verdict::Allow(_)) => verdicts.allowed += 1,
+            Said::Verdict(Verdict::Deny(_)) => verdicts.denied += 1,
+            Said::Verdict(Verdict::Warn(_)) => verdicts.warned += 1,
+            Said::Verdict(Verdict::Audit(_)) => verdicts.audited += 1,
+            Said::Excepted(_) => verdicts.excepted += 1,
+            Said::Faulted(_) => {}
+        }
+    }
+
     /// An instance holds this much linear memory.
     pub(crate) fn note_memory(&self, bytes: usize) {
         self.memory_bytes.fetch_max(bytes as u64, Relaxed);
@@ -91,10 +130,12 @@ impl Stats {
         for counter in self
             .buckets
             .iter()
+            .chain(&self.kinds)
             .chain([&self.calls, &self.faults, &self.nanos])
         {
             counter.store(0, Relaxed);
         }
+        *lock(&self.verdicts) = Verdicts::default();
         lock(&self.last_error).clear();
     }
 
@@ -108,6 +149,14 @@ impl Stats {
             memory_bytes: self.memory_bytes.load(Relaxed),
             seconds_total: self.nanos.load(Relaxed) as f64 / 1e9,
             last_error: lock(&self.last_error).clone(),
+            verdicts: *lock(&self.verdicts),
+            faults: std::array::from_fn(|place| self.kinds[place].load(Relaxed)),
+            histogram: counts
+                .iter()
+                .enumerate()
+                .filter(|(_, count)| **count > 0)
+                .map(|(index, count)| (edge_nanos(index), *count))
+                .collect(),
         }
     }
 }
@@ -136,16 +185,21 @@ fn quantile(counts: &[u64], percent: u64) -> u64 {
     for (index, count) in counts.iter().enumerate() {
         seen += count;
         if seen >= wanted && seen > 0 {
-            let (power, quarter) = (index / 4, index as u128 % 4);
-            let nanos = if power < 2 {
-                index as u128
-            } else {
-                (5 + quarter) << (power - 2)
-            };
-            return u64::try_from(nanos.div_ceil(1000)).unwrap_or(u64::MAX).max(1);
+            return edge_nanos(index).div_ceil(1000).max(1);
         }
     }
     0
+}
+
+/// The upper edge of a bucket.
+fn edge_nanos(index: usize) -> u64 {
+    let (power, quarter) = (index / 4, index as u128 % 4);
+    let nanos = if power < 2 {
+        index as u128
+    } else {
+        (5 + quarter) << (power - 2)
+    };
+    u64::try_from(nanos).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

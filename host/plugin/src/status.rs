@@ -2,9 +2,10 @@
 //!
 //! The newest writer's conditions stand; `Ready` is true only while every host that is listed is ready.
 
-use capstan_kinds::plugin::{Condition, HostStatus, PluginStatus};
+use capstan_kinds::plugin::{Condition, HostStatus, PluginStatus, Verdicts};
 
 use crate::error::Step;
+use crate::history;
 use crate::report::{Report, Said};
 
 /// Hosts that one status lists.
@@ -46,6 +47,12 @@ pub(crate) fn merge(before: &PluginStatus, report: &Report, now: &str) -> Plugin
         p99_micros: hosts.iter().map(|host| host.p99_micros).max().unwrap_or(0),
         traps: hosts.iter().map(|host| host.traps).sum(),
         last_error: report.last_error.clone(),
+        verdicts: hosts.iter().fold(Verdicts::default(), |mut sum, host| {
+            sum += host.verdicts;
+            sum
+        }),
+        candidate: report.candidate.clone(),
+        history: history::after(before, report, now),
         hosts,
     }
 }
@@ -90,11 +97,20 @@ fn without_counts(status: &PluginStatus) -> PluginStatus {
     let mut status = PluginStatus {
         calls: 0,
         p99_micros: 0,
+        verdicts: Verdicts::default(),
         ..status.clone()
     };
     for host in &mut status.hosts {
         (host.calls, host.p50_micros, host.p99_micros) = (0, 0, 0);
         host.memory_bytes = 0;
+        host.verdicts = Verdicts::default();
+    }
+    if let Some(candidate) = &mut status.candidate {
+        (
+            candidate.calls,
+            candidate.p99_micros,
+            candidate.serving_p99_micros,
+        ) = (0, 0, 0);
     }
     status
 }

@@ -77,7 +77,9 @@ impl Bench {
         let row = self.host.admission_seats().borrow().clone();
         match row[0].policy.validate(review(kind, object)).await {
             Ok(Verdict::Allow(_)) => Ok(None),
-            Ok(Verdict::Deny(denial)) => Ok(Some(denial.message)),
+            Ok(Verdict::Deny(denial) | Verdict::Warn(denial) | Verdict::Audit(denial)) => {
+                Ok(Some(denial.message))
+            }
             Err(fault) => Err(fault.to_string()),
         }
     }

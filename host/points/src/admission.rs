@@ -65,6 +65,10 @@ pub enum Verdict {
     /// Allowed, with warnings for the client.
     Allow(Vec<String>),
     Deny(Denial),
+    /// It would be denied, but the policy's binding only warns: the request passes.
+    Warn(Denial),
+    /// It would be denied, but the policy's binding only tells the audit log: the request passes.
+    Audit(Denial),
 }
 
 /// One operation of a JSON Patch; paths are JSON Pointers.
@@ -93,4 +97,9 @@ pub trait Policy: Send + Sync {
 
     /// The verdict.
     async fn validate(&self, review: Arc<Review>) -> Result<Verdict, Fault>;
+
+    /// As [`Policy::validate`], of an object that stands already: the verdict is neither counted nor kept.
+    async fn audit(&self, review: Arc<Review>) -> Result<Verdict, Fault> {
+        self.validate(review).await
+    }
 }

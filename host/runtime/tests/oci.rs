@@ -5,6 +5,8 @@
 // Clippy sees no test functions here, but they are.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod node;
+
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
@@ -12,13 +14,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use capstan_runtime::{
-    ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, Cri, Embedded,
-    LinuxContainerResources, Mount, Options, PodSandboxConfig, PodSandboxMetadata, Reader, SandboxState,
-    Streams, shim_main,
+    ContainerConfig, ContainerState, ContainerStatus, Cri, Embedded, LinuxContainerResources, Mount, Options,
+    PodSandboxConfig, Reader, SandboxState, Streams, shim_main,
 };
+use node::{Node, WAIT_MAX, container};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-const WAIT_MAX: Duration = Duration::from_secs(30);
 
 fn main() {
     let args: Vec<OsString> = std::env::args_os().collect();
@@ -102,11 +102,6 @@ fn options(folder: &Path) -> Options {
     options
 }
 
-struct Node {
-    runtime: Embedded,
-    folder: tempfile::TempDir,
-}
-
 impl Node {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -116,55 +111,14 @@ impl Node {
         Self { runtime, folder }
     }
 
-    async fn sandbox(&self) -> String {
-        let metadata = PodSandboxMetadata {
-            name: "pod".into(),
-            ..Default::default()
-        };
-        let log_directory = self.folder.path().join("logs");
-        let config = PodSandboxConfig {
-            metadata,
-            hostname: "pod".into(),
-            log_directory,
-            ..Default::default()
-        };
-        self.runtime.run_pod_sandbox(config).await.unwrap()
-    }
-
-    async fn start(&self, sandbox: &str, config: ContainerConfig) -> String {
-        let id = self.runtime.create_container(sandbox, config).await.unwrap();
-        self.runtime.start_container(&id).await.unwrap();
-        id
-    }
-
-    async fn ended(&self, id: &str) -> ContainerStatus {
-        let ended = async {
-            loop {
-                let status = self.runtime.container_status(id).await.unwrap();
-                if status.state == ContainerState::Exited {
-                    return status;
-                }
-                self.runtime.changed().await;
-            }
-        };
-        tokio::time::timeout(WAIT_MAX, ended)
-            .await
-            .expect("the container ends")
-    }
-
     async fn run(
         &self,
         script: &str,
         adjust: impl FnOnce(&mut ContainerConfig),
     ) -> (ContainerStatus, String) {
-        let sandbox = self.sandbox().await;
         let mut config = shell(script);
         adjust(&mut config);
-        let id = self.start(&sandbox, config).await;
-        let status = self.ended(&id).await;
-        let log = std::fs::read_to_string(&status.log_path).unwrap_or_default();
-        self.runtime.remove_pod_sandbox(&sandbox).await.unwrap();
-        let _ = std::fs::remove_dir_all(self.folder.path().join("logs"));
+        let (status, log, id) = self.run_once(config).await;
         assert_no_trace_of(&id);
         (status, log)
     }
@@ -188,14 +142,8 @@ fn shell(script: &str) -> ContainerConfig {
         vec![script.to_owned()]
     };
     ContainerConfig {
-        metadata: ContainerMetadata {
-            name: "main".into(),
-            attempt: 0,
-        },
-        image: "shell:1".into(),
-        log_path: "main/0.log".into(),
         args,
-        ..Default::default()
+        ..container("main", "shell:1")
     }
 }
 
@@ -255,7 +203,7 @@ async fn containers_run_and_end() {
 
 async fn stops_and_signals() {
     let node = Node::new().await;
-    let sandbox = node.sandbox().await;
+    let sandbox = node.sandbox("pod").await;
     let polite = "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.05; done";
     let deaf = "trap '' TERM; echo ready; while :; do sleep 0.05; done";
     for (script, grace_seconds, code) in [(polite, 20, 3), (deaf, 1, 137), (deaf, 0, 137)] {
@@ -275,7 +223,7 @@ async fn stops_and_signals() {
 
 async fn commands_run_inside() {
     let node = Node::new().await;
-    let sandbox = node.sandbox().await;
+    let sandbox = node.sandbox("pod").await;
     let mut config = shell("echo ready; sleep 1000");
     config.run_as_user = Some(33);
     let id = node.start(&sandbox, config).await;
@@ -332,7 +280,7 @@ async fn until(reader: &mut Reader, wanted: &str) -> String {
 
 async fn commands_are_talked_to() {
     let node = Node::new().await;
-    let sandbox = node.sandbox().await;
+    let sandbox = node.sandbox("pod").await;
     let id = node.start(&sandbox, shell("echo ready; sleep 1000")).await;
     let exec = async |script: &str, streams| {
         let command = ["/bin/sh", "-c", script].map(str::to_owned);
@@ -380,7 +328,7 @@ async fn commands_are_talked_to() {
 
 async fn containers_are_attached_to() {
     let node = Node::new().await;
-    let sandbox = node.sandbox().await;
+    let sandbox = node.sandbox("pod").await;
     let mut config = shell("while read line; do echo got $line; echo err >&2; done; echo end");
     (config.stdin, config.stdin_once) = (true, true);
     let id = node.start(&sandbox, config).await;
@@ -416,7 +364,7 @@ async fn containers_are_attached_to() {
 
 async fn limits_change_while_it_runs() {
     let node = Node::new().await;
-    let sandbox = node.sandbox().await;
+    let sandbox = node.sandbox("pod").await;
     let limits = |mebibytes: i64| LinuxContainerResources {
         memory_limit_bytes: mebibytes << 20,
         cpu_quota_us: 50_000,
@@ -529,7 +477,7 @@ async fn containers_outlive_the_node() {
 
 async fn mistakes_are_named() {
     let node = Node::new().await;
-    let sandbox = node.sandbox().await;
+    let sandbox = node.sandbox("pod").await;
     let mut config = shell("");
     config.command = vec!["/no/such/program".into()];
     let id = node.runtime.create_container(&sandbox, config).await.unwrap();
@@ -541,7 +489,7 @@ async fn mistakes_are_named() {
 
 async fn without_root() {
     let node = Node::new().await;
-    let sandbox = node.sandbox().await;
+    let sandbox = node.sandbox("pod").await;
     let error = node
         .runtime
         .create_container(&sandbox, shell(""))

@@ -5,17 +5,18 @@
 // What the tests share is not marked as a test, but is one.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod node;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use capstan_runtime::{
-    ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, Cri, Embedded,
-    LinuxContainerResources, Mount, Options, PodSandboxConfig, PodSandboxMetadata, SandboxState,
+    ContainerConfig, ContainerState, ContainerStatus, Cri, Embedded, LinuxContainerResources, Mount, Options,
+    SandboxState,
 };
+use node::{Node, WAIT_MAX, container};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-const WAIT_MAX: Duration = Duration::from_secs(30);
 
 fn component(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -27,12 +28,6 @@ fn component(name: &str) -> PathBuf {
         path.display()
     );
     path
-}
-
-/// A runtime on a folder of its own, with both workloads loaded.
-struct Node {
-    runtime: Embedded,
-    folder: tempfile::TempDir,
 }
 
 impl Node {
@@ -48,46 +43,9 @@ impl Node {
         Self { runtime, folder }
     }
 
-    async fn sandbox(&self, name: &str) -> String {
-        let metadata = PodSandboxMetadata {
-            name: name.into(),
-            namespace: "default".into(),
-            ..Default::default()
-        };
-        let log_directory = self.folder.path().join("logs").join(name);
-        let config = PodSandboxConfig {
-            metadata,
-            hostname: name.into(),
-            log_directory,
-            ..Default::default()
-        };
-        self.runtime.run_pod_sandbox(config).await.unwrap()
-    }
-
     async fn ip(&self, sandbox: &str) -> String {
         let all = self.runtime.list_pod_sandbox().await.unwrap();
         all.into_iter().find(|found| found.id == sandbox).unwrap().ip
-    }
-
-    async fn start(&self, sandbox: &str, config: ContainerConfig) -> String {
-        let id = self.runtime.create_container(sandbox, config).await.unwrap();
-        self.runtime.start_container(&id).await.unwrap();
-        id
-    }
-
-    async fn ended(&self, id: &str) -> ContainerStatus {
-        let ended = async {
-            loop {
-                let status = self.runtime.container_status(id).await.unwrap();
-                if status.state == ContainerState::Exited {
-                    return status;
-                }
-                self.runtime.changed().await;
-            }
-        };
-        tokio::time::timeout(WAIT_MAX, ended)
-            .await
-            .expect("the container ends")
     }
 
     /// Runs a command to its end.
@@ -96,28 +54,11 @@ impl Node {
         args: &[&str],
         adjust: impl FnOnce(&mut ContainerConfig),
     ) -> (ContainerStatus, String) {
-        let sandbox = self.sandbox("command").await;
         let mut config = container("main", "command:1");
         config.args = args.iter().map(|arg| (*arg).to_owned()).collect();
         adjust(&mut config);
-        let id = self.start(&sandbox, config).await;
-        let status = self.ended(&id).await;
-        let log = std::fs::read_to_string(&status.log_path).unwrap();
-        self.runtime.remove_pod_sandbox(&sandbox).await.unwrap();
-        std::fs::remove_dir_all(self.folder.path().join("logs")).unwrap();
+        let (status, log, _) = self.run_once(config).await;
         (status, log)
-    }
-}
-
-fn container(name: &str, image: &str) -> ContainerConfig {
-    ContainerConfig {
-        metadata: ContainerMetadata {
-            name: name.into(),
-            attempt: 0,
-        },
-        image: image.into(),
-        log_path: format!("{name}/0.log"),
-        ..Default::default()
     }
 }
 
@@ -273,7 +214,7 @@ async fn a_command_gets_what_its_container_says() {
         [
             "stdout F arguments main",
             "stdout F working directory /data",
-            "stdout F HOSTNAME=command",
+            "stdout F HOSTNAME=pod",
             "stdout F GREETING=hi",
             "stderr F a line on stderr"
         ]

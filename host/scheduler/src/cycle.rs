@@ -4,7 +4,7 @@
 //! weight; among the best a node is drawn at random, as the original does.
 
 use capstan_points::scheduler::{
-    Hypothesis, Narrowing, NodeId, Pod, PodId, Policy, Rejection, Step, Unplaced,
+    Asks, Hypothesis, Narrowing, NodeId, Pod, PodId, Policy, Rejection, Step, Unplaced,
 };
 use capstan_points::{Bits, FailurePolicy, Fault, Seat};
 
@@ -78,7 +78,7 @@ pub(crate) fn run(view: &View, seats: &[Seat<dyn Policy>], question: &Question<'
 }
 
 fn decide(view: &View, seats: &[Seat<dyn Policy>], question: &Question<'_>) -> Result<Outcome, Failed> {
-    for seat in seats {
+    for seat in seats.iter().filter(|seat| !is_last_resort(seat)) {
         excuse(seat, view.level(&*seat.policy))?;
     }
     let mut cycle = Cycle {
@@ -112,6 +112,16 @@ fn decide(view: &View, seats: &[Seat<dyn Policy>], question: &Question<'_>) -> R
     }
     let totals = cycle.score(&left, feasible.len())?;
     Ok(Outcome::Placed(best(&feasible, &totals)))
+}
+
+/// Whether the policy is asked only where no node is left: it is told the news then, many at once.
+fn is_last_resort(seat: &Seat<dyn Policy>) -> bool {
+    let last = Asks {
+        view: true,
+        post_filter: true,
+        ..Asks::default()
+    };
+    seat.policy.asks() == last
 }
 
 struct Cycle<'a> {
@@ -258,6 +268,9 @@ impl<'a> Cycle<'a> {
         };
         let (mut reasons, mut cleared) = (Vec::new(), false);
         for seat in self.seats.iter().filter(|seat| seat.policy.asks().post_filter) {
+            if excuse(seat, view.level(&*seat.policy))?.is_none() {
+                continue;
+            }
             let mut dialogue = Dialogue::new(self.filters(), self.pod, self.promises, view.nodes());
             let Some(first) = excuse(seat, seat.policy.post_filter(&unplaced, question.now_ms))? else {
                 continue;
@@ -318,7 +331,7 @@ mod tests {
     use super::*;
     use capstan_points::Bits;
     use capstan_points::FaultKind;
-    use capstan_points::scheduler::{Asks, Delta, Epoch};
+    use capstan_points::scheduler::{Delta, Epoch};
     use std::sync::Arc;
 
     type Filter = fn(&Bits) -> Result<Vec<Rejection>, Fault>;

@@ -30,7 +30,7 @@ mod view;
 mod waiting;
 mod worker;
 
-pub use rehearsal::Rehearsal;
+pub use rehearsal::{Decision, Rehearsal};
 pub use run::{Options, Scheduler};
 
 /// Why the scheduler could not start.

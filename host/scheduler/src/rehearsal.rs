@@ -1,15 +1,36 @@
-//! A cluster on paper: what a policy is told and asked about it, without a scheduler.
+//! A cluster on paper: what a policy is told and asked about it, and where pods would go, without a scheduler.
 //!
-//! The conversion and the feed are the scheduler's own, so that a policy is tried on what it will meet. Called
-//! by the plugin authors' commands.
+//! Conversion, feed and cycle are the scheduler's own, so that a policy is tried on what it will meet. Nothing is
+//! written anywhere. Called by the plugin authors' commands and the scheduler's bench.
 
 use std::collections::BTreeMap;
 
 use capstan_points::scheduler::{Pod, Policy};
-use capstan_points::{Bits, Fault};
+use capstan_points::{Bits, Fault, Seat};
 use k8s_openapi::api::core::v1 as core;
 
+use crate::cycle::{self, Outcome, Question, Way};
+use crate::report;
 use crate::view::View;
+use crate::worker::{key_of, now_ms};
+
+/// What came of a pod's cycle on paper.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It counts on this node now.
+    Placed(String),
+    /// Pods (`namespace/name`) are to leave this node first; nothing was changed.
+    Evict {
+        /// The node that would do then.
+        node: String,
+        /// Who must go.
+        victims: Vec<String>,
+    },
+    /// No node can take it: why, as users read it.
+    Unschedulable(String),
+    /// A policy could not answer.
+    Fault(String),
+}
 
 /// See the module.
 #[derive(Default)]
@@ -48,6 +69,46 @@ impl Rehearsal {
     /// When the policy cannot take it.
     pub fn level(&self, policy: &dyn Policy) -> Result<(), Fault> {
         self.view.level(policy)
+    }
+
+    /// Takes a pod (`namespace/name`) off its node.
+    pub fn remove(&mut self, key: &str) {
+        self.view.remove_pod(key);
+    }
+
+    /// Runs the pod's cycle with these policies, in their order, and counts it on the node that it gets.
+    pub fn place(&mut self, object: &core::Pod, seats: &[Seat<dyn Policy>]) -> Decision {
+        let pod = self.view.pending(object);
+        let question = Question {
+            pod: &pod,
+            nominated: None,
+            promises: &[],
+            now_ms: now_ms(),
+        };
+        let name = |view: &View, node| view.node_name(node).unwrap_or_default().to_owned();
+        match cycle::run(&self.view, seats, &question) {
+            Outcome::Placed(node) => {
+                let node = name(&self.view, node);
+                self.view.assume(&key_of(object), &node, object);
+                Decision::Placed(node)
+            }
+            Outcome::Unschedulable {
+                way: Way::Evict { node, victims, .. },
+                ..
+            } => Decision::Evict {
+                node: name(&self.view, node),
+                victims: victims
+                    .iter()
+                    .filter_map(|id| Some(self.view.assigned(*id)?.0.to_owned()))
+                    .collect(),
+            },
+            Outcome::Unschedulable {
+                nodes,
+                refusals,
+                way: Way::None { reason, .. },
+            } => Decision::Unschedulable(report::unschedulable(nodes, &refusals, &reason)),
+            Outcome::Fault { plugin, fault } => Decision::Fault(format!("plugin {plugin:?}: {fault}")),
+        }
     }
 
     /// All nodes.

@@ -43,9 +43,11 @@ enum Task {
     /// that their clients saw. `bench crash`: kills of the store, and losses of power in a model of it.
     /// `bench api`: the API server under load. `bench malformed`: a million malformed requests to it.
     /// `bench plugins`: what policies cost, swaps of them under load, and hostile ones beside others.
+    /// `bench scheduler [--quick]`: pods a second in the shapes of the original's scheduler_perf, to
+    /// target/bench-scheduler.json.
     #[command(verbatim_doc_comment)]
     Bench {
-        /// [store|chaos|crash|api|malformed|plugins] and the bench's own options
+        /// [store|chaos|crash|api|malformed|plugins|scheduler] and the bench's own options
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

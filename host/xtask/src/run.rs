@@ -107,6 +107,7 @@ pub(crate) fn bench(arguments: &[String]) -> anyhow::Result<()> {
             "api" => return bench_api(rest),
             "malformed" => return bench_malformed(rest),
             "plugins" => return bench_plugins(rest),
+            "scheduler" => return bench_scheduler(rest),
             _ => {}
         }
     }
@@ -157,6 +158,17 @@ fn bench_plugins(arguments: &[String]) -> anyhow::Result<()> {
         .args(["--example", "plugins", "--", "--components"])
         .arg(root().join("target/components"))
         .args(arguments);
+    succeed(&mut bench)
+}
+
+/// The shapes of the original's scheduler_perf, by cycles alone and end to end.
+fn bench_scheduler(arguments: &[String]) -> anyhow::Result<()> {
+    build()?;
+    say("building the bench");
+    let mut bench = cargo();
+    bench.args(["run", "--release", "--quiet", "--package", "capstan-tests"]);
+    bench.args(["--bin", "bench_scheduler", "--"]).args(arguments);
+    bench.env("CAPSTAN_BIN", root().join("target/release/capstan"));
     succeed(&mut bench)
 }
 

@@ -35,6 +35,8 @@ impl Policy for LabelPreference {
 }
 
 impl Score for LabelPreference {
+    const NODE_LOCAL: bool = true;
+
     /// The label on every node, and the value that it should have; none for any.
     type Prepared = (Arc<LabelColumn>, Option<Symbol>);
 

@@ -60,6 +60,8 @@ impl Hints for NodeAffinity {
 }
 
 impl Score for NodeAffinity {
+    const NODE_LOCAL: bool = true;
+
     type Prepared = Vec<(i64, ReadyTerm)>;
 
     fn prepare_score(&mut self, cluster: &Cluster, pod: &Pod, _: &NodeSet) -> Option<Self::Prepared> {

@@ -1,9 +1,9 @@
-//! The terms that running pods carry, each with the nodes of its carriers.
+//! The terms that running pods carry, each with the nodes of its carriers, added up by domain.
 //!
 //! Pods of one workload carry equal terms, so there are as many entries as workloads with affinity, and
 //! a pending pod is compared with those rather than with every pod.
 
-use capstan_sdk::scheduler::{Change, Cluster, NodeId, Pod, PodSelector, PodTerm, Symbol};
+use capstan_sdk::scheduler::{Change, Cluster, DomainCounts, NodeId, Pod, PodSelector, PodTerm, Symbol};
 use std::collections::{BTreeMap, HashMap};
 
 /// What a term demands of pods that come later.
@@ -37,7 +37,36 @@ impl Entry {
 /// How many carriers of each term each node has.
 #[derive(Debug, Default)]
 pub(crate) struct Carried {
-    entries: HashMap<Entry, BTreeMap<NodeId, u32>>,
+    entries: HashMap<Entry, Carriers>,
+}
+
+#[derive(Debug, Default)]
+struct Carriers {
+    by_node: BTreeMap<NodeId, u32>,
+    /// By the term's topology key, from its first use until the labels of a node change.
+    by_domain: Option<DomainCounts>,
+}
+
+impl Carriers {
+    fn count(&mut self, node: NodeId, step: i32) {
+        let count = self.by_node.entry(node).or_default();
+        *count = count.saturating_add_signed(step);
+        if *count == 0 {
+            self.by_node.remove(&node);
+        }
+        if let Some(sums) = &mut self.by_domain {
+            sums.add(node, step.into());
+        }
+    }
+
+    fn sums(&mut self, cluster: &Cluster, key: Symbol) -> &DomainCounts {
+        let by_node = &self.by_node;
+        self.by_domain.get_or_insert_with(|| {
+            let mut sums = DomainCounts::new(cluster.column(key));
+            by_node.iter().for_each(|(node, count)| sums.add(*node, (*count).into()));
+            sums
+        })
+    }
 }
 
 impl Carried {
@@ -45,45 +74,41 @@ impl Carried {
         match change {
             Change::Reset => self.entries.clear(),
             Change::PodAdded(pod) => each(&pod.pod, &mut |entry| {
-                *self
-                    .entries
-                    .entry(entry)
-                    .or_default()
-                    .entry(pod.node)
-                    .or_default() += 1;
+                self.entries.entry(entry).or_default().count(pod.node, 1);
             }),
             Change::PodRemoved(pod) => each(&pod.pod, &mut |entry| self.remove(&entry, pod.node)),
-            _ => {}
+            Change::NodeUpserted(_) | Change::NodeRemoved(_) => {
+                self.entries.values_mut().for_each(|carriers| carriers.by_domain = None);
+            }
+            Change::Namespace(_) => {}
         }
     }
 
     fn remove(&mut self, entry: &Entry, node: NodeId) {
-        let Some(nodes) = self.entries.get_mut(entry) else {
+        let Some(carriers) = self.entries.get_mut(entry) else {
             return;
         };
-        if let Some(count) = nodes.get_mut(&node) {
-            *count -= 1;
-            if *count == 0 {
-                nodes.remove(&node);
-            }
-        }
-        if nodes.is_empty() {
+        carriers.count(node, -1);
+        if carriers.by_node.is_empty() {
             self.entries.remove(entry);
         }
     }
 
-    /// The terms with such a demand that select the pod: demand, topology key, carriers by node.
+    /// The terms with such a demand that select the pod: demand, topology key, carriers by domain.
     pub(crate) fn selecting<'a>(
-        &'a self,
+        &'a mut self,
         cluster: &'a Cluster,
         pod: &'a Pod,
         wanted: impl Fn(Demand) -> bool + 'a,
-    ) -> impl Iterator<Item = (Demand, Symbol, &'a BTreeMap<NodeId, u32>)> + 'a {
+    ) -> impl Iterator<Item = (Demand, Symbol, &'a DomainCounts)> + 'a {
         let entries = self
             .entries
-            .iter()
+            .iter_mut()
             .filter(move |(entry, _)| wanted(entry.demand) && entry.selector.selects(cluster, pod));
-        entries.map(|(entry, nodes)| (entry.demand, entry.topology_key, nodes))
+        entries.map(|(entry, carriers)| {
+            let key = entry.topology_key;
+            (entry.demand, key, carriers.sums(cluster, key))
+        })
     }
 }
 

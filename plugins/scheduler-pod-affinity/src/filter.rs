@@ -16,7 +16,7 @@ pub struct Rules {
 
 pub(crate) fn prepare(
     counts: &mut PodCounts,
-    carried: &Carried,
+    carried: &mut Carried,
     cluster: &Cluster,
     pod: &Pod,
 ) -> Option<Rules> {
@@ -36,11 +36,8 @@ pub(crate) fn prepare(
         .filter(|sums| !sums.is_zero())
         .collect();
     let mut others_apart: Vec<DomainCounts> = Vec::new();
-    for (_, key, nodes) in carried.selecting(cluster, pod, |demand| demand == Demand::Apart) {
-        let sums = DomainCounts::for_key(&mut others_apart, cluster, key);
-        nodes
-            .iter()
-            .for_each(|(node, count)| sums.add(*node, (*count).into()));
+    for (_, key, carriers) in carried.selecting(cluster, pod, |demand| demand == Demand::Apart) {
+        DomainCounts::for_key(&mut others_apart, cluster, key).add_sums(carriers, 1);
     }
     let rules = Rules {
         near,
@@ -57,16 +54,11 @@ fn sums(
     term: &PodTerm,
     selectors: Vec<PodSelector>,
 ) -> DomainCounts {
-    let by_node = counts.by_node(
-        cluster,
-        Counted {
-            selectors,
-            terminating: true,
-        },
-    );
-    let mut sums = DomainCounts::new(cluster.column(term.topology_key));
-    sums.add_all(&by_node, 1);
-    sums
+    let counted = Counted {
+        selectors,
+        terminating: true,
+    };
+    counts.by_domain(cluster, counted, term.topology_key)
 }
 
 impl Rules {

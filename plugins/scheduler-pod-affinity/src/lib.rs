@@ -2,7 +2,7 @@
 //!
 //! Two kinds of counts are kept with each delta: pods by what a pending pod's terms select, and pods by
 //! the terms that they carry themselves, since a running pod's anti-affinity binds pods that come later.
-//! Both are by node, and added up by topology domain once a cycle.
+//! Both are kept by node and by topology domain.
 
 mod carried;
 mod filter;
@@ -78,7 +78,7 @@ impl Filter for PodAffinity {
     type Prepared = filter::Rules;
 
     fn prepare_filter(&mut self, cluster: &Cluster, pod: &Pod) -> Option<filter::Rules> {
-        filter::prepare(&mut self.counts, &self.carried, cluster, pod)
+        filter::prepare(&mut self.counts, &mut self.carried, cluster, pod)
     }
 
     fn filter(&self, _: &Cluster, rules: &filter::Rules, _: &Pod, node: Node<'_>) -> Result<(), Rejection> {
@@ -103,7 +103,7 @@ impl Score for PodAffinity {
     type Prepared = score::Sums;
 
     fn prepare_score(&mut self, cluster: &Cluster, pod: &Pod, _: &NodeSet) -> Option<score::Sums> {
-        score::prepare(&mut self.counts, &self.carried, cluster, pod, self.config)
+        score::prepare(&mut self.counts, &mut self.carried, cluster, pod, self.config)
     }
 
     fn score(&self, _: &Cluster, sums: &score::Sums, _: &Pod, node: Node<'_>) -> i64 {

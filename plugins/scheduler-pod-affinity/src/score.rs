@@ -11,7 +11,7 @@ pub struct Sums(Vec<DomainCounts>);
 
 pub(crate) fn prepare(
     counts: &mut PodCounts,
-    carried: &Carried,
+    carried: &mut Carried,
     cluster: &Cluster,
     pod: &Pod,
     config: Config,
@@ -23,28 +23,23 @@ pub(crate) fn prepare(
         .iter()
         .map(|preferred| (preferred, -1));
     for (preferred, sign) in near.chain(apart) {
-        let selectors = vec![PodSelector::of(&preferred.term)];
-        let by_node = counts.by_node(
-            cluster,
-            Counted {
-                selectors,
-                terminating: true,
-            },
-        );
-        DomainCounts::for_key(&mut sums, cluster, preferred.term.topology_key)
-            .add_all(&by_node, i64::from(preferred.weight) * sign);
+        let key = preferred.term.topology_key;
+        let counted = Counted {
+            selectors: vec![PodSelector::of(&preferred.term)],
+            terminating: true,
+        };
+        let selected = counts.by_domain(cluster, counted, key);
+        DomainCounts::for_key(&mut sums, cluster, key)
+            .add_sums(&selected, i64::from(preferred.weight) * sign);
     }
     let own = !(pod.affinity_preferred.is_empty() && pod.anti_affinity_preferred.is_empty());
     if own || !config.ignore_preferred_terms_of_existing_pods {
-        for (demand, key, nodes) in carried.selecting(cluster, pod, |demand| demand != Demand::Apart) {
+        for (demand, key, carriers) in carried.selecting(cluster, pod, |demand| demand != Demand::Apart) {
             let weight = match demand {
                 Demand::Preferred(weight) => weight.into(),
                 _ => config.hard_pod_affinity_weight,
             };
-            let sums = DomainCounts::for_key(&mut sums, cluster, key);
-            nodes
-                .iter()
-                .for_each(|(node, count)| sums.add(*node, weight * i64::from(*count)));
+            DomainCounts::for_key(&mut sums, cluster, key).add_sums(carriers, weight);
         }
     }
     (!sums.iter().all(DomainCounts::is_zero)).then_some(Sums(sums))

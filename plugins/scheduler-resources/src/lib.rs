@@ -72,6 +72,8 @@ impl Hints for Resources {
 }
 
 impl Score for Resources {
+    const NODE_LOCAL: bool = true;
+
     type Prepared = score::Weighed;
 
     fn prepare_score(&mut self, cluster: &Cluster, pod: &Pod, _: &NodeSet) -> Option<score::Weighed> {

@@ -82,6 +82,8 @@ impl Hints for Taints {
 }
 
 impl Score for Taints {
+    const NODE_LOCAL: bool = true;
+
     type Prepared = ();
 
     fn prepare_score(&mut self, _: &Cluster, _: &Pod, _: &NodeSet) -> Option<()> {

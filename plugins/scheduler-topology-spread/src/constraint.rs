@@ -1,7 +1,7 @@
 //! What filter and score share: which nodes a constraint speaks of, and its counts by node.
 
 use capstan_sdk::scheduler::{
-    Cluster, Counted, LabelColumn, Node, NodeSelector, Pod, PodCounts, PodSelector, SpreadConstraint, Taint,
+    Cluster, Counted, LabelColumn, Node, NodeSelector, Pod, PodSelector, SpreadConstraint, Taint,
     TaintEffect, tolerates,
 };
 use std::sync::Arc;
@@ -30,6 +30,11 @@ impl<'a> Inclusion<'a> {
             && (!constraint.honor_taints || node.taints.iter().all(|t| self.bears(t)))
     }
 
+    /// Whether it takes every node in, whatever node that is.
+    pub(crate) fn is_everything(&self, constraint: &SpreadConstraint) -> bool {
+        !constraint.honor_taints && (!constraint.honor_affinity || self.selector.is_none())
+    }
+
     fn bears(&self, taint: &Taint) -> bool {
         taint.effect == TaintEffect::PreferNoSchedule
             || self.pod.tolerations.iter().any(|t| tolerates(t, taint))
@@ -37,19 +42,11 @@ impl<'a> Inclusion<'a> {
 }
 
 /// The pods that a constraint counts: those that it selects in the pod's namespace and that stay.
-pub(crate) fn by_node(
-    counts: &mut PodCounts,
-    cluster: &Cluster,
-    pod: &Pod,
-    constraint: &SpreadConstraint,
-) -> Arc<Vec<u32>> {
-    counts.by_node(
-        cluster,
-        Counted {
-            selectors: vec![selector(pod, constraint)],
-            terminating: false,
-        },
-    )
+pub(crate) fn counted(pod: &Pod, constraint: &SpreadConstraint) -> Counted {
+    Counted {
+        selectors: vec![selector(pod, constraint)],
+        terminating: false,
+    }
 }
 
 pub(crate) fn selector(pod: &Pod, constraint: &SpreadConstraint) -> PodSelector {
@@ -65,6 +62,13 @@ pub(crate) fn columns(cluster: &Cluster, constraints: &[SpreadConstraint]) -> Ve
         .iter()
         .map(|constraint| cluster.column(constraint.topology_key))
         .collect()
+}
+
+/// Whether every node has every topology key of the constraints.
+pub(crate) fn are_everywhere(cluster: &Cluster, columns: &[Arc<LabelColumn>]) -> bool {
+    columns
+        .iter()
+        .all(|column| column.nodes_len() == cluster.nodes_len())
 }
 
 /// Whether the node has every topology key of the constraints.

@@ -1,6 +1,6 @@
 //! Constraints that must hold (`whenUnsatisfiable: DoNotSchedule`).
 
-use crate::constraint::{Inclusion, by_node, columns, has_all, selector};
+use crate::constraint::{Inclusion, are_everywhere, columns, counted, has_all, selector};
 use capstan_sdk::scheduler::{
     Cluster, DomainCounts, Node, Pod, PodCounts, Reason, Rejection, SpreadConstraint, WhenUnsatisfiable,
 };
@@ -27,22 +27,29 @@ pub(crate) fn prepare(counts: &mut PodCounts, cluster: &Cluster, pod: &Pod) -> O
     }
     let columns = columns(cluster, &constraints);
     let inclusion = Inclusion::of(cluster, pod);
+    let everywhere = are_everywhere(cluster, &columns);
     let hard = constraints.iter().zip(&columns).map(|(constraint, column)| {
-        let by_node = by_node(counts, cluster, pod, constraint);
-        let mut sums = DomainCounts::new(column.clone());
-        let mut counted = vec![false; column.domains_len()];
-        for node in cluster.nodes().filter(|node| has_all(&columns, *node)) {
-            if inclusion.includes(cluster, constraint, node) {
-                sums.add(
-                    node.id,
-                    by_node.get(node.id as usize).copied().unwrap_or(0).into(),
-                );
-                counted[column.domain(node.id) as usize] = true;
+        let what = counted(pod, constraint);
+        let (sums, taken_in) = if everywhere && inclusion.is_everything(constraint) {
+            let sums = counts.by_domain(cluster, what, constraint.topology_key);
+            let domains = 0..column.domains_len() as u32;
+            (sums, domains.map(|domain| column.nodes_in(domain) > 0).collect())
+        } else {
+            let by_node = counts.by_node(cluster, what);
+            let mut sums = DomainCounts::new(column.clone());
+            let mut taken_in = vec![false; column.domains_len()];
+            for node in cluster.nodes().filter(|node| has_all(&columns, *node)) {
+                if inclusion.includes(cluster, constraint, node) {
+                    let count = by_node.get(node.id as usize).copied().unwrap_or(0);
+                    sums.add(node.id, count.into());
+                    taken_in[column.domain(node.id) as usize] = true;
+                }
             }
-        }
+            (sums, taken_in)
+        };
         Hard {
             own: selector(pod, constraint).selects(cluster, pod).into(),
-            fewest: fewest(&sums, &counted, constraint.min_domains),
+            fewest: fewest(&sums, &taken_in, constraint.min_domains),
             max_skew: constraint.max_skew.into(),
             sums,
         }

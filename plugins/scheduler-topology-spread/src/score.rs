@@ -1,6 +1,6 @@
 //! Constraints that are preferences (`whenUnsatisfiable: ScheduleAnyway`), and those by default.
 
-use crate::constraint::{Inclusion, by_node, columns, has_all};
+use crate::constraint::{Inclusion, are_everywhere, columns, counted, has_all};
 use capstan_sdk::scheduler::{
     ABSENT, Cluster, DomainCounts, Node, NodeId, NodeSet, Operator, Pod, PodCounts, Requirement,
     SpreadConstraint, WhenUnsatisfiable,
@@ -65,7 +65,8 @@ pub(crate) fn prepare(
     let columns = columns(cluster, &constraints);
     let in_play = |node: Node<'_>| !all_keys || has_all(&columns, node);
     let plays = |id: NodeId| cluster.node(id).is_some_and(in_play);
-    let left_out: NodeSet = match all_keys {
+    let everywhere = are_everywhere(cluster, &columns);
+    let left_out: NodeSet = match all_keys && !everywhere {
         true => candidates.iter().filter(|id| !plays(*id)).collect(),
         false => NodeSet::default(),
     };
@@ -74,11 +75,20 @@ pub(crate) fn prepare(
     let hostname = cluster.find(HOSTNAME);
     let mut preferences = Vec::with_capacity(constraints.len());
     for (constraint, column) in constraints.iter().zip(&columns) {
-        let by_node = by_node(counts, cluster, pod, constraint);
-        let mut sums = DomainCounts::new(column.clone());
+        let what = counted(pod, constraint);
         let (sums, domains) = if Some(constraint.topology_key) == hostname {
-            (Sums::Nodes(sums, by_node), playing)
+            let hosts = DomainCounts::new(column.clone());
+            (Sums::Nodes(hosts, counts.by_node(cluster, what)), playing)
+        } else if everywhere && inclusion.is_everything(constraint) && playing == cluster.nodes_len() {
+            let domains = 0..column.domains_len() as u32;
+            let sums = counts.by_domain(cluster, what, constraint.topology_key);
+            (
+                Sums::Domains(sums),
+                domains.filter(|domain| column.nodes_in(*domain) > 0).count(),
+            )
         } else {
+            let by_node = counts.by_node(cluster, what);
+            let mut sums = DomainCounts::new(column.clone());
             let domains = domains(
                 column.domains_len(),
                 candidates
@@ -86,8 +96,8 @@ pub(crate) fn prepare(
                     .filter(|id| !left_out.contains(*id))
                     .map(|id| column.domain(id)),
             );
-            let counts = (0..).zip(by_node.iter()).filter(|(_, count)| **count > 0);
-            for (id, count) in counts {
+            let counted_here = (0..).zip(by_node.iter()).filter(|(_, count)| **count > 0);
+            for (id, count) in counted_here {
                 let counted = |node: Node<'_>| in_play(node) && inclusion.includes(cluster, constraint, node);
                 if cluster.node(id).is_some_and(counted) {
                     sums.add(id, i64::from(*count));

@@ -293,6 +293,8 @@ pub struct History {
     pub leases: Vec<Lease>,
     /// Compactions: when asked, up to which revision.
     pub compactions: Vec<(u64, i64)>,
+    /// The run broke off: its watches ended at whatever revision they had come to.
+    pub cut_short: bool,
 }
 
 impl History {

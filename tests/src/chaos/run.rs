@@ -192,6 +192,7 @@ impl Run {
         if let Err(error) = self.finish(&end).await {
             self.violations
                 .push(format!("the cluster is whole at the end: {error:#}"));
+            self.field.history().cut_short = true;
             end.send_replace(0);
         }
         // They end by themselves once the last revision is told, or their members are silent.

@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 use crate::call::Call;
 use crate::refusal::Refusal;
 
+/// What a plugin that only audits would have said, after the plugin's name.
+const AUDIT_ANNOTATION: &str = "plugins.capstan.dev/would-deny";
+
 /// Patches of one answer at most.
 const PATCHES_MAX: usize = 1024;
 
@@ -94,11 +97,21 @@ pub(super) async fn validate(
         }
         match seat.policy.validate(review.clone()).await {
             Ok(Verdict::Allow(warnings)) => warnings.into_iter().for_each(|text| call.warn(text)),
+            Ok(Verdict::Warn(denial)) => call.warn(would_deny(seat, &denial)),
+            Ok(Verdict::Audit(denial)) => {
+                let found = json!({ "message": denial.message, "field": denial.field, "code": denial.code });
+                call.annotate(&format!("{}.{AUDIT_ANNOTATION}", seat.plugin), &found.to_string());
+            }
             Ok(Verdict::Deny(denial)) => return Err(denied(&call.resource, &review, denial).into()),
             Err(fault) => failed(seat, call, &fault)?,
         }
     }
     Ok(())
+}
+
+fn would_deny(seat: &Seat<dyn Policy>, denial: &Denial) -> String {
+    let place = denial.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
+    format!("admission plugin \"{}\" would deny this: {place}{}", seat.plugin, denial.message)
 }
 
 fn failed(seat: &Seat<dyn Policy>, call: &mut Call, fault: &Fault) -> Result<(), Refusal> {

@@ -4,6 +4,7 @@
 //! the page is written. Left out: the store's own metrics, which stand on its own page.
 
 mod family;
+mod hooks;
 mod page;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use self::family::{Family, Histogram};
 
+pub(crate) use self::hooks::{Asked, Ended, Enforced, HookMetrics};
 pub(crate) use page::page;
 
 /// Upper bounds of the buckets of requests' durations, in seconds.
@@ -27,7 +29,7 @@ const RESPONSE_BYTES: [f64; 7] = [1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 const EVENT_BYTES: [f64; 8] = [
     1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0, 65536.0, 131_072.0,
 ];
-const ADMISSION_SECONDS: [f64; 5] = [0.005, 0.025, 0.1, 0.5, 2.5];
+const ADMISSION_SECONDS: [f64; 6] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
 
 /// What a request's rows are labelled with.
 #[derive(Debug, Clone, Copy, Default)]
@@ -51,6 +53,7 @@ pub(crate) struct Metrics {
     watch_events: Family<AtomicU64>,
     watch_sizes: Family<Histogram>,
     admission: Family<Histogram>,
+    pub(crate) hooks: HookMetrics,
     terminations: Family<AtomicU64>,
     dropped: [AtomicU64; 2],
     inflight: [AtomicI64; 2],
@@ -72,6 +75,7 @@ impl Default for Metrics {
             watch_events: Family::default(),
             watch_sizes: Family::default(),
             admission: Family::default(),
+            hooks: HookMetrics::default(),
             terminations: Family::default(),
             dropped: Default::default(),
             inflight: Default::default(),

@@ -44,6 +44,7 @@ fn requests(server: &Server, text: &mut String) {
     metrics
         .admission
         .write(text, "apiserver_admission_step_admission_duration_seconds");
+    metrics.hooks.write(text);
     head(text, "apiserver_longrunning_requests", "gauge");
     for row in metrics.long_running.all() {
         let value = row.1.load(Ordering::Relaxed);

@@ -6,12 +6,16 @@ use rustls::CertificateError;
 
 /// Bytes of an answer that are shown.
 const SHOWN_BYTES_MAX: usize = 2048;
+/// The code of a webhook that gave no answer, or none that can be read.
+pub(crate) const UNAVAILABLE: u16 = 503;
 
 /// A failed call.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Failure {
     pub message: String,
+    /// As it is counted: of the webhook's answer, or that it is unavailable.
+    pub code: u16,
 }
 
 impl Failure {
@@ -19,6 +23,7 @@ impl Failure {
     pub(super) fn unreached(url: &str, why: &str) -> Self {
         Self {
             message: format!("Post \"{url}\": {why}"),
+            code: UNAVAILABLE,
         }
     }
 
@@ -30,7 +35,7 @@ impl Failure {
             .and_then(|status| status["message"].as_str().map(str::to_owned))
             .filter(|message| !message.is_empty());
         if let Some(message) = told {
-            return Self { message };
+            return Self { message, code };
         }
         let shown = String::from_utf8_lossy(&body[..body.len().min(SHOWN_BYTES_MAX)]);
         let shown = shown.trim();
@@ -50,13 +55,14 @@ impl Failure {
             500.. => format!("an error on the server ({shown:?}) has prevented the request from succeeding"),
             _ => format!("the server responded with the status code {code} but did not return more information"),
         };
-        Self { message }
+        Self { message, code }
     }
 
     /// It answered something else than a document.
     pub(super) fn garbled(error: &serde_json::Error) -> Self {
         Self {
             message: format!("couldn't get version/kind; json parse error: {error}"),
+            code: UNAVAILABLE,
         }
     }
 }

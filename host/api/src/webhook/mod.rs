@@ -23,7 +23,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde_json::Value;
 
 use self::connect::Connector;
-pub(crate) use self::failure::Failure;
+pub(crate) use self::failure::{Failure, UNAVAILABLE};
 use self::resolve::Target;
 use crate::registry::Registry;
 

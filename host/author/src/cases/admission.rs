@@ -128,7 +128,10 @@ async fn ask(policy: &dyn Policy, review: &Arc<Review>, form: Form) -> Result<Va
             answer["verdict"] = json!("allow");
             answer["warnings"] = json!(warnings);
         }
-        Verdict::Deny(Denial { code, message, field }) => {
+        // Cases ask the component, whose binding has no mode.
+        Verdict::Deny(Denial { code, message, field })
+        | Verdict::Warn(Denial { code, message, field })
+        | Verdict::Audit(Denial { code, message, field }) => {
             answer["verdict"] = json!("deny");
             answer["code"] = json!(code);
             answer["message"] = json!(message);

@@ -26,7 +26,8 @@ pub enum Matched {
 }
 
 impl Conditions {
-    pub(super) fn read(text: &Json, fails: bool, environment: &Environment<'_>) -> Self {
+    /// Compiles a `matchConditions` list; one that does not compile shows when it is evaluated.
+    pub fn read(text: &Json, fails: bool, environment: &Environment<'_>) -> Self {
         let list = text.as_array().into_iter().flatten();
         let list = list.map(|one| {
             let text = one["expression"].as_str().unwrap_or_default();

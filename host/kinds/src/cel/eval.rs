@@ -540,7 +540,7 @@ pub(super) fn overflow(value: Option<Value<'_>>) -> Outcome<'_> {
 }
 
 /// The field that an escaped name stands for: `a__dash__b` is `a-b`. None where nothing is escaped.
-pub(super) fn unescape(name: &str) -> Option<String> {
+pub(crate) fn unescape(name: &str) -> Option<String> {
     if !name.contains("__") {
         return None;
     }

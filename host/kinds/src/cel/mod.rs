@@ -7,6 +7,7 @@
 //! have neither a bound on cost nor a check by schema. Pure.
 
 mod authorizer;
+mod estimate;
 mod eval;
 mod functions;
 mod library;
@@ -22,13 +23,15 @@ mod types;
 mod value;
 
 pub use authorizer::{Access, Answer, Question, Subject};
+pub use estimate::{Size, estimate};
+pub(crate) use eval::unescape;
 pub use eval::{CALL_COST_MAX, Evaluation, Failure, Outcome};
 pub use message::{Message, misnamed};
 pub use patience::within;
 pub use syntax::parse;
 pub use tokens::is_identifier;
 pub use tree::{Expr, Literal, Loop, Node, Operator, Problem};
-pub use types::{Type, check as check_types};
+pub use types::{Type, Types, check as check_types};
 pub use value::Value;
 
 /// Units that all expressions of one object may cost together, as in the original.

@@ -4,6 +4,8 @@
 //! original's checker knows the type of everything; this one knows what the schema says and what operators
 //! and the common functions give.
 
+use std::collections::HashMap;
+
 use super::eval::unescape;
 use super::functions;
 use super::signatures::{AUTHORIZER, RESOURCE_CHECK, access_result, member_of_message, result_of};
@@ -138,16 +140,32 @@ impl<'a> Type<'a> {
 
 /// Judges an expression; gives its type. Objects can be made only where `messages` says so.
 pub fn check<'a>(node: &Node, variables: &[(&str, Type<'a>)], messages: bool) -> Result<Type<'a>, Problem> {
-    let variables = variables
-        .iter()
-        .map(|(name, kind)| ((*name).to_string(), kind.clone()))
-        .collect();
-    Checker { variables, messages }.kind(node)
+    Checker::new(variables, messages).kind(node)
+}
+
+/// The type of every node of an expression that was judged, for as long as the expression stands where it does.
+#[derive(Debug, Default)]
+pub struct Types<'a>(HashMap<*const Node, Type<'a>>);
+
+impl<'a> Types<'a> {
+    /// Judges an expression as [`check`] does, and remembers what it finds.
+    pub fn of(node: &Node, variables: &[(&str, Type<'a>)]) -> Result<Self, Problem> {
+        let mut checker = Checker::new(variables, false);
+        checker.seen = Some(HashMap::new());
+        checker.kind(node)?;
+        Ok(Self(checker.seen.unwrap_or_default()))
+    }
+
+    /// The type of a node of it.
+    pub fn get(&self, node: &Node) -> &Type<'a> {
+        self.0.get(&std::ptr::from_ref(node)).unwrap_or(&Type::Dyn)
+    }
 }
 
 struct Checker<'a> {
     variables: Vec<(String, Type<'a>)>,
     messages: bool,
+    seen: Option<HashMap<*const Node, Type<'a>>>,
 }
 
 fn problem<T>(node: &Node, message: String) -> Result<T, Problem> {
@@ -155,7 +173,27 @@ fn problem<T>(node: &Node, message: String) -> Result<T, Problem> {
 }
 
 impl<'a> Checker<'a> {
+    fn new(variables: &[(&str, Type<'a>)], messages: bool) -> Self {
+        let variables = variables
+            .iter()
+            .map(|(name, kind)| ((*name).to_string(), kind.clone()))
+            .collect();
+        Self {
+            variables,
+            messages,
+            seen: None,
+        }
+    }
+
     fn kind(&mut self, node: &Node) -> Result<Type<'a>, Problem> {
+        let kind = self.kind_of(node)?;
+        if let Some(seen) = &mut self.seen {
+            seen.insert(node, kind.clone());
+        }
+        Ok(kind)
+    }
+
+    fn kind_of(&mut self, node: &Node) -> Result<Type<'a>, Problem> {
         Ok(match &node.expr {
             Expr::Literal(literal) => Type::Plain(match literal {
                 Literal::Null => "null_type",

@@ -1,8 +1,7 @@
-//! The columns of storage classes, access, extension and of plugins.
+//! The columns of storage classes, access and extension.
 
 use serde_json::{Value, json};
 
-use super::pod::condition;
 use super::table::{AGE, NAME, Spec, boolean, integer, text, wide};
 use super::{age, flag, list, number, or_none, string};
 
@@ -212,39 +211,6 @@ pub(super) static ATTACHMENTS: [Spec; 6] = [
     boolean("Attached", |object, _| json!(flag(object, "/status/attached"))),
     AGE,
 ];
-
-pub(super) static PLUGINS: [Spec; 8] = [
-    NAME,
-    text("World", |object, _| {
-        let worlds = list(object, "/status/worlds").filter_map(Value::as_str);
-        or_none(&worlds.collect::<Vec<_>>().join(","))
-    }),
-    text("Revision", |object, _| {
-        or_none(string(object, "/status/revision"))
-    }),
-    text("Ready", |object, _| {
-        json!(match condition(object, "Ready") {
-            "" => "Unknown",
-            status => status,
-        })
-    }),
-    integer("Calls", |object, _| json!(number(object, "/status/calls"))),
-    text("P99", |object, _| {
-        json!(micros(number(object, "/status/p99Micros")))
-    }),
-    integer("Traps", |object, _| json!(number(object, "/status/traps"))),
-    AGE,
-];
-
-/// A span of microseconds in the unit that suits it.
-fn micros(span_micros: i64) -> String {
-    match span_micros {
-        ..=0 => "<none>".to_string(),
-        1..1_000 => format!("{span_micros}us"),
-        1_000..1_000_000 => format!("{:.1}ms", span_micros as f64 / 1_000.0),
-        _ => format!("{:.1}s", span_micros as f64 / 1_000_000.0),
-    }
-}
 
 fn subjects(object: &Value, kind: &str) -> String {
     let of_kind = list(object, "/subjects").filter(|subject| string(subject, "/kind") == kind);

@@ -8,6 +8,7 @@ mod cluster;
 mod core;
 mod flow;
 mod network;
+mod plugins;
 mod pod;
 mod table;
 mod workload;

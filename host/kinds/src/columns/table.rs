@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Column, age, cluster, core, flow, network, pod, workload};
+use super::{Column, age, cluster, core, flow, network, plugins, pod, workload};
 use crate::resource::Resource;
 
 /// A column's description and reader.
@@ -141,7 +141,8 @@ pub(super) fn columns(resource: &Resource) -> &'static [Spec] {
         },
         ("node.k8s.io", "RuntimeClass") => &cluster::RUNTIME_CLASSES,
         ("apiregistration.k8s.io", "APIService") => &cluster::API_SERVICES,
-        ("plugins.capstan.dev", "Plugin") => &cluster::PLUGINS,
+        ("plugins.capstan.dev", "Plugin") => &plugins::PLUGINS,
+        ("plugins.capstan.dev", "PolicyException") => &plugins::EXCEPTIONS,
         _ => &COMMON,
     }
 }

@@ -221,7 +221,27 @@ fn other_kinds() {
         "Plugin",
         json!({"metadata": metadata, "status": {"worlds": ["scheduler"], "revision": "spread 1.2.0", "calls": 7, "p99Micros": 1500, "traps": 1,
             "conditions": [{"type": "Ready", "status": "True"}]}}),
-        &["x", "scheduler", "spread 1.2.0", "True", "7", "1.5ms", "1", "60s"],
+        &["x", "scheduler", "spread 1.2.0", "True", "OK", "7", "1.5ms", "1", "60s", "<none>", "<none>"],
+    );
+    for (spec, status, health) in [
+        (json!({"limits": {"deadline": "2ms"}}), json!({"p99Micros": 1500}), "Slow"),
+        (json!({}), json!({"digest": "a", "hosts": [{"digest": "b"}]}), "Behind"),
+        (json!({}), json!({"candidate": {"calls": 3}}), "OnTrial (3 calls)"),
+        (json!({}), json!({"conditions": [{"type": "Ready", "status": "False", "reason": "WrongWorld"}]}), "WrongWorld"),
+        (json!({}), json!({"conditions": [{"type": "Degraded", "status": "True", "reason": "SetAside"}]}), "SetAside"),
+    ] {
+        let mut object = json!({"metadata": metadata, "spec": spec, "status": status});
+        if object["status"]["conditions"].is_null() {
+            object["status"]["conditions"] = json!([{"type": "Ready", "status": "True"}]);
+        }
+        let plugin = find_kind("plugins.capstan.dev/v1", "Plugin").unwrap();
+        assert_eq!(cells(&plugin, &object, NOW)[4], health, "{object}");
+    }
+    check(
+        "plugins.capstan.dev/v1",
+        "PolicyException",
+        json!({"metadata": metadata, "spec": {"plugins": ["a", "b"], "expires": "2026-01-01T00:59:00Z", "reason": "legacy"}}),
+        &["x", "a,b", "2026-01-01T00:59:00Z", "False", "60s", "legacy"],
     );
     check(
         "rbac.authorization.k8s.io/v1",

@@ -6,6 +6,7 @@
 //! a built-in one. `rules` judges definitions themselves, `names` gives them their names. Pure.
 //! `conversion` is what a webhook is asked that tells one version from another. Left out: calling it.
 
+mod bounds;
 mod check;
 mod columns;
 mod conversion;

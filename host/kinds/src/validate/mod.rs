@@ -167,7 +167,7 @@ fn kind(resource: &Resource, at: &At, old: Option<&At>) {
 }
 
 fn definition(at: &At, old: Option<&At>) {
-    let mut errors = custom::check_definition(at.value());
+    let mut errors = custom::check_definition(at.value(), old.map(At::value));
     if let Some(old) = old {
         errors.extend(custom::check_definition_change(at.value(), old.value()));
     }

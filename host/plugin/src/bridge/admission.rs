@@ -10,17 +10,19 @@ use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use capstan_points::admission::{self, Denial, Patch, Review, Verdict};
+use capstan_kinds::plugin::Mode;
+use capstan_points::admission::{self, Patch, Review, Verdict};
 use capstan_points::{Fault, FaultKind};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use wasmtime::component::Resource;
 
 use super::Ring;
-use super::admission_rules::Coverage;
+use super::admission_binding::{Asked, Binding};
+use super::admission_convert::{patch, request, verdict};
 use crate::bindings::admission::capstan::admission::types as wit;
 use crate::bindings::admission::exports::capstan::admission::{mutate, validate};
-use crate::bindings::types::Pair;
+use crate::decision::Said;
 use crate::error::LoadError;
 use crate::health::Health;
 use crate::imports::documents::Document;
@@ -32,10 +34,7 @@ use crate::program::Program;
 const WORKERS: usize = 2;
 /// Requests that wait for a thread.
 const QUEUE_MAX: usize = 1_024;
-const WARNINGS_MAX: usize = 32;
 const PATCHES_MAX: usize = 1_000;
-const TEXT_BYTES_MAX: usize = 4_096;
-const CODE_DEFAULT: u16 = 403;
 
 pub(crate) type Recorded = Ring<Arc<Review>>;
 
@@ -58,7 +57,7 @@ struct Job {
 
 pub(crate) struct Policy {
     pool: Arc<Pool>,
-    coverage: Coverage,
+    binding: Binding,
     recorded: Arc<Recorded>,
 }
 
@@ -81,7 +80,7 @@ impl Policy {
     pub(crate) fn new(
         program: &Arc<Program>,
         health: &Arc<Health>,
-        coverage: Coverage,
+        binding: Binding,
         recorded: Arc<Recorded>,
     ) -> Result<Self, LoadError> {
         let link = |error: wasmtime::Error| LoadError::Link(crate::cache::chain(&error));
@@ -98,7 +97,7 @@ impl Policy {
         });
         Ok(Self {
             pool,
-            coverage,
+            binding,
             recorded,
         })
     }
@@ -262,92 +261,10 @@ impl Pool {
     }
 }
 
-fn request(review: &Review) -> wit::Request {
-    wit::Request {
-        uid: review.uid.clone(),
-        operation: match review.operation {
-            admission::Operation::Create => wit::Operation::Create,
-            admission::Operation::Update => wit::Operation::Update,
-            admission::Operation::Delete => wit::Operation::Delete,
-            admission::Operation::Connect => wit::Operation::Connect,
-        },
-        group: review.group.clone(),
-        version: review.version.clone(),
-        resource: review.resource.clone(),
-        subresource: review.subresource.clone(),
-        kind: review.kind.clone(),
-        namespace: review.namespace.clone(),
-        namespace_labels: review
-            .namespace_labels
-            .iter()
-            .map(|(key, value)| Pair {
-                key: key.clone(),
-                value: value.clone(),
-            })
-            .collect(),
-        name: review.name.clone(),
-        user: review.user.clone(),
-        groups: review.groups.clone(),
-        dry_run: review.dry_run,
-        now_ms: review.now_ms,
-    }
-}
-
-fn patch(patch: wit::Patch) -> Result<Patch, String> {
-    let pointer = |path: String| {
-        if path.is_empty() || path.starts_with('/') {
-            return Ok(path);
-        }
-        Err(format!(
-            "mutate gave the path {path:?}, which is not a JSON Pointer"
-        ))
-    };
-    let value = |text: &str| {
-        serde_json::from_str(text).map_err(|error| format!("mutate gave a value that is not JSON: {error}"))
-    };
-    Ok(match patch {
-        wit::Patch::Add(edit) => Patch::Add {
-            value: value(&edit.value)?,
-            path: pointer(edit.path)?,
-        },
-        wit::Patch::Replace(edit) => Patch::Replace {
-            value: value(&edit.value)?,
-            path: pointer(edit.path)?,
-        },
-        wit::Patch::Remove(path) => Patch::Remove { path: pointer(path)? },
-    })
-}
-
-fn verdict(verdict: wit::Verdict) -> Verdict {
-    match verdict {
-        wit::Verdict::Allow(warnings) => {
-            Verdict::Allow(warnings.into_iter().take(WARNINGS_MAX).map(cut).collect())
-        }
-        wit::Verdict::Deny(denial) => Verdict::Deny(Denial {
-            code: if (400..600).contains(&denial.code) {
-                denial.code
-            } else {
-                CODE_DEFAULT
-            },
-            message: cut(denial.message),
-            field: denial.field.map(cut),
-        }),
-    }
-}
-
-fn cut(mut text: String) -> String {
-    let mut end = text.len().min(TEXT_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
-    text
-}
-
 #[async_trait]
 impl admission::Policy for Policy {
     fn covers(&self, review: &Review) -> bool {
-        self.coverage.covers(review)
+        self.binding.covers(review)
     }
 
     fn mutates(&self) -> bool {
@@ -359,6 +276,34 @@ impl admission::Policy for Policy {
     }
 
     async fn mutate(&self, review: Arc<Review>) -> Result<Vec<Patch>, Fault> {
+        self.change(review).await
+    }
+
+    async fn validate(&self, review: Arc<Review>) -> Result<Verdict, Fault> {
+        self.judge(review, false).await
+    }
+
+    async fn audit(&self, review: Arc<Review>) -> Result<Verdict, Fault> {
+        let Asked::Yes = self.binding.asks(&self.pool.program.context, &review).await? else {
+            return Ok(Verdict::Allow(Vec::new()));
+        };
+        match self.ask(Question::Validate, review).await? {
+            Reply::Verdict(answer) => Ok(self.binding.weigh(verdict(answer))),
+            Reply::Patches(_) => Ok(Verdict::Allow(Vec::new())),
+        }
+    }
+}
+
+impl Policy {
+    /// The patches; none in a mode that lets objects be as they are.
+    pub(super) async fn change(&self, review: Arc<Review>) -> Result<Vec<Patch>, Fault> {
+        let context = &self.pool.program.context;
+        if self.binding.mode != Mode::Enforce {
+            return Ok(Vec::new());
+        }
+        let Asked::Yes = self.binding.asks(context, &review).await? else {
+            return Ok(Vec::new());
+        };
         let Reply::Patches(patches) = self.ask(Question::Mutate, Arc::clone(&review)).await? else {
             return Ok(Vec::new());
         };
@@ -367,11 +312,30 @@ impl admission::Policy for Policy {
         Ok(patches)
     }
 
-    async fn validate(&self, review: Arc<Review>) -> Result<Verdict, Fault> {
-        let Reply::Verdict(answer) = self.ask(Question::Validate, Arc::clone(&review)).await? else {
-            return Ok(Verdict::Allow(Vec::new()));
+    /// The verdict as the mode has it, counted and kept; `shadow` where it decides nothing.
+    pub(super) async fn judge(&self, review: Arc<Review>, shadow: bool) -> Result<Verdict, Fault> {
+        let context = &self.pool.program.context;
+        let judged = match self.binding.asks(context, &review).await {
+            Ok(Asked::No) => return Ok(Verdict::Allow(Vec::new())),
+            Ok(Asked::Excepted(name)) => {
+                self.binding.note(context, &review, Said::Excepted(&name), shadow);
+                return Ok(Verdict::Allow(Vec::new()));
+            }
+            Ok(Asked::Yes) => self.ask(Question::Validate, Arc::clone(&review)).await,
+            Err(fault) => Err(fault),
         };
-        self.recorded.sample(review);
-        Ok(verdict(answer))
+        let judged = judged.map(|reply| match reply {
+            Reply::Verdict(answer) => self.binding.weigh(verdict(answer)),
+            Reply::Patches(_) => Verdict::Allow(Vec::new()),
+        });
+        let said = match &judged {
+            Ok(verdict) => Said::Verdict(verdict),
+            Err(fault) => Said::Faulted(fault),
+        };
+        self.binding.note(context, &review, said, shadow);
+        if judged.is_ok() && !shadow {
+            self.recorded.sample(review);
+        }
+        judged
     }
 }

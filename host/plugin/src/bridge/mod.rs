@@ -4,7 +4,11 @@
 //! `resident`'s. Each gives a seat, and a rehearsal that replays recorded calls against a new revision.
 
 pub(crate) mod admission;
-pub(crate) mod admission_rules;
+pub(crate) mod admission_binding;
+pub(crate) mod admission_conditions;
+mod admission_convert;
+mod admission_rules;
+pub(crate) mod admission_trial;
 pub(crate) mod problem;
 pub(crate) mod remedy;
 pub(crate) mod scheduler;

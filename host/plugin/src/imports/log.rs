@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::bindings::plugin::capstan::plugin::log::{Host, Level};
+use crate::journal::LogLine;
 use crate::lock::lock;
 use crate::state::State;
 
@@ -49,6 +50,15 @@ impl LogBound {
     }
 }
 
+fn name(level: Level) -> &'static str {
+    match level {
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warn => "warn",
+        Level::Error => "error",
+    }
+}
+
 impl Host for State {
     fn write(&mut self, level: Level, message: String) {
         let plugin = self.context.plugin.as_str();
@@ -64,6 +74,14 @@ impl Host for State {
             end -= 1;
         }
         let line = &message[..end];
+        self.context.services.lines.write(
+            plugin,
+            LogLine {
+                time: format!("{:.3}", jiff::Timestamp::now()),
+                level: name(level),
+                message: line.to_owned(),
+            },
+        );
         match level {
             Level::Debug => tracing::debug!(target: "capstan::plugin", plugin, "{line}"),
             Level::Info => tracing::info!(target: "capstan::plugin", plugin, "{line}"),

@@ -2,8 +2,6 @@
 //!
 //! Each is a world's small module with a body of its own. What is wrong at load alone is in `AT_LOAD`.
 
-use std::sync::Arc;
-
 use capstan_plugin::Host;
 use capstan_points::sidecar::{Line, Stream, StreamContext};
 use capstan_points::{Fault, FaultKind, remedy::Case};

@@ -13,6 +13,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use tokio::sync::{mpsc, oneshot};
 
+use super::durable::{Durable, Reached};
 use super::log_tail::LogTail;
 use super::log_writer::{self, Done, Job};
 use super::snapshot_in::Spool;
@@ -37,16 +38,19 @@ const READ_BYTES_MAX: usize = 2 * 1024 * 1024;
 const READ_ENTRIES: u64 = 64;
 
 impl LogStore {
-    /// Starts the log's thread; it ends when every clone is dropped.
-    pub(super) fn start(engine: Arc<dyn LogEngine>, spool: Option<Arc<Spool>>) -> Result<Self> {
+    /// Starts the log's thread; it ends when every clone is dropped. An engine has synced all that it opened with.
+    pub(super) fn start(engine: Arc<dyn LogEngine>, spool: Option<Arc<Spool>>) -> Result<(Self, Reached)> {
         let tail = Arc::new(RwLock::new(LogTail::default()));
-        let jobs = log_writer::start(engine.clone(), tail.clone())?;
-        Ok(Self {
+        let end = last_log_id(&*engine)?.map_or(0, |log_id| log_id.index + 1);
+        let (durable, reached) = Durable::new(end);
+        let jobs = log_writer::start(engine.clone(), tail.clone(), durable)?;
+        let this = Self {
             engine,
             tail,
             jobs,
             spool,
-        })
+        };
+        Ok((this, reached))
     }
 
     async fn run(&self, job: impl FnOnce(Done) -> Job) -> io::Result<()> {

@@ -17,7 +17,7 @@ const ENTRY_BYTES: usize = size_of::<Entry>() + 64;
 pub(super) struct LogTail {
     entries: VecDeque<Entry>,
     bytes: usize,
-    /// Entries up to this index are on disk.
+    /// Entries before this index are on disk.
     synced: u64,
 }
 
@@ -27,14 +27,14 @@ impl LogTail {
         self.entries.push_back(entry);
     }
 
-    /// Entries up to `index` are on disk: what is too much may go.
-    pub(super) fn synced(&mut self, index: u64) {
-        self.synced = self.synced.max(index);
+    /// Entries before `end` are on disk: what is too much may go.
+    pub(super) fn synced(&mut self, end: u64) {
+        self.synced = end;
         while self.bytes > TAIL_BYTES_MAX
             && self
                 .entries
                 .front()
-                .is_some_and(|entry| entry.log_id().index <= self.synced)
+                .is_some_and(|entry| entry.log_id().index < self.synced)
         {
             self.pop_front();
         }
@@ -62,7 +62,6 @@ impl LogTail {
                 self.bytes -= cost(&entry);
             }
         }
-        self.synced = self.synced.min(first.saturating_sub(1));
     }
 
     pub(super) fn purge(&mut self, last: u64) {

@@ -6,6 +6,7 @@
 //! [`crate::cluster`].
 
 mod appends;
+mod durable;
 mod failure;
 #[cfg(test)]
 mod fuzz;

@@ -163,9 +163,9 @@ impl Consensus {
         if start.options.force_new_cluster {
             recovery::force_new_cluster(&*start.log, &start.replica, own_id)?;
         }
-        let log_store = LogStore::start(start.log, Some(spool.clone()))?;
+        let (log_store, reached) = LogStore::start(start.log, Some(spool.clone()))?;
         let metrics = start.replica.metrics().clone();
-        let machine = StateMachine::open(start.replica, progress.clone());
+        let machine = StateMachine::open(start.replica, progress.clone(), reached);
         let machine = machine.map_err(|error| from_io(&error))?;
         check_halves(&mut log_store.clone(), machine.applied()).await?;
         let links = Links::new(start.identity.cluster_id, own_id, start.options.transport.clone());

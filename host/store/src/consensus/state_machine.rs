@@ -13,6 +13,7 @@ use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
+use super::durable::Reached;
 use super::progress::Progress;
 use super::types::{
     Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig, decode, encode, io_error,
@@ -26,6 +27,7 @@ pub(super) struct StateMachine {
     membership: StoredMembership,
     has_checkpoint: bool,
     progress: Arc<Progress>,
+    log: Reached,
 }
 
 /// Brings one moment's state to disk.
@@ -35,8 +37,8 @@ pub(super) struct CheckpointBuilder {
 }
 
 impl StateMachine {
-    /// Takes up where the replica's marks say.
-    pub(super) fn open(replica: Arc<Replica>, progress: Arc<Progress>) -> io::Result<Self> {
+    /// Takes up where the replica's marks say; applies only what `log` has on disk.
+    pub(super) fn open(replica: Arc<Replica>, progress: Arc<Progress>, log: Reached) -> io::Result<Self> {
         let read = |mark| replica.mark(mark).map_err(io_error);
         let applied = read(Mark::Applied)?
             .map(|bytes| decode("the applied log id", &bytes))
@@ -52,6 +54,7 @@ impl StateMachine {
             membership,
             has_checkpoint,
             progress,
+            log,
         })
     }
 
@@ -117,8 +120,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     {
         while let Some(next) = entries.next().await {
             let (entry, responder) = next?;
-            let outcome = self
-                .apply_one(entry)
+            let is_on_disk = self.log.wait(entry.log_id().index).await;
+            let outcome = is_on_disk
+                .and_then(|()| self.apply_one(entry))
                 .inspect_err(|error| self.progress.failed(error))?;
             if let Some(responder) = responder {
                 responder.send(outcome);

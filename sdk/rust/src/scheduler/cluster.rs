@@ -96,6 +96,11 @@ impl Cluster {
         self.resources.column(resource)
     }
 
+    /// How many resources have a column; it never gets fewer.
+    pub(super) fn resources_len(&self) -> usize {
+        self.resources.columns_len()
+    }
+
     /// A node by number.
     #[inline]
     pub fn node(&self, id: NodeId) -> Option<Node<'_>> {

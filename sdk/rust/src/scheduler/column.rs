@@ -16,6 +16,9 @@ pub struct LabelColumn {
     values: Vec<Symbol>,
     domains: Vec<u32>,
     numbers: BTreeMap<Symbol, u32>,
+    /// Nodes with each value, by its number.
+    nodes: Vec<u32>,
+    nodes_len: usize,
 }
 
 impl LabelColumn {
@@ -25,6 +28,8 @@ impl LabelColumn {
             values: Vec::new(),
             domains: Vec::new(),
             numbers: BTreeMap::new(),
+            nodes: Vec::new(),
+            nodes_len: 0,
         }
     }
 
@@ -50,12 +55,36 @@ impl LabelColumn {
         self.numbers.len()
     }
 
+    /// How many nodes have the value of this number.
+    #[inline]
+    pub fn nodes_in(&self, domain: u32) -> u32 {
+        self.nodes.get(domain as usize).copied().unwrap_or(0)
+    }
+
+    /// How many nodes have the label.
+    pub fn nodes_len(&self) -> usize {
+        self.nodes_len
+    }
+
+    fn count(&mut self, domain: u32, step: i32) {
+        let at = domain as usize;
+        if domain == ABSENT {
+            return;
+        }
+        if at >= self.nodes.len() {
+            self.nodes.resize(at + 1, 0);
+        }
+        self.nodes[at] = self.nodes[at].saturating_add_signed(step);
+        self.nodes_len = self.nodes_len.saturating_add_signed(step as isize);
+    }
+
     pub(super) fn set(&mut self, node: NodeId, labels: &[Label]) {
         let at = node as usize;
         if at >= self.values.len() {
             self.values.resize(at + 1, ABSENT);
             self.domains.resize(at + 1, ABSENT);
         }
+        self.count(self.domains[at], -1);
         let value = find(labels, self.key);
         self.values[at] = value.unwrap_or(ABSENT);
         self.domains[at] = match value {
@@ -65,6 +94,7 @@ impl LabelColumn {
                 *self.numbers.entry(value).or_insert(next)
             }
         };
+        self.count(self.domains[at], 1);
     }
 }
 

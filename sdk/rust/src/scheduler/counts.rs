@@ -1,8 +1,8 @@
 //! Counts of assigned pods by selector, node and topology domain, kept by each delta.
 //!
 //! A selector is counted from its first use on: once by walking the pods, then by each pod that comes or
-//! goes. A cycle reads a column by node and adds it up by domain; it never walks pods. Counting by node
-//! rather than by domain is what makes changes of node labels free.
+//! goes, and so are its sums by the topology keys asked for. A cycle reads them; it walks neither pods nor nodes.
+//! Counts by node stay right when labels of nodes change; sums by domain are then made anew from those.
 
 use super::{Change, Cluster, LabelColumn, NodeId, Pod, PodTerm, Requirement, Symbol, matches};
 use std::sync::Arc;
@@ -66,11 +66,19 @@ impl Counted {
     }
 }
 
-/// Counts by node for every selector in use.
+/// Counts by node and by domain for every selector in use.
 #[derive(Debug, Default)]
 pub struct PodCounts {
     /// The most recently used last.
-    entries: Vec<(Counted, Arc<Vec<u32>>)>,
+    entries: Vec<Tally>,
+}
+
+#[derive(Debug)]
+struct Tally {
+    counted: Counted,
+    by_node: Arc<Vec<u32>>,
+    /// One for each topology key asked for.
+    by_domain: Vec<DomainCounts>,
 }
 
 impl PodCounts {
@@ -81,27 +89,48 @@ impl PodCounts {
             Change::PodAdded(pod) => self.count(cluster, &pod.pod, pod.node, 1),
             Change::PodRemoved(pod) => self.count(cluster, &pod.pod, pod.node, -1),
             // What a namespace selector counted may be another set now.
-            Change::Namespace(_) => self.entries.retain(|(counted, _)| {
-                counted
+            Change::Namespace(_) => self.entries.retain(|tally| {
+                tally
+                    .counted
                     .selectors
                     .iter()
                     .all(|selector| selector.namespace_selector.is_none())
             }),
-            Change::NodeUpserted(_) | Change::NodeRemoved(_) => {}
+            Change::NodeUpserted(_) | Change::NodeRemoved(_) => {
+                self.entries.iter_mut().for_each(|tally| tally.by_domain.clear());
+            }
         }
     }
 
     fn count(&mut self, cluster: &Cluster, pod: &Pod, node: NodeId, step: i32) {
-        for (counted, by_node) in &mut self.entries {
-            if counted.counts(cluster, pod) {
-                add(Arc::make_mut(by_node), node, step);
+        for tally in &mut self.entries {
+            if tally.counted.counts(cluster, pod) {
+                add(Arc::make_mut(&mut tally.by_node), node, step);
+                let sums = tally.by_domain.iter_mut();
+                sums.for_each(|sums| sums.add(node, step.into()));
             }
         }
     }
 
     /// How many such pods each node has, by node number; nodes beyond the end have none.
     pub fn by_node(&mut self, cluster: &Cluster, counted: Counted) -> Arc<Vec<u32>> {
-        if let Some(at) = self.entries.iter().position(|entry| entry.0 == counted) {
+        self.tally(cluster, counted).by_node.clone()
+    }
+
+    /// How many such pods each domain of a topology key has.
+    pub fn by_domain(&mut self, cluster: &Cluster, counted: Counted, key: Symbol) -> DomainCounts {
+        let tally = self.tally(cluster, counted);
+        if let Some(sums) = tally.by_domain.iter().find(|sums| sums.column.key() == key) {
+            return sums.clone();
+        }
+        let mut sums = DomainCounts::new(cluster.column(key));
+        sums.add_all(&tally.by_node, 1);
+        tally.by_domain.push(sums.clone());
+        sums
+    }
+
+    fn tally(&mut self, cluster: &Cluster, counted: Counted) -> &mut Tally {
+        if let Some(at) = self.entries.iter().position(|tally| tally.counted == counted) {
             self.entries[at..].rotate_left(1);
         } else {
             let mut by_node = vec![0; cluster.node_ids()];
@@ -111,12 +140,14 @@ impl PodCounts {
             if self.entries.len() == COUNTED_MAX {
                 self.entries.remove(0);
             }
-            self.entries.push((counted, Arc::new(by_node)));
+            self.entries.push(Tally {
+                counted,
+                by_node: Arc::new(by_node),
+                by_domain: Vec::new(),
+            });
         }
-        self.entries
-            .last()
-            .map(|entry| entry.1.clone())
-            .unwrap_or_default()
+        let last = self.entries.len() - 1;
+        &mut self.entries[last]
     }
 }
 
@@ -164,6 +195,13 @@ impl DomainCounts {
     pub fn add_all(&mut self, by_node: &[u32], weight: i64) {
         for (node, &count) in by_node.iter().enumerate().filter(|(_, count)| **count > 0) {
             self.add(node as NodeId, weight * i64::from(count));
+        }
+    }
+
+    /// Adds the sums of the same topology key, each times `weight`.
+    pub fn add_sums(&mut self, other: &Self, weight: i64) {
+        for (sum, more) in self.sums.iter_mut().zip(&other.sums) {
+            *sum += weight * more;
         }
     }
 

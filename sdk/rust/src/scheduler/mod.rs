@@ -27,6 +27,7 @@
 mod cluster;
 mod column;
 mod counts;
+mod memo;
 mod node_set;
 pub mod normalize;
 mod points;

@@ -35,6 +35,32 @@ impl NodeSet {
         self.words[word] |= 1 << (node % 64);
     }
 
+    /// Takes a node out; returns whether it was in.
+    pub fn remove(&mut self, node: NodeId) -> bool {
+        let was_in = self.contains(node);
+        if let Some(word) = self.words.get_mut(node as usize / 64) {
+            *word &= !(1 << (node % 64));
+        }
+        was_in
+    }
+
+    /// The nodes that are in both.
+    pub fn intersection(&self, other: &Self) -> Self {
+        let words = self.words.iter().zip(&other.words).map(|(mine, theirs)| mine & theirs);
+        Self {
+            words: words.collect(),
+        }
+    }
+
+    /// The nodes that are not in the other set.
+    pub fn difference(&self, other: &Self) -> Self {
+        let theirs = other.words.iter().copied().chain(std::iter::repeat(0));
+        let words = self.words.iter().zip(theirs).map(|(mine, theirs)| mine & !theirs);
+        Self {
+            words: words.collect(),
+        }
+    }
+
     /// How many nodes are in the set.
     pub fn len(&self) -> usize {
         self.words.iter().map(|word| word.count_ones() as usize).sum()

@@ -63,8 +63,10 @@ pub trait PreFilter: Policy {
 
 /// A policy that rules nodes out.
 pub trait Filter: Policy {
-    /// Whether the verdict about a node depends on no other node and no pod of another node, so that many nodes
-    /// can be thought of at once ([`WhatIf`]) and only the node that changed need be asked about ([`Hints`]).
+    /// Whether the verdict depends on the pod (but for its name, uid and age), the node and the node's pods alone:
+    /// on no other node, and no pod of another one. A verdict then stands until the node changes and is not asked
+    /// for again, many nodes can be thought of at once ([`WhatIf`]), and only the node that changed need be asked
+    /// about ([`Hints`]).
     const NODE_LOCAL: bool = false;
 
     /// What is worked out once for a pod.
@@ -116,6 +118,10 @@ pub trait PreScore: Policy {
 
 /// A policy that prefers some nodes.
 pub trait Score: Policy {
+    /// Whether the raw score depends on the pod (but for its name, uid and age), the node and the node's pods alone,
+    /// so that it stands until the node changes. `normalize` may still look at all scores.
+    const NODE_LOCAL: bool = false;
+
     /// What is worked out once for a pod.
     type Prepared;
 

@@ -57,6 +57,10 @@ impl Resources {
         self.columns.iter().position(|&symbol| symbol == resource)
     }
 
+    pub(super) fn columns_len(&self) -> usize {
+        self.columns.len()
+    }
+
     #[inline]
     pub(super) fn row(&self, node: NodeId) -> &[Amounts] {
         let start = node as usize * self.width;

@@ -1,7 +1,10 @@
 //! The loops around a policy: what a component's exports call, and native tests and benches too.
 
 use super::{
-    Change, Cluster, Delta, Filter, NodeSet, Pod, Policy, Row, Score, cluster::Rules, normalize::SCORE_MAX,
+    Change, Cluster, Delta, Filter, NodeSet, Pod, Policy, Row, Score,
+    cluster::Rules,
+    memo::{self, Changes, Memo, Scores},
+    normalize::SCORE_MAX,
     verdict::Rows,
 };
 use crate::{
@@ -17,6 +20,9 @@ use crate::{
 pub struct Runner<P> {
     pub(super) policy: P,
     pub(super) cluster: Cluster,
+    changes: Changes,
+    verdicts: Memo<Rows>,
+    scores: Memo<Scores>,
 }
 
 impl<P: Policy> Seated for Runner<P> {
@@ -37,6 +43,9 @@ impl<P: Policy> Runner<P> {
         Self {
             policy,
             cluster: Cluster::default(),
+            changes: Changes::default(),
+            verdicts: Memo::default(),
+            scores: Memo::default(),
         }
     }
 
@@ -47,9 +56,15 @@ impl<P: Policy> Runner<P> {
 
     /// Takes news in order; with `reset`, from nothing.
     pub fn apply(&mut self, reset: bool, deltas: Vec<Delta>) -> Result<(), Fault> {
-        let Self { policy, cluster } = self;
+        let Self {
+            policy,
+            cluster,
+            changes,
+            ..
+        } = self;
         if reset {
             *cluster = Cluster::default();
+            changes.all();
             policy.on_change(cluster, Change::Reset);
         }
         let rules = Rules {
@@ -57,9 +72,21 @@ impl<P: Policy> Runner<P> {
             trim: P::trim,
         };
         for delta in deltas {
+            let resources = cluster.resources_len();
+            if matches!(delta, Delta::Symbols(_)) {
+                changes.all();
+            }
             cluster.apply(delta, rules, &mut |cluster, change| {
+                match change {
+                    Change::NodeUpserted(id) | Change::NodeRemoved(id) => changes.node(id),
+                    Change::PodAdded(pod) | Change::PodRemoved(pod) => changes.node(pod.node),
+                    Change::Reset | Change::Namespace(_) => changes.all(),
+                }
                 policy.on_change(cluster, change)
             })?;
+            if cluster.resources_len() != resources {
+                changes.all();
+            }
         }
         Ok(())
     }
@@ -68,6 +95,9 @@ impl<P: Policy> Runner<P> {
 impl<P: Filter> Runner<P> {
     /// Which candidates cannot take the pod, a row for each reason.
     pub fn filter(&mut self, pod: &Pod, candidates: &NodeSet) -> Result<Vec<Row>, Fault> {
+        if P::NODE_LOCAL {
+            return self.filter_changed(pod, candidates);
+        }
         let Some(prepared) = self.policy.prepare_filter(&self.cluster, pod) else {
             return Ok(Vec::new());
         };
@@ -80,6 +110,24 @@ impl<P: Filter> Runner<P> {
         }
         Ok(rows.into_answer(&self.cluster))
     }
+
+    /// The same, with nodes judged anew that changed since a pod of the kind was asked about.
+    fn filter_changed(&mut self, pod: &Pod, candidates: &NodeSet) -> Result<Vec<Row>, Fault> {
+        let kind = self.verdicts.about(pod, &self.changes);
+        let unjudged = candidates.difference(&kind.known);
+        if !unjudged.is_empty() {
+            kind.answers.drop_empty();
+            let prepared = self.policy.prepare_filter(&self.cluster, pod);
+            for id in unjudged.iter() {
+                let node = self.cluster.node(id).ok_or_else(|| unknown(id))?;
+                let verdict = prepared
+                    .as_ref()
+                    .map(|prepared| self.policy.filter(&self.cluster, prepared, pod, node));
+                memo::note(kind, id, verdict.unwrap_or(Ok(())));
+            }
+        }
+        Ok(kind.answers.within(candidates, &self.cluster))
+    }
 }
 
 impl<P: Score> Runner<P> {
@@ -88,10 +136,22 @@ impl<P: Score> Runner<P> {
         let Some(prepared) = self.policy.prepare_score(&self.cluster, pod, candidates) else {
             return Ok(vec![0; candidates.len()]);
         };
-        let mut scores = Vec::with_capacity(candidates.len());
-        for id in candidates.iter() {
-            let node = self.cluster.node(id).ok_or_else(|| unknown(id))?;
-            scores.push(self.policy.score(&self.cluster, &prepared, pod, node));
+        let mut scores = Vec::new();
+        if P::NODE_LOCAL {
+            let kind = self.scores.about(pod, &self.changes);
+            for id in candidates.difference(&kind.known).iter() {
+                let node = self.cluster.node(id).ok_or_else(|| unknown(id))?;
+                let score = self.policy.score(&self.cluster, &prepared, pod, node);
+                kind.answers.set(id, score);
+                kind.known.insert(id);
+            }
+            scores = kind.answers.of(candidates);
+        } else {
+            scores.reserve(candidates.len());
+            for id in candidates.iter() {
+                let node = self.cluster.node(id).ok_or_else(|| unknown(id))?;
+                scores.push(self.policy.score(&self.cluster, &prepared, pod, node));
+            }
         }
         self.policy.normalize(&prepared, &mut scores);
         let within = |score: i64| match score {

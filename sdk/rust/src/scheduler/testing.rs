@@ -216,14 +216,14 @@ impl<P: Permit> Bench<P> {
     /// What the policy says to a pod that is placed on the node.
     pub fn permit(&mut self, node: &str, pod: Value) -> Permission {
         let pod = self.pod(pod);
-        let Runner { policy, cluster } = &mut self.runner;
+        let Runner { policy, cluster, .. } = &mut self.runner;
         policy.permit(cluster, &pod, self.nodes[node])
     }
 
     /// Which others go or stop because a pod that was placed on the node is not bound after all.
     pub fn withdrawn(&mut self, node: &str, pod: Value) -> Vec<Release> {
         let pod = self.pod(pod);
-        let Runner { policy, cluster } = &mut self.runner;
+        let Runner { policy, cluster, .. } = &mut self.runner;
         policy.withdrawn(cluster, &pod, self.nodes[node])
     }
 }
@@ -242,7 +242,7 @@ impl<P: PostFilter> Bench<P> {
             resolvable: self.everywhere().into_words(),
             nominated: nominated.map(|name| self.nodes[name]),
         };
-        let Runner { policy, cluster } = &mut self.runner;
+        let Runner { policy, cluster, .. } = &mut self.runner;
         let mut step = policy.begin(cluster, question, 0);
         loop {
             step = match step {

@@ -95,7 +95,7 @@ impl Rejection {
 }
 
 /// Nodes by reason, as they are found.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Rows {
     rows: Vec<(Reason, bool, NodeSet)>,
     last: usize,
@@ -108,6 +108,29 @@ impl Rows {
             self.rows[at].2.insert(node);
             self.last = at;
         }
+    }
+
+    /// The node is not ruled out any more.
+    pub(super) fn remove(&mut self, node: NodeId) {
+        self.rows.iter_mut().for_each(|row| _ = row.2.remove(node));
+    }
+
+    /// Makes room for other reasons.
+    pub(super) fn drop_empty(&mut self) {
+        self.rows.retain(|row| !row.2.is_empty());
+    }
+
+    /// Those rows that hold any of the nodes, with these alone.
+    pub(super) fn within(&self, nodes: &NodeSet, cluster: &Cluster) -> Vec<Row> {
+        let row = |(reason, resolvable, ruled_out): &(Reason, bool, NodeSet)| {
+            let here = ruled_out.intersection(nodes);
+            (!here.is_empty()).then(|| Row {
+                reason: reason.text(cluster),
+                resolvable: *resolvable,
+                nodes: here.into_words(),
+            })
+        };
+        self.rows.iter().filter_map(row).collect()
     }
 
     fn row(&mut self, reason: Reason, resolvable: bool) -> usize {

@@ -78,7 +78,7 @@ impl<P: Filter> Runner<P> {
     }
 
     fn suppose(&mut self, one: &Hypothesis, others: &[Pod], done: &mut Supposed) -> Result<(), Fault> {
-        let Self { policy, cluster } = self;
+        let Self { policy, cluster, .. } = self;
         let observe = &mut |cluster: &_, change: super::Change<'_>| policy.on_change(cluster, change);
         for &id in &one.removed {
             if cluster.pod(id).is_some_and(|pod| pod.node == one.node) {
@@ -102,7 +102,7 @@ impl<P: Filter> Runner<P> {
     }
 
     fn undo(&mut self, done: Supposed) {
-        let Self { policy, cluster } = self;
+        let Self { policy, cluster, .. } = self;
         let observe = &mut |cluster: &_, change: super::Change<'_>| policy.on_change(cluster, change);
         for id in done.added.into_iter().rev() {
             cluster.take_pod(id, observe);

@@ -8,13 +8,12 @@
 mod admission;
 mod file_server;
 mod load;
-mod process;
 mod reads;
 
 use std::path::PathBuf;
 
 use capstan_tests::compat::Api;
-use capstan_tests::{Cluster, ClusterOptions};
+use capstan_tests::{Cluster, ClusterOptions, process};
 use clap::Parser;
 
 /// Measures the API server; prints a table.

@@ -247,6 +247,7 @@ fn good() -> History {
         streams,
         leases: vec![lease],
         compactions: Vec::new(),
+        cut_short: false,
     }
 }
 
@@ -287,6 +288,23 @@ fn a_lease_whose_put_got_lost_has_no_end_to_wait_for() {
     history.leases.push(lease);
     let late = frame(1_000_000_000_000, 8, Said::Progress);
     history.streams[0].frames.push(late);
+    assert_eq!(all(&history).violations, Vec::<String>::new());
+}
+
+/// The watches of a run that broke off end anywhere: what one alone was told at the end proves nothing.
+#[test]
+fn what_one_watch_alone_was_told_counts_where_the_run_was_whole() {
+    let mut history = good();
+    let mut alone = history.streams[1].clone();
+    (alone.client, alone.key, alone.end) = (92, "lease/".to_owned(), "lease0".to_owned());
+    alone.frames = alone.frames.split_off(2);
+    alone.start = 8;
+    history.streams.push(alone);
+    for stream in &mut history.streams[..2] {
+        stream.frames.retain(|frame| frame.revision < 8);
+    }
+    assert_ne!(all(&history).violations, Vec::<String>::new());
+    history.cut_short = true;
     assert_eq!(all(&history).violations, Vec::<String>::new());
 }
 

@@ -11,8 +11,14 @@ const FRAME_MAX: usize = 64;
 
 pub(super) fn check(history: &History, timeline: &Timeline, findings: &mut Findings) {
     let (mut wrong, mut events, mut progress) = (Vec::new(), 0, 0);
+    // What comes after it is known from one watch alone.
+    let until = if history.cut_short {
+        timeline.last()
+    } else {
+        i64::MAX
+    };
     for stream in &history.streams {
-        if let Err(message) = in_order(stream).and_then(|()| complete(stream, timeline)) {
+        if let Err(message) = in_order(stream).and_then(|()| complete(stream, timeline, until)) {
             wrong.push(format!("{}: {message}", name(stream)));
         }
         if let Err(message) = previous_right(stream, timeline, history) {
@@ -101,15 +107,16 @@ fn is_for(stream: &WatchStream, event: &Event) -> bool {
     in_range && !(stream.no_put && event.put.is_some()) && !(stream.no_delete && event.put.is_none())
 }
 
-/// Up to the last thing told, nothing of the range is missing and nothing is twice.
-fn complete(stream: &WatchStream, timeline: &Timeline) -> Result<(), String> {
+/// Up to the last thing told, or to `until`, nothing of the range is missing and nothing is twice.
+fn complete(stream: &WatchStream, timeline: &Timeline, until: i64) -> Result<(), String> {
     let told = log::by_revision(stream);
     let progress = stream.frames.iter().filter(|frame| frame.said == Said::Progress);
     let last_progress = progress.map(|frame| frame.revision).max().unwrap_or(0);
     let last = told
         .last_key_value()
         .map_or(0, |(last, _)| *last)
-        .max(last_progress);
+        .max(last_progress)
+        .min(until);
     for revision in stream.start..=last {
         let expected = timeline
             .events(revision)

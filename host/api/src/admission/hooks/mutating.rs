@@ -1,6 +1,7 @@
 //! MutatingAdmissionPolicies in the chain.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use capstan_kinds::admission::{Binding, Matched, MutatingPolicy, Unmutated};
 use capstan_kinds::resource::Resource;
@@ -123,7 +124,12 @@ async fn take_turn(
         if seen.object.is_none() {
             continue;
         }
-        match evaluate(|| mutated(turn, index, attempt, &seen)).await {
+        let started = Instant::now();
+        let outcome = evaluate(|| mutated(turn, index, attempt, &seen)).await;
+        let failed = outcome.as_ref().err().map(|Unmutated(why)| why.as_str());
+        let metrics = &attempt.server.metrics.hooks;
+        metrics.mutated((&policy.name, &binding.name), failed, started.elapsed());
+        match outcome {
             Ok(object) => changed |= attempt.take(&turn.resource, object).await?,
             Err(Unmutated(why)) => problems.extend(problem(policy, binding, &why, true)),
         }

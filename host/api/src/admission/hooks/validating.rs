@@ -1,5 +1,7 @@
 //! ValidatingAdmissionPolicies in the chain.
 
+use std::time::{Duration, Instant};
+
 use capstan_kinds::admission::{AuditAnnotation, Binding, Judgement, ValidatingPolicy};
 use capstan_kinds::status::{Status, StatusCause};
 use serde_json::json;
@@ -8,6 +10,7 @@ use super::attempt::{Attempt, Seen};
 use super::{Bound, params};
 use crate::call::Call;
 use crate::evaluation::evaluate;
+use crate::metrics::{Enforced, HookMetrics};
 use crate::refusal::Refusal;
 
 /// Bytes of one audit annotation.
@@ -75,7 +78,10 @@ async fn judge(
         };
         for params in all {
             let input = || attempt.input(seen, params.as_deref());
+            let started = Instant::now();
             let judgement = evaluate(|| policy.judge(&input())).await;
+            let metrics = &attempt.server.metrics.hooks;
+            count((policy, binding), &judgement, started.elapsed(), metrics);
             weigh((policy, binding), judgement, call, refused, &mut audits);
         }
     }
@@ -101,6 +107,36 @@ fn misconfigured(
         message: format!("failed to configure {what}: {why}"),
         reason: String::new(),
     });
+}
+
+/// Counts what each expression led to. They were evaluated together: each is told its share of the time.
+fn count(
+    (policy, binding): (&ValidatingPolicy, &Binding),
+    judgement: &Judgement,
+    took: Duration,
+    metrics: &HookMetrics,
+) {
+    let expressions = judgement.decisions.len() + judgement.audits.len();
+    let took = took / u32::try_from(expressions).unwrap_or(u32::MAX).max(1);
+    let names = (&*policy.name, &*binding.name);
+    for decision in &judgement.decisions {
+        if !decision.denied && !decision.message.is_empty() {
+            metrics.validated(names, Enforced::Allow, &decision.message, took);
+        }
+        for action in binding.actions.iter().filter(|_| decision.denied) {
+            let enforced = match &**action {
+                "Deny" => Enforced::Deny,
+                "Warn" => Enforced::Warn,
+                _ => Enforced::Audit,
+            };
+            metrics.validated(names, enforced, &decision.message, took);
+        }
+    }
+    for audit in &judgement.audits {
+        if let AuditAnnotation::Failed(why) = audit {
+            metrics.validated(names, Enforced::Deny, why, took);
+        }
+    }
 }
 
 /// What a judgement leads to, by the actions of its binding.

@@ -1,7 +1,7 @@
 //! Webhooks in the chain: mutating ones in order, validating ones at once.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use capstan_kinds::admission::{Matched, Webhook};
 use capstan_kinds::patch;
@@ -16,14 +16,38 @@ use super::review::{self, Answer};
 use super::rounds::{Asked, Rounds};
 use crate::call::Call;
 use crate::evaluation::evaluate;
+use crate::metrics::{self, Ended};
 use crate::refusal::Refusal;
+use crate::webhook::UNAVAILABLE;
 
 /// How a webhook's turn ends where it gives no answer.
 enum Trouble {
-    /// It could not be called or answered garbage: `failurePolicy` decides.
-    Calling(String),
-    /// The request is refused whatever the policy.
+    /// It could not be called or answered garbage, as this code: `failurePolicy` decides.
+    Calling(String, u16),
+    /// It refuses the request.
+    Rejected(Status),
+    /// The server refuses the request whatever the policy.
     Refused(Refusal),
+}
+
+impl Trouble {
+    fn ended(&self, webhook: &Webhook) -> Ended {
+        match self {
+            Trouble::Calling(_, code) if webhook.fails => Ended::Closed(*code),
+            Trouble::Calling(_, code) => Ended::Open(*code),
+            Trouble::Rejected(status) => Ended::Rejected(status.code),
+            Trouble::Refused(_) => Ended::Internal,
+        }
+    }
+}
+
+/// A webhook as it is counted.
+fn counted<'a>(webhook: &'a Webhook, attempt: &'a Attempt<'_>, mutating: bool) -> metrics::Asked<'a> {
+    metrics::Asked {
+        name: &webhook.name,
+        mutating,
+        operation: attempt.request.operation,
+    }
 }
 
 /// Asks the mutating webhooks, each with what those before it made of the object.
@@ -38,17 +62,24 @@ pub(super) async fn mutate(
     }
     rounds.webhooks.enter(rounds.round, attempt.object.as_ref());
     for (index, webhook) in webhooks.iter().enumerate() {
-        let Some((resource, seen)) = relevant(webhook, attempt).await? else {
+        let Some((resource, seen)) = relevant(webhook, attempt, true).await? else {
             continue;
         };
         let asked: Asked = (webhook.configuration.clone(), webhook.name.clone(), "".into());
         if !rounds.webhooks.has_turn(rounds.round, &asked) {
             continue;
         }
+        let started = Instant::now();
         let outcome = match post(webhook, attempt, &seen, true).await {
             Ok(answer) => patched(webhook, call, attempt, (&resource, &seen), answer).await,
             Err(trouble) => Err(trouble),
         };
+        let ended = outcome
+            .as_ref()
+            .err()
+            .map_or(Ended::Allowed, |trouble| trouble.ended(webhook));
+        let metrics = &attempt.server.metrics.hooks;
+        metrics.asked(counted(webhook, attempt, true), ended, started.elapsed());
         let place = format!("round_{}_index_{index}", rounds.round);
         let mutated = matches!(outcome, Ok(true));
         call.annotate(
@@ -84,7 +115,7 @@ pub(super) async fn validate(
 ) -> Result<(), Refusal> {
     let mut relevant_ones = Vec::new();
     for webhook in webhooks {
-        if let Some((_, seen)) = relevant(webhook, attempt).await? {
+        if let Some((_, seen)) = relevant(webhook, attempt, false).await? {
             relevant_ones.push((webhook, seen));
         }
     }
@@ -92,14 +123,25 @@ pub(super) async fn validate(
         .iter()
         .enumerate()
         .map(|(index, (webhook, seen))| async move {
-            (index, *webhook, post(webhook, attempt, seen, false).await)
+            let started = Instant::now();
+            let answer = post(webhook, attempt, seen, false).await;
+            let ended = match &answer {
+                Ok(answer) => answer
+                    .refusal
+                    .as_ref()
+                    .map_or(Ended::Allowed, |status| Ended::Rejected(status.code)),
+                Err(trouble) => trouble.ended(webhook),
+            };
+            let metrics = &attempt.server.metrics.hooks;
+            metrics.asked(counted(webhook, attempt, false), ended, started.elapsed());
+            (index, *webhook, answer)
         });
     let mut asked: FuturesUnordered<_> = asked.collect();
     let mut refused = None;
     while let Some((index, webhook, answer)) = asked.next().await {
         let outcome = match answer {
             Ok(answer) => match told(call, answer) {
-                (Some(refusal), _) => Err(Trouble::Refused(refusal.into())),
+                (Some(refusal), _) => Err(Trouble::Rejected(refusal)),
                 (None, _) => Ok(()),
             },
             Err(trouble) => Err(trouble),
@@ -117,6 +159,7 @@ pub(super) async fn validate(
 async fn relevant(
     webhook: &Webhook,
     attempt: &Attempt<'_>,
+    mutating: bool,
 ) -> Result<Option<(Arc<Resource>, Seen)>, Refusal> {
     let (object, old) = (attempt.object.as_deref(), attempt.old.as_deref());
     let found = webhook.find(&attempt.request, &attempt.labels, object, old);
@@ -126,7 +169,14 @@ async fn relevant(
     let seen = attempt.seen_as(&resource).await?;
     match evaluate(|| matched(webhook, attempt, &seen)).await {
         Matched::Yes => Ok(Some((resource, seen))),
-        Matched::No => Ok(None),
+        Matched::No => {
+            attempt
+                .server
+                .metrics
+                .hooks
+                .excluded(counted(webhook, attempt, mutating));
+            Ok(None)
+        }
         Matched::Failed(why) => {
             let refusal = Status::forbidden(&attempt.request.resource, &attempt.request.name, &why);
             Err(refusal.into())
@@ -152,22 +202,24 @@ async fn post(
         return Err(Trouble::Refused(Status::bad_request(why).into()));
     }
     let (uid, document) = review::ask(webhook, seen)
-        .map_err(|why| Trouble::Calling(format!("could not create admission objects: {why}")))?;
+        .map_err(|why| Trouble::Calling(format!("could not create admission objects: {why}"), 400))?;
     let client = match &webhook.client {
         Some(config) => attempt.server.registry.callers.to(config),
         None => Err("webhook configuration must have either service or URL".to_owned()),
     };
-    let client = client.map_err(|why| Trouble::Calling(format!("could not get REST client: {why}")))?;
+    let client = client.map_err(|why| Trouble::Calling(format!("could not get REST client: {why}"), 500))?;
     let timeout = Duration::from_secs(webhook.timeout_seconds);
     let answer = client.post(&document, Some(timeout)).await;
-    let answer = answer.map_err(|failure| Trouble::Calling(format!("failed to call webhook: {failure}")))?;
+    let answer = answer.map_err(|failure| {
+        let why = format!("failed to call webhook: {failure}");
+        Trouble::Calling(why, failure.code)
+    })?;
     review::read(webhook, &uid, mutating, &answer).map_err(|why| {
-        Trouble::Calling(
-            match why.starts_with("received ") || why.starts_with("unsupported ") {
-                true => why,
-                false => format!("received invalid webhook response: {why}"),
-            },
-        )
+        let why = match why.starts_with("received ") || why.starts_with("unsupported ") {
+            true => why,
+            false => format!("received invalid webhook response: {why}"),
+        };
+        Trouble::Calling(why, UNAVAILABLE)
     })
 }
 
@@ -192,7 +244,7 @@ async fn patched(
 ) -> Result<bool, Trouble> {
     let (refusal, operations) = told(call, answer);
     if let Some(refusal) = refusal {
-        return Err(Trouble::Refused(refusal.into()));
+        return Err(Trouble::Rejected(refusal));
     }
     if operations.is_empty() {
         return Ok(false);
@@ -213,7 +265,8 @@ async fn patched(
 fn failed(webhook: &Webhook, call: &mut Call, trouble: Trouble, annotation: &str) -> Result<(), Refusal> {
     let why = match trouble {
         Trouble::Refused(refusal) => return Err(refusal),
-        Trouble::Calling(why) => why,
+        Trouble::Rejected(status) => return Err(status.into()),
+        Trouble::Calling(why, _) => why,
     };
     let message = format!("failed calling webhook {:?}: {why}", webhook.name);
     if webhook.fails {

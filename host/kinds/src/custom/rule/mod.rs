@@ -1,18 +1,21 @@
 //! The rules of custom kinds' schemas in CEL (`x-kubernetes-validations`).
 //!
-//! Judged when a definition is written, read once when first asked, and kept with their schema. The engine is
-//! `crate::cel`. Left out: the estimate of a rule's cost before it is stored (running is bounded all the same).
+//! Judged when a definition is written (`judge`), read once when first asked, and kept with their schema. The
+//! engine is `crate::cel`.
+
+mod judge;
 
 use std::sync::OnceLock;
 
 use serde_json::Value as Json;
 
+pub(super) use self::judge::check;
 use super::Path;
 use super::check::{correlated, join};
 use super::schema::{Additional, Schema};
 use crate::cel::{
     CALL_COST_MAX, Evaluation, Expr, Failure, MESSAGE_BYTES_MAX, Node, OBJECT_COST_MAX, Outcome, Problem,
-    Type, Value, check_types, parse, patience,
+    Value, parse, patience,
 };
 use crate::validate::{Cause, FieldError};
 
@@ -51,6 +54,10 @@ impl Rule {
 
     fn node(&self) -> &Result<Node, Problem> {
         self.read.get_or_init(|| parse(&self.rule))
+    }
+
+    fn message_node(&self) -> &Result<Node, Problem> {
+        self.read_message.get_or_init(|| parse(&self.message_expression))
     }
 
     fn uses_old_self(&self) -> bool {
@@ -251,8 +258,8 @@ impl Walk {
         if rule.message_expression.is_empty() {
             return None;
         }
-        let node = rule.read_message.get_or_init(|| parse(&rule.message_expression));
-        let made = match node
+        let made = match rule
+            .message_node()
             .as_ref()
             .ok()
             .map(|node| self.run(schema, node, rule, value, old))?
@@ -270,116 +277,8 @@ fn place(path: &str) -> String {
     if path.is_empty() { "<nil>" } else { path }.to_string()
 }
 
-/// What is wrong with the rules of a definition's schema.
-pub(super) fn check(text: &Json, schema: &Schema, at: &str) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    judge(text, schema, true, None, at, &mut errors);
-    errors
-}
-
-/// `lost` is where old and new values stop belonging together, if they do above this schema.
-fn judge(
-    text: &Json,
-    schema: &Schema,
-    resource: bool,
-    lost: Option<&str>,
-    at: &str,
-    errors: &mut Vec<FieldError>,
-) {
-    let this = Type::of(schema, resource);
-    for (index, rule) in schema.rules.iter().enumerate() {
-        let own = format!("{at}.x-kubernetes-validations[{index}]");
-        let shown = &text["x-kubernetes-validations"][index];
-        let old = if rule.optional_old_self {
-            Type::Optional(this.clone().into())
-        } else {
-            this.clone()
-        };
-        let variables = [("self", this.clone()), ("oldSelf", old)];
-        let judged = |source: &str, node: Result<&Node, &Problem>| {
-            let kind = node
-                .map_err(Clone::clone)
-                .and_then(|node| check_types(node, &variables, false));
-            kind.map_err(|problem| problem.shown(source))
-        };
-        match judged(&rule.rule, rule.node().as_ref()) {
-            Err(why) => {
-                let why = format!("compilation failed: {why}");
-                errors.push(FieldError::invalid(format!("{own}.rule"), shown, &why));
-            }
-            Ok(Type::Dyn | Type::Plain("bool")) => {}
-            Ok(_) => {
-                let why = "cel expression must evaluate to a bool";
-                errors.push(FieldError::invalid(format!("{own}.rule"), shown, why));
-            }
-        }
-        if !rule.message_expression.trim().is_empty() {
-            let node = rule.read_message.get_or_init(|| parse(&rule.message_expression));
-            let field = format!("{own}.messageExpression");
-            match judged(&rule.message_expression, node.as_ref()) {
-                Err(why) => {
-                    let why = format!("messageExpression compilation failed: {why}");
-                    errors.push(FieldError::invalid(field, shown, &why));
-                }
-                Ok(Type::Dyn | Type::Plain("string")) => {}
-                Ok(_) => {
-                    let why = "messageExpression must evaluate to a string";
-                    errors.push(FieldError::invalid(field, shown, why));
-                }
-            }
-        }
-        if rule.uses_old_self() {
-            if let Some(lost) = lost {
-                let why = format!(
-                    "oldSelf cannot be used on the uncorrelatable portion of the schema within {lost}"
-                );
-                errors.push(FieldError::invalid_text(format!("{own}.rule"), &rule.rule, &why));
-            }
-        } else if shown["optionalOldSelf"].is_boolean() {
-            let why = "may not be set if oldSelf is not used in rule";
-            errors.push(FieldError::invalid(
-                format!("{own}.optionalOldSelf"),
-                &shown["optionalOldSelf"],
-                why,
-            ));
-        }
-    }
-    for (name, field) in &schema.properties {
-        let lost = lost.or(schema.atomic.then_some(at));
-        let below = format!("{at}.properties[{name}]");
-        judge(
-            &text["properties"][&**name],
-            field,
-            field.embedded,
-            lost,
-            &below,
-            errors,
-        );
-    }
-    if let Some(items) = &schema.items {
-        let keeps = schema.list == super::ListType::Map;
-        let lost = lost.or((!keeps).then_some(at));
-        judge(
-            &text["items"],
-            items,
-            items.embedded,
-            lost,
-            &format!("{at}.items"),
-            errors,
-        );
-    }
-    if let Additional::Schema(values) = &schema.additional {
-        let below = format!("{at}.additionalProperties");
-        judge(
-            &text["additionalProperties"],
-            values,
-            values.embedded,
-            lost,
-            &below,
-            errors,
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod costs;

@@ -34,8 +34,8 @@ const APPROVAL: &str = "api-approved.kubernetes.io";
 
 type Errors = Vec<FieldError>;
 
-/// What is wrong with a new definition.
-pub(crate) fn check_definition(definition: &Value) -> Errors {
+/// What is wrong with a definition, beside what it changes of the old one.
+pub(crate) fn check_definition(definition: &Value, old: Option<&Value>) -> Errors {
     let mut errors = Errors::new();
     let spec = &definition["spec"];
     let (own, expected) = (
@@ -51,7 +51,7 @@ pub(crate) fn check_definition(definition: &Value) -> Errors {
         "" => errors.push(FieldError::required("spec.scope", "")),
         scope => one_of("spec.scope", scope, &["Cluster", "Namespaced"], &mut errors),
     }
-    versions(spec, &mut errors);
+    versions(spec, old.map(|old| &old["spec"]), &mut errors);
     names(&spec["names"], &mut errors);
     conversion(&spec["conversion"], &mut errors);
     if spec["preserveUnknownFields"] == true {
@@ -144,7 +144,7 @@ fn places<'a>(spec: &'a Value, field: &str, hoisted: &str) -> Vec<(String, &'a V
     }
 }
 
-fn versions(spec: &Value, errors: &mut Errors) {
+fn versions(spec: &Value, old: Option<&Value>, errors: &mut Errors) {
     let versions = spec["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut seen = Vec::new();
     for (index, version) in versions.iter().enumerate() {
@@ -171,7 +171,14 @@ fn versions(spec: &Value, errors: &mut Errors) {
         let schema = &schema["openAPIV3Schema"];
         if schema.is_object() {
             let has_status = version["subresources"]["status"].is_object();
-            schema::check(schema, &format!("{at}.openAPIV3Schema"), has_status, errors);
+            let stored = old.is_some_and(|old| schema_of(old, text(&version["name"])) == Some(schema));
+            schema::check(
+                schema,
+                &format!("{at}.openAPIV3Schema"),
+                has_status,
+                stored,
+                errors,
+            );
         }
     }
     for (at, subresources, _) in places(spec, "subresources", "subresources") {
@@ -201,6 +208,12 @@ fn versions(spec: &Value, errors: &mut Errors) {
         let why = "must have exactly one version marked as storage version";
         errors.push(FieldError::invalid("spec.versions", &spec["versions"], why));
     }
+}
+
+fn schema_of<'a>(spec: &'a Value, version: &str) -> Option<&'a Value> {
+    let mut versions = spec["versions"].as_array().into_iter().flatten();
+    let own = versions.find(|one| one["name"] == version)?;
+    Some(&own["schema"]["openAPIV3Schema"])
 }
 
 fn deprecation(version: &Value, at: &str, errors: &mut Errors) {

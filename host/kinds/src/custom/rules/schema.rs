@@ -39,8 +39,8 @@ const ROOT_NAMES: &str = "[Description Type Format Title Maximum ExclusiveMaximu
                           MinLength Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties \
                           ExternalDocs Example XPreserveUnknownFields XValidations]";
 
-/// What is wrong with the schema of a version.
-pub(super) fn check(schema: &Value, at: &str, has_status: bool, errors: &mut Errors) {
+/// What is wrong with the schema of a version. `stored`: it has been stored as it is.
+pub(super) fn check(schema: &Value, at: &str, has_status: bool, stored: bool, errors: &mut Errors) {
     let before = errors.len();
     if has_status {
         root(schema, at, errors);
@@ -58,7 +58,7 @@ pub(super) fn check(schema: &Value, at: &str, has_status: bool, errors: &mut Err
     }
     walk(schema, at, Some("root"), errors);
     if errors.len() == before {
-        errors.extend(rule::check(schema, &compiled, at));
+        errors.extend(rule::check(schema, &compiled, at, stored));
     }
 }
 

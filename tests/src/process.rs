@@ -6,7 +6,7 @@ use std::time::Duration;
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Resident bytes.
-pub(crate) fn resident(pid: u32) -> u64 {
+pub fn resident(pid: u32) -> u64 {
     let pages = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
     let pages = pages
         .split_whitespace()
@@ -16,7 +16,7 @@ pub(crate) fn resident(pid: u32) -> u64 {
 }
 
 /// Processor time of all its threads since it started, in user and system mode; to a hundredth of a second.
-pub(crate) fn processor(pid: u32) -> Duration {
+pub fn processor(pid: u32) -> Duration {
     let line = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name before it is in parentheses, and may have spaces.
     let fields = line.rsplit(')').next().unwrap_or_default().split_whitespace();
