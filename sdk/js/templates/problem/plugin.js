@@ -18,7 +18,7 @@ export const { guest, handOff, monitor } = plugin({
     path = config.path;
   },
 
-  sources: () => [lines(path)],
+  sources: () => [lines(path, 60_000)], // what was logged while it started counts
 
   onLine(source, { text }) {
     if (text.includes('I/O error')) return [problem(CONDITION, 'InputOutputError', text)];

@@ -23,7 +23,7 @@ class DiskFailing(Monitor):
         self.path = config["path"]
 
     def sources(self):
-        return [lines(self.path)]
+        return [lines(self.path, lookback_ms=60_000)]  # what was logged while it started counts
 
     def on_line(self, source, line, now_ms):
         if "I/O error" in line.text:

@@ -50,7 +50,7 @@ impl<'a> Part<'a> {
 
     /// The containers of some of the lists.
     pub fn containers_of(&self, lists: &[&str]) -> impl Iterator<Item = Self> {
-        lists.iter().flat_map(|list| {
+        lists.iter().flat_map(move |list| {
             let list = self.path(&format!("/{list}"));
             let count = self.object.length(&list).unwrap_or(0);
             (0..count).map(move |at| Self {
