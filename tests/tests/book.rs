@@ -89,9 +89,18 @@ fn a_first_day_goes_as_it_is_told() {
             .expect("a shell");
         let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         println!("line {}:\n{text}", step.line);
-        assert!(output.status.success(), "line {}: {}\n{text}", step.line, step.script);
+        assert!(
+            output.status.success(),
+            "line {}: {}\n{text}",
+            step.line,
+            step.script
+        );
         for wanted in step.says {
-            assert!(text.contains(&wanted), "line {}: {wanted:?} is not in\n{text}", step.line);
+            assert!(
+                text.contains(&wanted),
+                "line {}: {wanted:?} is not in\n{text}",
+                step.line
+            );
         }
     }
 }

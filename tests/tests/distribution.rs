@@ -140,11 +140,9 @@ fn a_signed_component_travels_by_a_registry_and_without_one() {
     trust(&cluster, &cluster.scratch().join("release.pub"));
     let file = manifest(&cluster, &json!([]));
     let load = ["load", &reference, "-f", file.to_str().expect("text")];
-    let refused = author.plugin(&load).refused();
-    assert!(
-        refused.contains("FetchFailed") && refused.contains("not ready"),
-        "{refused}"
-    );
+    let refused = author.plugin(&load);
+    assert!(!refused.ok, "{}", refused.all());
+    refused.says("FetchFailed").says("not ready");
 
     manifest(&cluster, &password(&cluster, &registry));
     author.plugin(&load).clean();
