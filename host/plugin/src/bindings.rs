@@ -64,6 +64,7 @@ pub mod admission {
             }
         ",
         imports: { default: trappable },
+        exports: { default: async },
         with: {
             "capstan:plugin/types@0.1.0": crate::bindings::plugin::capstan::plugin::types,
             "capstan:admission/documents@0.1.0.document": crate::imports::documents::Document,

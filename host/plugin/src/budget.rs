@@ -1,9 +1,10 @@
 //! How long a call may run: processor time for the guest, wall time for everything.
 //!
-//! The deadline counts the thread's processor time, so that a busy machine does not make a healthy guest
+//! The deadline counts the processor time of the threads that ran the guest, so that a busy machine does not make a healthy guest
 //! fail; a wall bound, a multiple of it, catches the rest. Time spent waiting in a host call is bounded by
 //! that host call, and by [`WAITED_MAX`] for all of them, and not charged. Checked at every tick of the epoch; called by [`crate::state`].
 
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
@@ -19,8 +20,12 @@ const WAITED_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct Budget {
     deadline: Duration,
     started: Instant,
-    /// The thread's processor time when the call began, known from the first tick on.
-    cpu_started: Option<Duration>,
+    /// Processor time at the ticks until now,
+    spent: Duration,
+    /// the last of which was at that moment,
+    looked: Instant,
+    /// on that thread, at that processor time of the thread's.
+    seen: Option<(ThreadId, Duration)>,
     waited: Duration,
 }
 
@@ -34,10 +39,13 @@ pub(crate) struct Overrun {
 
 impl Budget {
     pub(crate) fn start(deadline: Duration) -> Self {
+        let now = Instant::now();
         Self {
             deadline,
-            started: Instant::now(),
-            cpu_started: None,
+            started: now,
+            spent: Duration::ZERO,
+            looked: now,
+            seen: None,
             waited: Duration::ZERO,
         }
     }
@@ -54,12 +62,15 @@ impl Budget {
     /// Whether the guest may go on.
     pub(crate) fn on_tick(&mut self) -> Result<(), Overrun> {
         let wall = self.started.elapsed().saturating_sub(self.waited.min(WAITED_MAX));
-        let cpu = thread_cpu();
-        // The call is at most one tick old when it is first looked at, or was descheduled meanwhile.
-        let since = *self
-            .cpu_started
-            .get_or_insert_with(|| cpu.saturating_sub(wall.min(TICK)));
-        let spent = cpu.saturating_sub(since);
+        let (thread, cpu) = (thread::current().id(), thread_cpu());
+        // On a thread where it was not looked at before, the guest ran for a tick at most, or was descheduled.
+        let since = match self.seen {
+            Some((before, seen)) if before == thread => seen,
+            _ => cpu.saturating_sub(self.looked.elapsed().min(TICK)),
+        };
+        self.spent += cpu.saturating_sub(since);
+        (self.seen, self.looked) = (Some((thread, cpu)), Instant::now());
+        let spent = self.spent;
         if spent < self.deadline && wall < self.deadline * WALL_FACTOR {
             return Ok(());
         }

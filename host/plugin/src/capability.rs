@@ -89,6 +89,11 @@ impl Grants {
         self.0.iter().any(|capability| capability.name == name)
     }
 
+    /// Whether a host call may keep a guest waiting for another machine or a disk.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.has("kube-read") || self.has("node-files")
+    }
+
     fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Capability> {
         self.0.iter().filter(move |capability| capability.name == name)
     }

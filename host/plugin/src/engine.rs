@@ -21,6 +21,8 @@ const WARM_SLOTS_MAX: u32 = 16;
 /// Bytes of a warm slot that are cleared by hand instead of being given back to the system.
 const WARM_BYTES: usize = 128 << 10;
 const STACK_BYTES: usize = 512 << 10;
+/// The stack of a guest that runs in slices: its own, and what host calls need.
+const SLICED_STACK_BYTES: usize = 2 * STACK_BYTES;
 
 /// The engine, with pooled instances wherever the address space allows for them.
 pub(crate) fn open() -> wasmtime::Result<Engine> {
@@ -40,6 +42,7 @@ fn base() -> Config {
         .epoch_interruption(true)
         .cranelift_opt_level(OptLevel::Speed)
         .max_wasm_stack(STACK_BYTES)
+        .async_stack_size(SLICED_STACK_BYTES)
         .memory_init_cow(true);
     config
 }
@@ -49,6 +52,7 @@ fn pool() -> PoolingAllocationConfig {
     pool.total_component_instances(INSTANCES_MAX)
         .total_core_instances(INSTANCES_MAX * 4)
         .total_memories(INSTANCES_MAX)
+        .total_stacks(INSTANCES_MAX)
         .total_tables(INSTANCES_MAX * 4)
         .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT_MAX)
         .max_memories_per_component(1)

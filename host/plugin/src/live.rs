@@ -53,8 +53,12 @@ impl Live {
         store.limiter(|state| state);
         store.set_hostcall_fuel(OUTPUT_MAX_BYTES);
         store.epoch_deadline_callback(|mut store| {
-            store.data_mut().budget.on_tick()?;
-            Ok(UpdateDeadline::Continue(1))
+            let state = store.data_mut();
+            state.budget.on_tick()?;
+            Ok(match state.in_slices {
+                true => UpdateDeadline::Yield(1),
+                false => UpdateDeadline::Continue(1),
+            })
         });
         store.data_mut().budget = Budget::start(INIT_DEADLINE);
         store.set_epoch_deadline(1);
@@ -86,13 +90,42 @@ impl Live {
     ) -> Result<R, Fault> {
         let deadline = self.store.data().context.limits.deadline + allowance;
         let answer = self.run(deadline, call).and_then(reported);
-        let took = self.store.data().budget.elapsed();
-        self.store
-            .data()
+        self.record(&answer);
+        answer
+    }
+
+    /// As [`Live::call`], but at each tick the future is pending for a moment: whoever polls it runs the guest for a
+    /// tick at most, and may have another thread go on.
+    pub(crate) async fn call_in_slices<R>(
+        &mut self,
+        allowance: Duration,
+        call: impl AsyncFnOnce(&mut Store<State>) -> Answer<R>,
+    ) -> Result<R, Fault> {
+        let deadline = self.store.data().context.limits.deadline + allowance;
+        self.begin(deadline);
+        self.store.data_mut().in_slices = true;
+        let running = self.ticker.enter();
+        let result = call(&mut self.store).await;
+        drop(running);
+        self.store.data_mut().in_slices = false;
+        let answer = result.map_err(|error| fault(&error, self.store.data()));
+        let answer = answer.and_then(reported);
+        self.record(&answer);
+        answer
+    }
+
+    fn record<R>(&self, answer: &Result<R, Fault>) {
+        let state = self.store.data();
+        state
             .context
             .stats
-            .record(took, answer.as_ref().err());
-        answer
+            .record(state.budget.elapsed(), answer.as_ref().err());
+    }
+
+    fn begin(&mut self, deadline: Duration) {
+        self.store.data_mut().budget = Budget::start(deadline);
+        self.store.data_mut().memory_refused = false;
+        self.store.set_epoch_deadline(1);
     }
 
     fn run<R>(
@@ -100,9 +133,7 @@ impl Live {
         deadline: Duration,
         call: impl FnOnce(&mut Store<State>) -> wasmtime::Result<R>,
     ) -> Result<R, Fault> {
-        self.store.data_mut().budget = Budget::start(deadline);
-        self.store.data_mut().memory_refused = false;
-        self.store.set_epoch_deadline(1);
+        self.begin(deadline);
         let running = self.ticker.enter();
         let result = call(&mut self.store);
         drop(running);

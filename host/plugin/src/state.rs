@@ -34,6 +34,8 @@ pub(crate) struct State {
     memory_bytes: usize,
     /// Set once the guest was refused memory, so that its trap is understood.
     pub(crate) memory_refused: bool,
+    /// The guest runs a tick at a time; see `live`.
+    pub(crate) in_slices: bool,
 }
 
 impl State {
@@ -44,6 +46,7 @@ impl State {
             documents: ResourceTable::new(),
             memory_bytes: 0,
             memory_refused: false,
+            in_slices: false,
         }
     }
 }

@@ -23,6 +23,8 @@ const LEFT: u64 = 64 << 10;
 const GROUP_TRIES: u32 = 50;
 const GROUP_PAUSE: Duration = Duration::from_millis(20);
 
+/// How often the room is measured anew.
+const FILL_TRIES: usize = 20;
 /// The file that fills a disk.
 const BALLAST: &str = "ballast";
 
@@ -222,10 +224,16 @@ impl Disk {
             .truncate(true)
             .write(true)
             .open(path)?;
-        let stat = nix::sys::statvfs::statvfs(&self.folder)?;
-        let free = (stat.blocks_available() * stat.fragment_size()).saturating_sub(LEFT);
-        nix::fcntl::posix_fallocate(&file, 0, i64::try_from(free)?).context("fill the disk")?;
-        Ok(())
+        for _ in 0..FILL_TRIES {
+            let stat = nix::sys::statvfs::statvfs(&self.folder)?;
+            let free = (stat.blocks_available() * stat.fragment_size()).saturating_sub(LEFT);
+            match nix::fcntl::posix_fallocate(&file, 0, i64::try_from(free)?) {
+                // The member, which runs, took some of it meanwhile.
+                Err(nix::errno::Errno::ENOSPC) => file.set_len(0)?,
+                filled => return filled.context("fill the disk"),
+            }
+        }
+        anyhow::bail!("the disk's room changes faster than it can be filled")
     }
 
     /// Removes everything a member had.

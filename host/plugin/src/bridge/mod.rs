@@ -7,6 +7,7 @@ pub(crate) mod admission;
 pub(crate) mod admission_binding;
 pub(crate) mod admission_conditions;
 mod admission_convert;
+mod admission_instances;
 mod admission_rules;
 pub(crate) mod admission_trial;
 pub(crate) mod problem;
