@@ -69,7 +69,7 @@ fn kubectl() -> PathBuf {
     std::env::var_os("CAPSTAN_KUBECTL").map_or_else(|| "kubectl".into(), PathBuf::from)
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
     listener
         .local_addr()

@@ -14,6 +14,7 @@ mod installed;
 mod kubectl;
 mod library;
 pub mod process;
+mod registry;
 mod wait;
 
 pub use cluster::{Cluster, ClusterOptions, binary, root};
@@ -23,4 +24,5 @@ pub use http::{get, send};
 pub use installed::installed;
 pub use kubectl::Answer;
 pub use library::Library;
+pub use registry::Registry;
 pub use wait::{until, until_within};

@@ -132,11 +132,51 @@ fn from_an_empty_folder_to_a_policy_in_a_live_cluster() {
         .says("verdict: deny")
         .says("spec.containers[0].image");
 
+    a_recording_is_asked_again(&desk);
     let bench = desk.plugin(&["bench", "own-admission", "--seconds", "0.3"]);
     println!("{}", bench.all());
     bench.says("RATIO").says("an image without a tag is refused");
     desk.plugin(&["bench", "own-scheduler", "--seconds", "0.1"])
         .says("a node without taints is preferred");
+}
+
+/// Log lines with what they are to come to, and requests that an API server wrote down.
+fn a_recording_is_asked_again(desk: &Desk) {
+    let write = |name: &str, lines: &[&str]| fs::write(desk.path(name), lines.join("\n")).expect("a file");
+    let set = r#"{"line": "sda: I/O error", "expect": {"conditions": {"DiskFailing": {"status": "True"}}}}"#;
+    let nothing = r#"{"line": "sda: I/O error", "expect": {"steps": [[]]}}"#;
+    write("disk.jsonl", &[set, nothing]);
+    desk.plugin(&["test", "own-problem", "disk.jsonl"])
+        .says("2 of 2 cases passed");
+    write("disk.jsonl", &[set, set]);
+    let failed = desk.plugin(&["test", "own-problem", "disk.jsonl"]);
+    assert!(!failed.ok, "{}", failed.all());
+    failed.says("disk.jsonl:2").says("1 of 2 cases passed");
+    write("tidy.jsonl", &[r#"{"line": "DEBUG x", "expect": {"lines": []}}"#]);
+    desk.plugin(&["test", "own-sidecar", "tidy.jsonl"])
+        .says("1 of 1 cases passed");
+
+    let request = |image: &str| {
+        format!(
+            r#"{{"apiVersion": "audit.k8s.io/v1", "kind": "Event", "stage": "ResponseComplete", "verb": "create",
+                "requestObject": {{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": "x"}},
+                                   "spec": {{"containers": [{{"name": "x", "image": "{image}"}}]}}}}}}"#
+        )
+        .replace('\n', " ")
+    };
+    let read =
+        r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Event", "stage": "ResponseComplete", "verb": "get"}"#;
+    write("audit.jsonl", &[&request("nginx"), read, &request("nginx:1.29")]);
+    desk.plugin(&["test", "own-admission", "audit.jsonl"])
+        .says("--bless");
+    desk.plugin(&["test", "own-admission", "audit.jsonl", "--bless"])
+        .says("audit.jsonl.golden");
+    desk.plugin(&["test", "own-admission", "audit.jsonl"])
+        .says("2 of 2 cases passed");
+    write("audit.jsonl", &[&request("nginx:1.29"), &request("nginx:1.29")]);
+    desk.plugin(&["test", "own-admission", "audit.jsonl"])
+        .says("audit.jsonl:1")
+        .says("1 of 2 cases passed");
 }
 
 #[test]
@@ -231,9 +271,33 @@ fn a_rebuilt_file_is_swapped_in() {
     });
 }
 
+/// Names the worlds whose templates are tried in other languages, besides admission: `all`, or some.
+const WORLDS: &str = "CAPSTAN_TEMPLATE_WORLDS";
+
+/// Builds a language's templates and asks them their cases. An interpreter takes long to build: CI tries one more world,
+/// `CAPSTAN_TEMPLATE_WORLDS=all` all of them.
+fn templates(desk: &Desk, language: &str, in_ci: &str) {
+    let wanted = std::env::var(WORLDS).unwrap_or_else(|_| in_ci.to_owned());
+    for world in ["problem", "remedy", "scheduler", "sidecar"] {
+        if wanted != "all" && !wanted.split(',').any(|one| one == world) {
+            continue;
+        }
+        let name = format!("own-{language}-{world}");
+        desk.project(&name, world, language);
+        let tested = desk.plugin(&["test", &name]);
+        println!("{}", tested.all());
+        assert!(tested.ok, "{}", tested.all());
+        let inspected = desk.plugin(&["inspect", &name]);
+        assert!(!inspected.out.contains("wasi:"), "{}", inspected.out);
+    }
+}
+
 /// From an empty folder to a live cluster in another language.
-fn speaks(desk: Option<Desk>, language: &str) {
+fn speaks(desk: Option<Desk>, language: &str, in_ci: Option<&str>) {
     let Some(desk) = desk else { return };
+    if let Some(in_ci) = in_ci {
+        templates(&desk, language, in_ci);
+    }
     let name = format!("own-{language}");
     desk.project(&name, "admission", language);
     let cluster = Cluster::start();
@@ -263,6 +327,7 @@ fn python_makes_a_policy() {
     speaks(
         Desk::with_tool("CAPSTAN_COMPONENTIZE_PY", "", "componentize-py", tool),
         "python",
+        Some("problem"),
     );
 }
 
@@ -277,13 +342,13 @@ fn javascript_makes_a_policy() {
         ));
         desk
     });
-    speaks(desk, "javascript");
+    speaks(desk, "javascript", Some("scheduler"));
 }
 
 #[test]
 fn c_makes_a_policy() {
     let desk = Desk::with_tool("CAPSTAN_ZIG_PYTHON", "python3", "zig", "zig/ziglang/__init__.py");
-    speaks(desk, "c");
+    speaks(desk, "c", None);
 }
 
 /// The cases of the default policies are documentation that holds.

@@ -58,6 +58,14 @@ pub enum Error {
     Host(#[from] HostError),
     #[error("cannot start the runtime: {0}")]
     Runtime(std::io::Error),
+    #[error(transparent)]
+    Registry(#[from] capstan_registry::Error),
+    #[error("{0}")]
+    Cluster(String),
+    #[error("plugin/{0} is not ready; what ran before goes on")]
+    NotReady(String),
+    #[error("cannot watch {path}: {source}")]
+    Watch { path: PathBuf, source: notify::Error },
     #[error("{failed} of {total} cases failed")]
     Failing { failed: usize, total: usize },
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::error::Error;
 use crate::rig::Rig;
-use crate::{Inspect, component};
+use crate::{Inspect, component, distribution};
 
 /// A component and what a manifest grants it.
 struct Subject {
@@ -21,11 +21,16 @@ struct Subject {
 
 /// Prints it, and the changes where another version is named.
 pub(crate) fn run(options: &Inspect) -> Result<(), Error> {
-    let subject = open(&options.component)?;
+    let (older, newest) = match options.components.as_slice() {
+        [only] => (options.against.as_ref(), only),
+        [older, newest, ..] => (Some(older), newest),
+        [] => return Ok(()),
+    };
+    let subject = open(newest)?;
     print!("{}", describe(&subject));
-    if let Some(other) = &options.against {
+    if let Some(other) = older {
         let changes = changes(&open(other)?, &subject);
-        println!("changed against {}:", other.display());
+        println!("changed against {other}:");
         if changes.is_empty() {
             println!("  nothing");
         }
@@ -36,12 +41,14 @@ pub(crate) fn run(options: &Inspect) -> Result<(), Error> {
     Ok(())
 }
 
-fn open(path: &Path) -> Result<Subject, Error> {
+fn open(what: &str) -> Result<Subject, Error> {
+    let path = Path::new(what);
     let is_manifest = path
         .extension()
         .is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
     if !is_manifest {
-        let about = Rig::open(&component::find(path)?)?.about;
+        let found = distribution::Subject::open(what)?;
+        let about = Rig::with(&found.path(), found.component)?.about;
         return Ok(Subject { about, grants: None });
     }
     let bad = |message: String| Error::Cases {

@@ -1,4 +1,5 @@
-//! The plugin author's loop: `capstan plugin new | build | test | run | bench | inspect | keygen | sign | verify`.
+//! The plugin author's loop: `capstan plugin new | build | test | run | bench | inspect | keygen | sign | verify | push |
+//! pull | bundle | load | watch`.
 //!
 //! Components are loaded and asked by the plugin host itself, in this process and without a cluster, so that a
 //! case passes for the same reasons as a request would. Called by the binary. Not here: how a component is
@@ -9,13 +10,17 @@ mod building;
 mod cases;
 mod component;
 mod context;
+mod distribution;
 mod error;
 mod inspection;
+mod loading;
 mod nothing;
 mod project;
+mod recording;
 mod rig;
 mod signing;
 mod trial;
+mod watching;
 
 use std::path::PathBuf;
 
@@ -31,7 +36,7 @@ pub enum Command {
     /// Build a project into a component
     Build(Build),
     /// Ask a component the questions of case files, and compare the answers with what they expect
-    Test(Trial),
+    Test(Test),
     /// Ask a component the questions of case files or about Kubernetes objects, and print its answers
     Run(Trial),
     /// Measure a component on the questions of case files, beside one that does nothing
@@ -44,6 +49,16 @@ pub enum Command {
     Sign(Sign),
     /// Check a component's signature
     Verify(Verify),
+    /// Send a component and its signature to a registry
+    Push(Push),
+    /// Fetch a component and its signature from a registry
+    Pull(Pull),
+    /// Write a component and its signatures into one file, for where no registry is
+    Bundle(Pack),
+    /// Load a component into the cluster, and say what came of it
+    Load(Load),
+    /// Build and load a project now and on every save
+    Watch(Watch),
 }
 
 /// Options of `keygen`.
@@ -100,12 +115,98 @@ pub struct Build {
     pub output: Option<PathBuf>,
 }
 
-/// Options of `test` and `run`.
+/// Options of `push`.
+#[derive(Debug, Args)]
+pub struct Push {
+    /// A component, or a built project's folder
+    pub component: PathBuf,
+    /// Where it goes: registry/name:tag
+    pub reference: String,
+    /// A private key to sign with; without it, a signature that lies beside the component is sent
+    #[arg(long)]
+    pub key: Option<PathBuf>,
+}
+
+/// Options of `pull`.
+#[derive(Debug, Args)]
+pub struct Pull {
+    /// registry/name:tag, or with @digest
+    pub reference: String,
+    /// Where it goes; NAME.wasm by default
+    #[arg(long, short)]
+    pub output: Option<PathBuf>,
+}
+
+/// Options of `bundle`.
+#[derive(Debug, Args)]
+pub struct Pack {
+    /// A component, a built project's folder, or registry/name:tag
+    pub component: String,
+    /// The file to write: an OCI layout as a tar
+    #[arg(long, short)]
+    pub output: PathBuf,
+}
+
+/// Options of `load`.
+#[derive(Debug, Clone, Args)]
+pub struct Load {
+    /// A component, a built project's folder, a bundle, or registry/name:tag
+    pub component: String,
+    /// How it is put to the cluster
+    #[command(flatten)]
+    pub placement: Placement,
+}
+
+/// Where a component goes, and as what.
+#[derive(Debug, Clone, Args)]
+pub struct Placement {
+    /// A Plugin manifest; plugin.yaml beside the component, or the cluster's own object, by default
+    #[arg(long, short = 'f')]
+    pub manifest: Option<PathBuf>,
+    /// The Plugin object's name; the manifest's, or the component's own, by default
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Carry the component in a ConfigMap of this namespace, for a cluster that reaches neither the file nor the
+    /// registry; a bundle goes into one of `default` where none is named
+    #[arg(long, short)]
+    pub namespace: Option<String>,
+    /// How long the cluster may take to judge it
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    pub timeout: u64,
+    /// The cluster; KUBECONFIG or ~/.kube/config by default
+    #[arg(long)]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// Options of `watch`.
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// The project
+    #[arg(default_value = ".")]
+    pub folder: PathBuf,
+    /// How it is put to the cluster
+    #[command(flatten)]
+    pub placement: Placement,
+}
+
+/// Options of `test`.
+#[derive(Debug, Args)]
+pub struct Test {
+    /// A component, or a built project's folder
+    pub component: PathBuf,
+    /// Case files, and recordings ending in .jsonl; cases.yaml beside the component by default
+    pub files: Vec<PathBuf>,
+    /// Take a recording's answers as right from now on: they are written to RECORDING.golden
+    #[arg(long)]
+    pub bless: bool,
+}
+
+/// Options of `run`.
 #[derive(Debug, Args)]
 pub struct Trial {
     /// A component, or a built project's folder
     pub component: PathBuf,
-    /// Case files, or for `run` also manifests; cases.yaml beside the component by default
+    /// Case files or manifests; cases.yaml beside the component by default
     pub files: Vec<PathBuf>,
 }
 
@@ -124,11 +225,13 @@ pub struct Bench {
 /// Options of `inspect`.
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// A component, a built project's folder, or a Plugin manifest with a file as its source
-    pub component: PathBuf,
+    /// A component, a built project's folder, a bundle, registry/name:tag, or a Plugin manifest with a file as its
+    /// source; with two, what the second newly does
+    #[arg(num_args = 1..=2, required = true, value_name = "[OLD] COMPONENT")]
+    pub components: Vec<String>,
     /// Another version, to say what changed since
-    #[arg(long, value_name = "OTHER")]
-    pub against: Option<PathBuf>,
+    #[arg(long, value_name = "OLD")]
+    pub against: Option<String>,
 }
 
 /// Carries the command out, and prints what came of it.
@@ -146,5 +249,10 @@ pub fn run(command: Command) -> Result<(), Error> {
         Command::Keygen(options) => signing::keygen(&options),
         Command::Sign(options) => signing::sign(&options),
         Command::Verify(options) => signing::verify(&options),
+        Command::Push(options) => distribution::push(&options),
+        Command::Pull(options) => distribution::pull(&options),
+        Command::Bundle(options) => distribution::pack(&options),
+        Command::Load(options) => loading::load(&options.component, &options.placement),
+        Command::Watch(options) => watching::watch(&options),
     }
 }

@@ -67,14 +67,24 @@ pub(crate) fn verify(options: &Verify) -> Result<(), Error> {
     Ok(())
 }
 
-fn beside(component: &Path) -> PathBuf {
+/// Where a component's signature lies.
+pub(crate) fn beside(component: &Path) -> PathBuf {
     let mut name = component.as_os_str().to_owned();
     name.push(".");
     name.push(BUNDLE);
     name.into()
 }
 
-fn text(path: &Path) -> Result<String, Error> {
+/// The signature that lies beside a component, if one does.
+pub(crate) fn found(component: &Path) -> Result<Vec<String>, Error> {
+    let beside = beside(component);
+    match beside.exists() {
+        true => Ok(vec![text(&beside)?]),
+        false => Ok(Vec::new()),
+    }
+}
+
+pub(crate) fn text(path: &Path) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&component::read(path)?).into_owned())
 }
 

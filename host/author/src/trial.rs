@@ -9,14 +9,20 @@ use serde_json::Value;
 use crate::cases::{self, Case, CaseFile, Form, differences};
 use crate::error::Error;
 use crate::rig::Rig;
-use crate::{Trial, component};
+use crate::{Test, Trial, component, recording};
 
 /// Compares every answer with what its case expects.
-pub(crate) fn test(options: &Trial) -> Result<(), Error> {
+pub(crate) fn test(options: &Test) -> Result<(), Error> {
     let component = component::find(&options.component)?;
     let rig = Rig::open(&component)?;
     let (mut failed, mut total) = (0, 0);
     for path in cases::files(&component, &options.files) {
+        if recording::is_one(&path) {
+            let tally = recording::test(&rig, &component, &path, options.bless)?;
+            failed += tally.failed;
+            total += tally.total;
+            continue;
+        }
         let file = CaseFile::read(&path)?;
         for case in &file.cases {
             total += 1;

@@ -113,9 +113,21 @@ pub struct Source {
     /// A key of a ConfigMap's `binaryData`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_map: Option<ConfigMapKey>,
-    /// A reference in an OCI registry. Not fetched yet: a plugin that sets it is refused.
+    /// A reference in an OCI registry; with a digest it is fetched once and never asked about again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oci: Option<String>,
+    /// Secrets of type `kubernetes.io/dockerconfigjson` with a login to that registry; the first that fits is used.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pull_secrets: Vec<SecretName>,
+}
+
+/// A Secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(missing_docs)]
+pub struct SecretName {
+    pub namespace: String,
+    pub name: String,
 }
 
 /// One key of one ConfigMap.

@@ -28,7 +28,7 @@ use crate::revision::{self, Prepared, Revision, Workshop};
 use crate::services::{Api, Services};
 use crate::shelf::Shelf;
 use crate::slot::{Candidate, Slot};
-use crate::source::Bundled;
+use crate::source::{Bundled, Sources};
 use crate::ticker::Ticker;
 use crate::trial;
 use crate::trust::Trust;
@@ -257,8 +257,11 @@ impl Host {
                 engine: &self.engine,
                 ticker: &self.ticker,
                 cache: &self.cache,
-                shelf: &self.shelf,
-                bundled: &self.bundled,
+                sources: Sources {
+                    bundled: &self.bundled,
+                    shelf: &self.shelf,
+                    services: &self.services,
+                },
                 services: &self.services,
                 cluster: lock(&self.cluster).clone(),
                 recordings: &slot.recordings,

@@ -8,6 +8,7 @@
 //! Not here: who asks the policies (scheduler, API server, node), fetching from registries.
 
 mod about;
+mod artifact;
 mod audit;
 mod bindings;
 mod bridge;

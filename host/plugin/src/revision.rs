@@ -21,9 +21,8 @@ use crate::inspect::Surface;
 use crate::limits::Limits;
 use crate::program::Program;
 use crate::services::Services;
-use crate::shelf::Shelf;
 use crate::slot::Fallen;
-use crate::source::{self, Bundled};
+use crate::source::{self, Sources};
 use crate::state::Context;
 use crate::stats::Stats;
 use crate::ticker::Ticker;
@@ -95,7 +94,7 @@ pub(crate) struct Workshop<'a> {
     pub(crate) engine: &'a wasmtime::Engine,
     pub(crate) ticker: &'a Arc<Ticker>,
     pub(crate) cache: &'a Cache,
-    pub(crate) bundled: &'a Bundled,
+    pub(crate) sources: Sources<'a>,
     pub(crate) services: &'a Arc<Services>,
     pub(crate) cluster: Option<Arc<dyn Cluster>>,
     pub(crate) recordings: &'a Recordings,
@@ -106,7 +105,6 @@ pub(crate) struct Workshop<'a> {
     pub(crate) refused: Option<Arc<Fallen>>,
     /// What an earlier process wrote of the plugin's revisions, where this one knows none yet.
     pub(crate) history: &'a [PastRevision],
-    pub(crate) shelf: &'a Shelf,
     pub(crate) number: u64,
 }
 
@@ -122,7 +120,7 @@ pub(crate) enum Prepared {
 /// All steps up to the swap.
 pub(crate) fn prepare(plugin: &Plugin, workshop: &Workshop<'_>) -> Result<Prepared, LoadError> {
     let spec = &plugin.spec;
-    let fetched = source::component(spec, workshop.bundled, workshop.services, workshop.shelf)?;
+    let fetched = source::component(spec, workshop.sources, workshop.trust.wants(spec))?;
     let config = match source::config(spec, workshop.services) {
         Err(error) if error.step() == Step::Fetched => return Err(error),
         config => config.map(|config| Fingerprint::new(spec, &fetched.digest, config)),
@@ -134,8 +132,9 @@ pub(crate) fn prepare(plugin: &Plugin, workshop: &Workshop<'_>) -> Result<Prepar
             // Whom the cluster trusts may have changed since.
             if found.trusted.load(Ordering::Relaxed) != workshop.trust.edition {
                 let surface = Surface::read(&fetched.bytes)?;
-                let beside = fetched.bundle.as_deref();
-                workshop.trust.admit(spec, &surface, &fetched.bytes, beside)?;
+                workshop
+                    .trust
+                    .admit(spec, &surface, &fetched.bytes, &fetched.signatures)?;
                 found.trusted.store(workshop.trust.edition, Ordering::Relaxed);
             }
             return Ok(match known {
@@ -148,7 +147,7 @@ pub(crate) fn prepare(plugin: &Plugin, workshop: &Workshop<'_>) -> Result<Prepar
     let surface = Surface::read(&fetched.bytes)?;
     workshop
         .trust
-        .admit(spec, &surface, &fetched.bytes, fetched.bundle.as_deref())?;
+        .admit(spec, &surface, &fetched.bytes, &fetched.signatures)?;
     let grants = Grants::parse(&spec.capabilities)?;
     grants.admit_imports(&surface.imports)?;
     let component = workshop
@@ -185,8 +184,9 @@ pub(crate) fn prepare(plugin: &Plugin, workshop: &Workshop<'_>) -> Result<Prepar
     stats.clear();
     if spec.source.bundled.is_none() {
         workshop
+            .sources
             .shelf
-            .keep(&fetched.digest, &fetched.bytes, fetched.bundle.as_deref());
+            .keep(&fetched.digest, &fetched.bytes, &fetched.signatures);
     }
     Ok(Prepared::Fresh(Box::new(revision)))
 }

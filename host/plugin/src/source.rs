@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use base64::Engine;
 use capstan_kinds::plugin::{ConfigMapKey, ObjectPart, PluginSpec, Source};
+use capstan_registry::Signature;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::artifact;
 use crate::cache::hex;
 use crate::error::{LoadError, Step};
 use crate::follow;
@@ -35,28 +37,34 @@ pub type Bundled = BTreeMap<String, Cow<'static, [u8]>>;
 pub(crate) struct Fetched<'a> {
     pub(crate) bytes: Cow<'a, [u8]>,
     pub(crate) digest: String,
-    /// A signature that lies beside its file.
-    pub(crate) bundle: Option<String>,
+    /// Signatures that lie beside its file or artifact.
+    pub(crate) signatures: Vec<Signature>,
+}
+
+/// What components are fetched with.
+#[derive(Clone, Copy)]
+pub(crate) struct Sources<'a> {
+    pub(crate) bundled: &'a Bundled,
+    pub(crate) shelf: &'a Shelf,
+    pub(crate) services: &'a Services,
 }
 
 /// Fetches the component and compares its digest with the one that is asked for. Where the source has it no longer,
-/// one that served here before is found by its digest.
+/// one that served here before is found by its digest. `signed` says whether a signature must lie beside it.
 pub(crate) fn component<'a>(
     spec: &PluginSpec,
-    bundled: &'a Bundled,
-    services: &Services,
-    shelf: &Shelf,
+    sources: Sources<'a>,
+    signed: bool,
 ) -> Result<Fetched<'a>, LoadError> {
-    let fetched = fetched(spec, bundled, services);
+    let fetched = fetched(spec, sources, signed);
     let digest = spec.digest.as_ref().filter(|_| spec.source.bundled.is_none());
     match (fetched, digest) {
         (Err(error @ (LoadError::Fetch { .. } | LoadError::Digest { .. })), Some(digest)) => {
-            let (bytes, bundle) = shelf.find(digest).ok_or(error)?;
-            let (bytes, digest) = (Cow::Owned(bytes), digest.clone());
+            let (bytes, signatures) = sources.shelf.find(digest).ok_or(error)?;
             Ok(Fetched {
-                bytes,
-                digest,
-                bundle,
+                bytes: Cow::Owned(bytes),
+                digest: digest.clone(),
+                signatures,
             })
         }
         (fetched, _) => fetched,
@@ -65,31 +73,49 @@ pub(crate) fn component<'a>(
 
 fn fetched<'a>(
     spec: &PluginSpec,
-    bundled: &'a Bundled,
-    services: &Services,
+    Sources {
+        bundled,
+        shelf,
+        services,
+    }: Sources<'a>,
+    signed: bool,
 ) -> Result<Fetched<'a>, LoadError> {
     let name = describe(&spec.source)?;
-    let bytes = match &spec.source {
+    let beside = |path: &str| bundle_beside(path).map(Signature::Bundle).into_iter().collect();
+    let (bytes, signatures) = match &spec.source {
         Source {
             bundled: Some(name), ..
-        } => Cow::Borrowed(&**bundled.get(name).ok_or_else(|| {
-            let known: Vec<&str> = bundled.keys().map(String::as_str).collect();
-            let known = if known.is_empty() {
-                "none".to_owned()
-            } else {
-                known.join(", ")
-            };
-            fetch(
-                "spec.source.bundled",
-                format!("no component {name:?} is bundled; there are: {known}"),
-            )
-        })?),
-        Source { file: Some(path), .. } => Cow::Owned(file(path)?),
+        } => (
+            Cow::Borrowed(&**bundled.get(name).ok_or_else(|| {
+                let known: Vec<&str> = bundled.keys().map(String::as_str).collect();
+                let known = if known.is_empty() {
+                    "none".to_owned()
+                } else {
+                    known.join(", ")
+                };
+                fetch(
+                    "spec.source.bundled",
+                    format!("no component {name:?} is bundled; there are: {known}"),
+                )
+            })?),
+            Vec::new(),
+        ),
+        Source { file: Some(path), .. } => (Cow::Owned(file(path)?), beside(path)),
         Source {
             config_map: Some(key),
             ..
-        } => Cow::Owned(binary(services, key)?),
-        _ => Cow::Borrowed(&[][..]),
+        } => (Cow::Owned(binary(services, key)?), Vec::new()),
+        Source { oci: Some(image), .. } => {
+            let order = artifact::Order {
+                source: &spec.source,
+                image,
+                max: COMPONENT_BYTES_MAX,
+                signed,
+            };
+            let artifact::Fetched { bytes, signatures } = artifact::fetch(&order, shelf, services)?;
+            (Cow::Owned(bytes), signatures)
+        }
+        _ => (Cow::Borrowed(&[][..]), Vec::new()),
     };
     let digest = format!("sha256:{}", hex(&Sha256::digest(&bytes)));
     match &spec.digest {
@@ -99,7 +125,7 @@ fn fetched<'a>(
             wanted: wanted.clone(),
         }),
         _ => Ok(Fetched {
-            bundle: spec.source.file.as_deref().and_then(bundle_beside),
+            signatures,
             bytes,
             digest,
         }),
@@ -193,13 +219,6 @@ fn config_of(part: &ObjectPart, spec: &PluginSpec, services: &Services) -> Resul
 
 /// Checks that exactly one source is given, and gives its name for messages.
 fn describe(source: &Source) -> Result<String, LoadError> {
-    if let Some(reference) = &source.oci {
-        return Err(LoadError::NotYetSupported {
-            what: format!("spec.source.oci ({reference})"),
-            instead: "use bundled, file or configMap".into(),
-            step: Step::Fetched,
-        });
-    }
     let given = [
         source.bundled.as_ref().map(|name| format!("bundled {name}")),
         source.file.as_ref().map(|path| format!("file {path}")),
@@ -207,6 +226,7 @@ fn describe(source: &Source) -> Result<String, LoadError> {
             .config_map
             .as_ref()
             .map(|key| format!("ConfigMap {} key {}", full(key), key.key)),
+        source.oci.as_ref().map(|image| format!("oci {image}")),
     ];
     let mut given: Vec<String> = given.into_iter().flatten().collect();
     match given.len() {
@@ -218,7 +238,7 @@ fn describe(source: &Source) -> Result<String, LoadError> {
             } else {
                 given.join(" and ")
             },
-            wanted: "exactly one of bundled, file, configMap".into(),
+            wanted: "exactly one of bundled, file, configMap, oci".into(),
             step: Step::Fetched,
         }),
     }
@@ -275,16 +295,18 @@ fn full(key: &ConfigMapKey) -> String {
     format!("{}/{}", key.namespace, key.name)
 }
 
-fn config_map(services: &Services, source: &str, key: &ConfigMapKey) -> Result<Value, LoadError> {
-    let segments = [&key.namespace, &key.name];
-    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
-    if let Some(bad) = segments
-        .iter()
-        .find(|s| s.is_empty() || s.starts_with('.') || !s.chars().all(is_name))
-    {
-        return Err(fetch(source, format!("{bad:?} is not a name")));
+/// Where the API has an object of a namespace; names that are none would be other paths.
+pub(crate) fn object_path(plural: &str, namespace: &str, name: &str) -> Result<String, String> {
+    let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    let is_name = |text: &str| !text.is_empty() && !text.starts_with('.') && text.chars().all(is_letter);
+    match [namespace, name].into_iter().find(|text| !is_name(text)) {
+        Some(bad) => Err(format!("{bad:?} is not a name")),
+        None => Ok(format!("/api/v1/namespaces/{namespace}/{plural}/{name}")),
     }
-    let path = format!("/api/v1/namespaces/{}/configmaps/{}", key.namespace, key.name);
+}
+
+fn config_map(services: &Services, source: &str, key: &ConfigMapKey) -> Result<Value, LoadError> {
+    let path = object_path("configmaps", &key.namespace, &key.name).map_err(|error| fetch(source, error))?;
     let request = http::Request::get(path)
         .body(Vec::new())
         .map_err(|error| fetch(source, error))?;

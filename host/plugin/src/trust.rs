@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use capstan_kinds::plugin::PluginSpec;
 use capstan_kinds::plugin_trust::PluginTrust;
-use capstan_signature::{Bundle, Error, PublicKey};
+use capstan_registry::Signature;
+use capstan_signature::{Bundle, Error, Evidence, PublicKey, Statement};
 
 use crate::error::LoadError;
 use crate::inspect::Surface;
@@ -69,38 +70,50 @@ impl Trust {
         }
     }
 
-    /// Refuses a component that nobody who is trusted for it has signed. `beside` is a bundle that lies beside the
-    /// component's file.
+    /// Whether a signature must lie beside the component: the object brings none, and the cluster asks for one.
+    pub(crate) fn wants(&self, spec: &PluginSpec) -> bool {
+        self.demanded && spec.signature.is_none() && spec.source.bundled.is_none()
+    }
+
+    /// Refuses a component that nobody who is trusted for it has signed. `beside` are signatures that lie beside the
+    /// component's file or artifact.
     pub(crate) fn admit(
         &self,
         spec: &PluginSpec,
         surface: &Surface,
         component: &[u8],
-        beside: Option<&str>,
+        beside: &[Signature],
     ) -> Result<(), LoadError> {
         let given = spec.signature.as_ref();
-        if given.is_none() && (!self.demanded || spec.source.bundled.is_some()) {
+        if given.is_none() && !self.wants(spec) {
             return Ok(());
         }
-        let refused = |error: &Error| LoadError::Signature(error.to_string());
-        let bundle = match (given, beside) {
-            (Some(signature), _) => {
-                let bundle = &signature["bundle"];
-                match bundle.as_str() {
-                    Some(text) => Bundle::parse(text),
-                    None => Bundle::from_value(bundle),
-                }
-            }
-            (None, Some(text)) => Bundle::parse(text),
-            (None, None) => return Err(LoadError::Unsigned),
+        let found: Vec<Result<Evidence, Error>> = match given {
+            Some(signature) => vec![in_object(&signature["bundle"])],
+            None => beside.iter().map(evidence).collect(),
         };
-        let bundle = bundle.map_err(|error| refused(&error))?;
-        let mut signers = Vec::new();
-        for anchor in &self.anchors {
-            match bundle.verify(&anchor.key, component) {
-                Ok(()) => signers.push(anchor),
-                Err(Error::Forged) => {}
-                Err(error) => return Err(refused(&error)),
+        if found.is_empty() {
+            return Err(LoadError::Unsigned);
+        }
+        let (mut signers, mut wrong) = (Vec::new(), None);
+        for evidence in found {
+            let verdicts: Vec<_> = match &evidence {
+                Ok(evidence) => self
+                    .anchors
+                    .iter()
+                    .map(|anchor| (anchor, evidence.verify(&anchor.key, component)))
+                    .collect(),
+                Err(error) => {
+                    wrong.get_or_insert(error.to_string());
+                    continue;
+                }
+            };
+            for (anchor, verdict) in verdicts {
+                match verdict {
+                    Ok(()) => signers.push(anchor),
+                    Err(Error::Forged) => {}
+                    Err(error) => _ = wrong.get_or_insert(error.to_string()),
+                }
             }
         }
         if signers.is_empty() {
@@ -110,9 +123,9 @@ impl Trust {
             } else {
                 keys.join(", ")
             };
-            return Err(LoadError::Signature(format!(
-                "it was made by none of the keys that PluginTrust objects name: {keys}"
-            )));
+            return Err(LoadError::Signature(wrong.unwrap_or_else(|| {
+                format!("it was made by none of the keys that PluginTrust objects name: {keys}")
+            })));
         }
         let mut beyond = Vec::new();
         for signer in signers {
@@ -123,6 +136,25 @@ impl Trust {
         }
         Err(LoadError::Untrusted(beyond.join("; ")))
     }
+}
+
+fn in_object(bundle: &serde_json::Value) -> Result<Evidence, Error> {
+    let bundle = match bundle.as_str() {
+        Some(text) => Bundle::parse(text),
+        None => Bundle::from_value(bundle),
+    };
+    bundle.map(Evidence::Bundle)
+}
+
+fn evidence(found: &Signature) -> Result<Evidence, Error> {
+    Ok(match found {
+        Signature::Bundle(text) => Evidence::Bundle(Bundle::parse(text)?),
+        Signature::Statement {
+            payload,
+            signature,
+            manifest,
+        } => Evidence::Statement(Statement::new(payload.clone(), signature.clone(), manifest)?),
+    })
 }
 
 impl Anchor {

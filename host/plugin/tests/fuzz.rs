@@ -5,6 +5,7 @@
 //! answers as before. `CAPSTAN_FUZZ_CASES` asks for more cases, `CAPSTAN_FUZZ_SEED` for a known order; the seed
 //! is printed.
 
+mod review;
 #[path = "../../../tests/fixtures/bad-plugins/wrap.rs"]
 mod wrap;
 
@@ -15,7 +16,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use capstan_kinds::plugin::Plugin;
 use capstan_plugin::{Host, Options};
-use capstan_points::admission::{Operation, Review};
 use capstan_points::problem::{Line, Sample};
 use capstan_points::remedy::Case;
 use capstan_points::scheduler::Pod;
@@ -275,27 +275,6 @@ fn lie(module: &str, bind: &Value, random: &mut Rng, ask: impl Fn(&Host, &mut En
     ends
 }
 
-fn review() -> Arc<Review> {
-    Arc::new(Review {
-        uid: "u".into(),
-        operation: Operation::Update,
-        group: String::new(),
-        version: "v1".into(),
-        resource: "pods".into(),
-        subresource: String::new(),
-        kind: "Pod".into(),
-        namespace: "default".into(),
-        namespace_labels: vec![("a".into(), "b".into())],
-        name: "p".into(),
-        user: "alice".into(),
-        groups: vec!["users".into()],
-        dry_run: false,
-        now_ms: 1,
-        object: Some(Arc::new(json!({"spec": {}}))),
-        old: Some(Arc::new(json!({}))),
-    })
-}
-
 #[test]
 fn whatever_a_guest_answers_the_host_takes_or_refuses() {
     let mut random = random();
@@ -316,8 +295,22 @@ fn whatever_a_guest_answers_the_host_takes_or_refuses() {
         &mut random,
         |host, ends| {
             let row = host.admission_seats().borrow().clone();
-            note(ends, runtime.block_on(row[0].policy.validate(review())));
-            note(ends, runtime.block_on(row[0].policy.mutate(review())));
+            note(
+                ends,
+                runtime.block_on(
+                    row[0]
+                        .policy
+                        .validate(review::review(json!({"spec": {}}), Some(json!({})))),
+                ),
+            );
+            note(
+                ends,
+                runtime.block_on(
+                    row[0]
+                        .policy
+                        .mutate(review::review(json!({"spec": {}}), Some(json!({})))),
+                ),
+            );
         },
     );
     tell("admission", ends);

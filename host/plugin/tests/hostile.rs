@@ -5,6 +5,7 @@
 
 #[path = "hostile/attacks.rs"]
 mod attacks;
+mod review;
 #[path = "../../../tests/fixtures/bad-plugins/wrap.rs"]
 mod wrap;
 
@@ -13,10 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use attacks::{AT_LOAD, ATTACKS, every_request, review};
+use attacks::{AT_LOAD, ATTACKS, every_request};
 use capstan_kinds::plugin::Plugin;
 use capstan_plugin::{Bundled, Host, Options};
 use capstan_points::admission::Verdict;
+use review::review;
 use serde_json::{Value, json};
 
 /// A call beyond this is a stall and no mere slowness: fifty times the deadline is the host's own outer bound.
@@ -147,6 +149,7 @@ async fn all_at_once_hurt_nobody_else() {
         let verdict = victim
             .validate(review(
                 json!({"spec": if sound { json!({}) } else { json!({"hostNetwork": true}) }}),
+                None,
             ))
             .await;
         assert_eq!(

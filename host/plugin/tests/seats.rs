@@ -1,5 +1,6 @@
 //! The host on real components: what a user's plugin meets, good and bad. Fixtures: tests/fixtures/bad-plugins.
 
+mod review;
 #[path = "../../../tests/fixtures/bad-plugins/wrap.rs"]
 mod wrap;
 
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use capstan_kinds::plugin::Plugin;
 use capstan_plugin::{Bundled, Host, LoadError, Loaded, Options};
-use capstan_points::admission::{Operation, Review, Verdict};
+use capstan_points::admission::{Review, Verdict};
 use capstan_points::problem::Line;
 use capstan_points::remedy::{Action, Case, Condition, ConditionStatus, Decision};
 use capstan_points::scheduler::Pod;
@@ -164,9 +165,9 @@ fn a_bad_revision_is_refused_and_the_old_one_serves() {
             "exactly one of bundled",
         ),
         (
-            json!({"source": {"oci": "r/p:1"}}),
+            json!({"source": {"oci": "registry.example/UPPER"}}),
             "Fetched",
-            "NotYetSupported",
+            "FetchFailed",
             "spec.source.oci",
         ),
         (
@@ -384,24 +385,7 @@ fn swaps_under_load_lose_no_call() {
 }
 
 fn review(object: Value) -> Arc<Review> {
-    Arc::new(Review {
-        uid: "u".into(),
-        operation: Operation::Create,
-        group: String::new(),
-        version: "v1".into(),
-        resource: "pods".into(),
-        subresource: String::new(),
-        kind: "Pod".into(),
-        namespace: "default".into(),
-        namespace_labels: vec![("a".into(), "b".into())],
-        name: "p".into(),
-        user: "alice".into(),
-        groups: vec!["users".into()],
-        dry_run: false,
-        now_ms: 1,
-        object: Some(Arc::new(object)),
-        old: Some(Arc::new(json!({}))),
-    })
+    review::review(object, Some(json!({})))
 }
 
 fn admission_spec(name: &str) -> Value {

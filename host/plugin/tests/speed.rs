@@ -1,5 +1,6 @@
 //! What a call costs: run with `--ignored --nocapture`. Prints, never asserts on seconds.
 
+mod review;
 #[path = "../../../tests/fixtures/bad-plugins/wrap.rs"]
 mod wrap;
 
@@ -9,7 +10,6 @@ use std::time::Instant;
 
 use capstan_plugin::{Host, Options};
 use capstan_points::Bits;
-use capstan_points::admission::{Operation, Review};
 use capstan_points::scheduler::{Delta, Label, Node, Pod, Policy, Taint, TaintEffect};
 use serde_json::json;
 
@@ -129,24 +129,7 @@ async fn one_review() {
         serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).expect("a manifest");
     host.load(&plugin).expect("loads");
     let row = host.admission_seats().borrow().clone();
-    let review = Arc::new(Review {
-        uid: "u".into(),
-        operation: Operation::Create,
-        group: String::new(),
-        version: "v1".into(),
-        resource: "pods".into(),
-        subresource: String::new(),
-        kind: "Pod".into(),
-        namespace: "default".into(),
-        namespace_labels: Vec::new(),
-        name: "p".into(),
-        user: "alice".into(),
-        groups: vec!["users".into()],
-        dry_run: false,
-        now_ms: 1,
-        object: Some(Arc::new(json!({"spec": {"hostNetwork": true}}))),
-        old: None,
-    });
+    let review = review::review(json!({"spec": {"hostNetwork": true}}), None);
     let mut micros = Vec::new();
     for _ in 0..2_000 {
         let started = Instant::now();

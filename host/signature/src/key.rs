@@ -115,7 +115,11 @@ impl PrivateKey {
         PublicKey { der }
     }
 
-    pub(crate) fn sign(&self, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    /// Signs bytes, by their SHA-256, in DER.
+    ///
+    /// # Errors
+    /// When the machine gives no random numbers.
+    pub fn sign(&self, bytes: &[u8]) -> Result<Vec<u8>, Error> {
         let signature = self.pair.sign(&SystemRandom::new(), bytes);
         signature
             .map(|made| made.as_ref().to_vec())

@@ -1,4 +1,4 @@
-//! Signatures of components: ECDSA keys over P-256 and Sigstore's bundle format. Pure, but for making a key.
+//! Signatures of components: ECDSA keys over P-256, Sigstore's bundle format and the older signed statements. Pure, but for making a key.
 //!
 //! A bundle is checked against the public keys that a cluster is given, offline: no transparency log and no time is
 //! asked for. Invariant: what verifies was signed by the key, byte for byte. Called by the plugin host and by the
@@ -6,9 +6,32 @@
 
 mod bundle;
 mod key;
+mod statement;
 
 pub use bundle::Bundle;
 pub use key::{PrivateKey, PublicKey};
+pub use statement::Statement;
+
+/// A signature in any form that is understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Evidence {
+    Bundle(Bundle),
+    Statement(Statement),
+}
+
+impl Evidence {
+    /// Checks that this key signed these very bytes.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] where they are not what was signed, [`Error::Forged`] where the key did not sign.
+    pub fn verify(&self, key: &PublicKey, component: &[u8]) -> Result<(), Error> {
+        match self {
+            Self::Bundle(bundle) => bundle.verify(key, component),
+            Self::Statement(statement) => statement.verify(key, component),
+        }
+    }
+}
 
 /// Why a signature is not accepted, or not made.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

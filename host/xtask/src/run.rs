@@ -74,6 +74,9 @@ pub(crate) fn test(arguments: &[String]) -> anyhow::Result<()> {
         // As below.
         say(&format!("going on without etcd and etcdctl: {error:#}"));
     }
+    if let Err(error) = tools::registry() {
+        say(&format!("going on without a registry: {error:#}"));
+    }
     if let Err(error) = tools::networks() {
         say(&format!(
             "going on without networks and disks for the store's chaos: {error:#}"

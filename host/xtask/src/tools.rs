@@ -50,6 +50,14 @@ pub(crate) fn etcd() -> anyhow::Result<()> {
     apt_install(&missing).with_context(|| format!("install {} and try again", missing.join(" and ")))
 }
 
+/// Debian's container registry on the path, installed where it is missing.
+pub(crate) fn registry() -> anyhow::Result<()> {
+    match on_path("docker-registry") {
+        Some(_) => Ok(()),
+        None => apt_install(&["docker-registry"]).context("install docker-registry and try again"),
+    }
+}
+
 /// What makes networks and disks for the store's chaos, installed where it is missing.
 pub(crate) fn networks() -> anyhow::Result<()> {
     let missing: Vec<&str> = [("ip", "iproute2"), ("mkfs.ext4", "e2fsprogs"), ("mount", "mount")]

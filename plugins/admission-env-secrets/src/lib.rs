@@ -7,7 +7,7 @@ mod form;
 
 use capstan_sdk::{
     Fault, Plugin,
-    admission::{Object, Request, Validate, Verdict, allow, deny, field, pod_spec_path},
+    admission::{Object, Part, Request, Validate, Verdict, allow},
 };
 
 /// The configuration; see `config.schema.json`.
@@ -75,25 +75,17 @@ impl Validate for EnvSecrets {
         object: Option<Object<'_>>,
         old: Option<Object<'_>>,
     ) -> Result<Verdict, Fault> {
-        let (Some(object), Some(spec)) = (object, pod_spec_path(&request.kind)) else {
+        let Some(spec) = Part::pod_spec(request, object, old, &self.0.exempt_namespaces) else {
             return Ok(allow());
         };
-        if self.0.exempt_namespaces.contains(&request.namespace) {
-            return Ok(allow());
-        }
-        for list in ["initContainers", "containers", "ephemeralContainers"] {
-            for at in 0..object.length(&format!("{spec}/{list}")).unwrap_or(0) {
-                let path = format!("{spec}/{list}/{at}");
-                let container = object.read::<Container>(&path)?.unwrap_or_default();
-                // What was there before the policy may stay there.
-                let before = old.map(|old| old.read::<Container>(&path)).transpose()?.flatten();
-                if before.is_some_and(|before| before == container) {
-                    continue;
-                }
-                if let Some((part, objection)) = self.objection(&container) {
-                    let field = field(&format!("{path}{part}"));
-                    return Ok(deny(field.clone(), format!("{field}: {objection}")));
-                }
+        for place in spec.containers() {
+            let container = place.read::<Container>("")?.unwrap_or_default();
+            // What was there before the policy may stay there.
+            if place.read_old("")?.as_ref() == Some(&container) {
+                continue;
+            }
+            if let Some((part, objection)) = self.objection(&container) {
+                return Ok(place.deny(&part, objection));
             }
         }
         Ok(allow())

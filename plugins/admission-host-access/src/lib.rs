@@ -10,7 +10,7 @@ pub use config::Config;
 
 use capstan_sdk::{
     Fault, Plugin,
-    admission::{Object, Request, Validate, Verdict, allow, deny, field, pod_spec_path},
+    admission::{Object, Part, Request, Validate, Verdict, allow},
 };
 use config::{Capabilities, HostPaths};
 use pod::{Container, Spec};
@@ -38,20 +38,16 @@ impl Validate for HostAccess {
         object: Option<Object<'_>>,
         old: Option<Object<'_>>,
     ) -> Result<Verdict, Fault> {
-        let (Some(object), Some(path)) = (object, pod_spec_path(&request.kind)) else {
+        let Some(part) = Part::pod_spec(request, object, old, &self.0.exempt_namespaces) else {
             return Ok(allow());
         };
-        let same = old.is_some_and(|old| old.json(path) == object.json(path));
-        if same || self.0.exempt_namespaces.contains(&request.namespace) {
+        if part.is_unchanged("") {
             return Ok(allow());
         }
-        let spec = object.read::<Spec>(path)?.unwrap_or_default();
+        let spec = part.read::<Spec>("")?.unwrap_or_default();
         Ok(match self.objection(&spec) {
             None => allow(),
-            Some((part, objection)) => {
-                let field = field(&format!("{path}{part}"));
-                deny(field.clone(), format!("{field}: {objection}"))
-            }
+            Some((below, objection)) => part.deny(&below, objection),
         })
     }
 }

@@ -6,7 +6,7 @@ mod image;
 
 use capstan_sdk::{
     Fault, Plugin,
-    admission::{Object, Request, Validate, Verdict, allow, deny, field, pod_spec_path},
+    admission::{Object, Part, Request, Validate, Verdict, allow},
 };
 use image::Image;
 
@@ -39,27 +39,20 @@ impl Validate for ImagePolicy {
         object: Option<Object<'_>>,
         old: Option<Object<'_>>,
     ) -> Result<Verdict, Fault> {
-        let (Some(object), Some(spec)) = (object, pod_spec_path(&request.kind)) else {
+        let Some(spec) = Part::pod_spec(request, object, old, &self.0.exempt_namespaces) else {
             return Ok(allow());
         };
-        if self.0.exempt_namespaces.contains(&request.namespace) {
-            return Ok(allow());
-        }
-        for list in ["initContainers", "containers", "ephemeralContainers"] {
-            for at in 0..object.length(&format!("{spec}/{list}")).unwrap_or(0) {
-                let path = format!("{spec}/{list}/{at}/image");
-                let Some(image) = object.text(&path) else { continue };
-                // What was there before the policy may stay there.
-                if old.and_then(|old| old.text(&path)).as_ref() == Some(&image) {
-                    continue;
-                }
-                if let Some(objection) = self.objection(&image) {
-                    let field = field(&path);
-                    return Ok(deny(
-                        field.clone(),
-                        format!("{field}: image {image:?} is not allowed: {objection}"),
-                    ));
-                }
+        for container in spec.containers() {
+            let Some(name) = container.text("/image") else {
+                continue;
+            };
+            // What was there before the policy may stay there.
+            if container.is_unchanged("/image") {
+                continue;
+            }
+            if let Some(objection) = self.objection(&name) {
+                let objection = format!("image {name:?} is not allowed: {objection}");
+                return Ok(container.deny("/image", objection));
             }
         }
         Ok(allow())

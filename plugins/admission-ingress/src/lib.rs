@@ -7,7 +7,7 @@ mod claim;
 
 use capstan_sdk::{
     Fault, Plugin,
-    admission::{Object, Request, Validate, Verdict, allow, deny},
+    admission::{Object, Part, Request, Validate, Verdict, allow, deny},
     granted::{self, Kind},
 };
 use claim::Within;
@@ -50,22 +50,19 @@ impl Validate for IngressPolicy {
         object: Option<Object<'_>>,
         old: Option<Object<'_>>,
     ) -> Result<Verdict, Fault> {
-        let Some(object) = object.filter(|_| request.kind == "Ingress" && request.subresource.is_empty())
-        else {
+        let object = object.filter(|_| request.kind == "Ingress" && request.subresource.is_empty());
+        let Some(whole) = Part::whole(request, object, old, &self.0.exempt_namespaces) else {
             return Ok(allow());
         };
-        if self.0.exempt_namespaces.contains(&request.namespace) {
-            return Ok(allow());
-        }
-        let ingress = object.read::<Ingress>("")?.unwrap_or_default();
-        let before = old.map(|old| old.read::<Ingress>("")).transpose()?.flatten();
+        let ingress = whole.read::<Ingress>("")?.unwrap_or_default();
+        let before = whole.read_old::<Ingress>("")?;
         if before.as_ref().is_some_and(|before| before.spec == ingress.spec) {
             return Ok(allow());
         }
         self.judge(
             request,
             &ingress,
-            object.text(CLASS_ANNOTATION),
+            whole.text(CLASS_ANNOTATION),
             before.as_ref(),
             || granted::list(INGRESSES, "", ""),
         )

@@ -7,7 +7,7 @@ mod quantity;
 
 use capstan_sdk::{
     Fault, Plugin,
-    admission::{Object, Request, Validate, Verdict, allow, deny, field, pod_spec_path},
+    admission::{Object, Part, Request, Validate, Verdict, allow},
 };
 use quantity::Quantity;
 use std::collections::BTreeMap;
@@ -92,25 +92,17 @@ impl Validate for Limits {
         object: Option<Object<'_>>,
         old: Option<Object<'_>>,
     ) -> Result<Verdict, Fault> {
-        let (Some(object), Some(spec)) = (object, pod_spec_path(&request.kind)) else {
+        let spec = Part::pod_spec(request, object, old, &self.config.exempt_namespaces);
+        let Some(spec) = spec.filter(|_| request.subresource.is_empty()) else {
             return Ok(allow());
         };
-        if self.config.exempt_namespaces.contains(&request.namespace) || !request.subresource.is_empty() {
-            return Ok(allow());
-        }
-        for list in ["initContainers", "containers"] {
-            for at in 0..object.length(&format!("{spec}/{list}")).unwrap_or(0) {
-                let container = format!("{spec}/{list}/{at}");
-                let path = format!("{container}/resources");
-                if old.is_some_and(|old| old.exists(&container) && old.json(&path) == object.json(&path)) {
-                    continue;
-                }
-                if let Some((part, objection)) =
-                    self.objection(&object.read::<Resources>(&path)?.unwrap_or_default())
-                {
-                    let field = field(&format!("{path}{part}"));
-                    return Ok(deny(field.clone(), format!("{field}: {objection}")));
-                }
+        for container in spec.containers_of(&["initContainers", "containers"]) {
+            if container.is_unchanged("/resources") {
+                continue;
+            }
+            let stated = container.read::<Resources>("/resources")?.unwrap_or_default();
+            if let Some((part, objection)) = self.objection(&stated) {
+                return Ok(container.deny(&format!("/resources{part}"), objection));
             }
         }
         Ok(allow())

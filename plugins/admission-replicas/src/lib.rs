@@ -5,7 +5,7 @@
 
 use capstan_sdk::{
     Fault, Plugin,
-    admission::{Object, Request, Validate, Verdict, allow, deny},
+    admission::{Object, Part, Request, Validate, Verdict, allow},
 };
 
 /// The configuration; see `config.schema.json`.
@@ -49,16 +49,11 @@ impl Plugin for Replicas {
 }
 
 /// Where a kind says how many, and how many it means by saying nothing.
-fn counts(kind: &str) -> &'static [(&'static str, &'static str, i64)] {
+fn counts(kind: &str) -> &'static [(&'static str, i64)] {
     match kind {
-        "Deployment" | "StatefulSet" | "ReplicaSet" | "ReplicationController" => {
-            &[("/spec/replicas", "spec.replicas", 1)]
-        }
-        "Scale" => &[("/spec/replicas", "spec.replicas", 0)],
-        "HorizontalPodAutoscaler" => &[
-            ("/spec/minReplicas", "spec.minReplicas", 1),
-            ("/spec/maxReplicas", "spec.maxReplicas", 1),
-        ],
+        "Deployment" | "StatefulSet" | "ReplicaSet" | "ReplicationController" => &[("/spec/replicas", 1)],
+        "Scale" => &[("/spec/replicas", 0)],
+        "HorizontalPodAutoscaler" => &[("/spec/minReplicas", 1), ("/spec/maxReplicas", 1)],
         _ => &[],
     }
 }
@@ -70,19 +65,22 @@ impl Validate for Replicas {
         object: Option<Object<'_>>,
         old: Option<Object<'_>>,
     ) -> Result<Verdict, Fault> {
-        let Some(object) = object else { return Ok(allow()) };
+        let Some(workload) = Part::whole(request, object, old, &self.0.exempt_namespaces) else {
+            return Ok(allow());
+        };
         let asked = matches!(request.subresource.as_str(), "" | "scale");
-        let owned = object.boolean("/metadata/ownerReferences/0/controller") == Some(true);
-        if !asked || owned || self.0.exempt_namespaces.contains(&request.namespace) {
+        let owned = workload.boolean("/metadata/ownerReferences/0/controller") == Some(true);
+        if !asked || owned {
             return Ok(allow());
         }
-        for (path, field, unsaid) in counts(&request.kind) {
-            let count = object.integer(path).unwrap_or(*unsaid);
-            if old.is_some_and(|old| old.integer(path).unwrap_or(*unsaid) == count) {
+        for (path, unsaid) in counts(&request.kind) {
+            let (count, before) = workload.integers(path);
+            let count = count.unwrap_or(*unsaid);
+            if workload.is_old() && before.unwrap_or(*unsaid) == count {
                 continue;
             }
             if let Some(objection) = self.objection(count) {
-                return Ok(deny(*field, format!("{field}: {objection}")));
+                return Ok(workload.deny(path, objection));
             }
         }
         Ok(allow())

@@ -9,7 +9,7 @@ mod judge;
 use capstan_sdk::{
     Fault, HandOff, Millis, Plugin,
     granted::{self, Kind},
-    problem::{Conditions, Event, EventType, Finding, Findings, Monitor, Source, Streak},
+    problem::{Alarm, Event, EventType, Finding, Findings, Monitor, Source},
 };
 use judge::{Lease, Skew};
 use serde::Deserialize;
@@ -49,9 +49,7 @@ pub struct Clock {
     config: Config,
     /// When the node was started, by its clock: uptime before now.
     started_ms: Option<i64>,
-    streak: Streak,
-    conditions: Conditions,
-    told: bool,
+    alarm: Alarm,
 }
 
 impl Plugin for Clock {
@@ -60,11 +58,9 @@ impl Plugin for Clock {
 
     fn new(config: Config) -> Result<Self, Fault> {
         Ok(Self {
-            streak: Streak::new(config.readings, config.readings),
+            alarm: Alarm::new(CONDITION, config.readings, config.readings),
             config,
             started_ms: None,
-            conditions: Conditions::default(),
-            told: false,
         })
     }
 }
@@ -93,9 +89,6 @@ impl Clock {
         now_ms: u64,
         found: &mut Findings,
     ) -> Result<(), Fault> {
-        if !std::mem::replace(&mut self.told, true) {
-            self.conditions.repeat(found);
-        }
         let uptime_ms = judge::uptime_ms(uptime)
             .ok_or_else(|| Fault::permanent(format!("{UPTIME}: {uptime:?} does not begin with seconds")))?;
         let started_ms = now_ms.cast_signed() - uptime_ms.cast_signed();
@@ -110,37 +103,25 @@ impl Clock {
             }));
         }
         let skew = judge::skew(leases, now_ms, self.config.skew.0);
-        let (was, now) = (
-            self.conditions.is_set(CONDITION),
-            self.streak.reading(skew.is_none()),
-        );
-        match skew {
-            Some(Skew { way, by_ms, nodes }) if now && !was => {
-                let message = format!(
-                    "by the leases of {nodes} other nodes this node's clock is {way} by {by_ms} ms or more"
-                );
-                self.conditions.set(CONDITION, "ClockOff", message, now_ms, found);
-            }
-            _ if !now && (was || !self.conditions.is_known(CONDITION)) => {
-                let message = "the node's clock is as the other nodes'";
-                self.conditions
-                    .clear(CONDITION, "ClockRight", message, now_ms, found);
-            }
-            _ => {}
-        }
+        let bad = skew.map(|Skew { way, by_ms, nodes }| {
+            let message = format!(
+                "by the leases of {nodes} other nodes this node's clock is {way} by {by_ms} ms or more"
+            );
+            ("ClockOff", message)
+        });
+        let well = ("ClockRight", "the node's clock is as the other nodes'");
+        self.alarm.reading(bad, well, now_ms, found);
         Ok(())
     }
 }
 
 impl HandOff for Clock {
     fn save(&self) -> Vec<u8> {
-        self.conditions.save()
+        self.alarm.save()
     }
 
     fn restore(&mut self, state: &[u8]) -> Result<(), Fault> {
-        self.conditions = Conditions::restore(state)?;
-        self.streak.resume(self.conditions.is_set(CONDITION));
-        Ok(())
+        self.alarm.restore(state)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use capstan_sdk::{
     Fault, HandOff, Millis, Plugin,
-    problem::{Conditions, Findings, Monitor, Sample, Source, Streak, sample},
+    problem::{Alarm, Findings, Monitor, Sample, Source, sample},
 };
 use serde::Deserialize;
 
@@ -35,9 +35,7 @@ impl Default for Config {
 /// The daemon.
 pub struct RuntimeHealth {
     config: Config,
-    streak: Streak,
-    conditions: Conditions,
-    told: bool,
+    alarm: Alarm,
 }
 
 impl Plugin for RuntimeHealth {
@@ -45,13 +43,8 @@ impl Plugin for RuntimeHealth {
     const CONFIG_SCHEMA: &'static str = include_str!("../config.schema.json");
 
     fn new(config: Config) -> Result<Self, Fault> {
-        let streak = Streak::new(config.failures, config.successes);
-        Ok(Self {
-            config,
-            streak,
-            conditions: Conditions::default(),
-            told: false,
-        })
+        let alarm = Alarm::new(CONDITION, config.failures, config.successes);
+        Ok(Self { config, alarm })
     }
 }
 
@@ -61,51 +54,35 @@ impl Monitor for RuntimeHealth {
     }
 
     fn on_samples(&mut self, samples: &[Sample], now_ms: u64, found: &mut Findings) -> Result<(), Fault> {
-        if !self.told {
-            self.told = true;
-            self.conditions.repeat(found);
-        }
         let Some(up) = sample(samples, "runtime.up") else {
             return Ok(());
         };
         let slow = self.config.slower_than.is_some_and(|limit| {
             sample(samples, "runtime.latency-ms").is_some_and(|latency| latency > limit.0 as f64)
         });
-        let (up, failures) = (up > 0.0, self.config.failures);
-        let (was, now) = (
-            self.conditions.is_set(CONDITION),
-            self.streak.reading(up && !slow),
-        );
-        if now && !was {
-            let (reason, what) = if up {
-                ("RuntimeSlow", "slowly")
-            } else {
-                ("RuntimeDown", "not at all")
-            };
+        let bad = match (up > 0.0, slow) {
+            (false, _) => Some(("RuntimeDown", "not at all")),
+            (true, true) => Some(("RuntimeSlow", "slowly")),
+            (true, false) => None,
+        };
+        let bad = bad.map(|(reason, what)| {
+            let failures = self.config.failures;
             let message = format!("the container runtime answered {what} {failures} times in a row");
-            self.conditions.set(CONDITION, reason, message, now_ms, found);
-        } else if !now && (was || !self.conditions.is_known(CONDITION)) {
-            self.conditions.clear(
-                CONDITION,
-                "RuntimeHealthy",
-                "the container runtime answers",
-                now_ms,
-                found,
-            );
-        }
+            (reason, message)
+        });
+        let well = ("RuntimeHealthy", "the container runtime answers");
+        self.alarm.reading(bad, well, now_ms, found);
         Ok(())
     }
 }
 
 impl HandOff for RuntimeHealth {
     fn save(&self) -> Vec<u8> {
-        self.conditions.save()
+        self.alarm.save()
     }
 
     fn restore(&mut self, state: &[u8]) -> Result<(), Fault> {
-        self.conditions = Conditions::restore(state)?;
-        self.streak.resume(self.conditions.is_set(CONDITION));
-        Ok(())
+        self.alarm.restore(state)
     }
 }
 

@@ -6,7 +6,11 @@ import traceback
 
 from componentize_py_types import Err
 from wit_world.exports.guest import Description
-from wit_world.imports import capstan_plugin_types as _types
+
+try:
+    from wit_world.imports import capstan_plugin_types as _types
+except ImportError:  # no other contract of this plugin's world has types of its own
+    from wit_world.imports import types as _types
 
 
 class Fault(Exception):
@@ -31,6 +35,15 @@ class Plugin:
 
     #: The exports that a world's class stands for: a name, and a class made of the plugin.
     _exports: dict = {}
+
+
+#: The types that all contracts share, under the name that this plugin's world gives them.
+shared = _types
+
+
+def texts(pairs) -> dict:
+    """Pairs of the contracts, such as labels, as a dictionary."""
+    return {pair.key: pair.value for pair in pairs}
 
 
 def answer(call):

@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 from wit_world.imports import capstan_admission_types as _types
 
-from . import Plugin, answer
+from . import Plugin, answer, texts
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Request:
     def _of(request):
         return Request(
             request.operation.name, request.group, request.version, request.resource, request.subresource,
-            request.kind, request.namespace, {pair.key: pair.value for pair in request.namespace_labels},
+            request.kind, request.namespace, texts(request.namespace_labels),
             request.name, request.user, request.groups, request.dry_run, request.now_ms,
         )
 

@@ -19,6 +19,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 pub(crate) use compare::differences;
+pub(crate) use sidecar::Stream;
 
 use crate::error::Error;
 use crate::rig::Rig;
@@ -149,13 +150,13 @@ impl Case {
 impl CaseFile {
     /// Reads a case file.
     pub(crate) fn read(path: &Path) -> Result<Self, Error> {
-        let text = read(path)?;
+        let text = read(path, FILE_BYTES_MAX)?;
         serde_norway::from_str(&text).map_err(|error| bad(path, &error))
     }
 
     /// Reads a case file, or a file of manifests as one creation each.
     pub(crate) fn read_or_manifests(path: &Path) -> Result<Self, Error> {
-        let text = read(path)?;
+        let text = read(path, FILE_BYTES_MAX)?;
         let mut documents = Vec::new();
         for document in serde_norway::Deserializer::from_str(&text) {
             documents.push(Value::deserialize(document).map_err(|error| bad(path, &error))?);
@@ -202,16 +203,17 @@ impl CaseFile {
     }
 }
 
-fn read(path: &Path) -> Result<String, Error> {
+/// A file of at most `max` bytes.
+pub(crate) fn read(path: &Path, max: u64) -> Result<String, Error> {
     let failed = |source| Error::Read {
         path: path.to_owned(),
         source,
     };
     let size = fs::metadata(path).map_err(failed)?.len();
-    if size > FILE_BYTES_MAX {
+    if size > max {
         return Err(Error::Cases {
             path: path.to_owned(),
-            message: format!("{size} bytes are more than {FILE_BYTES_MAX}"),
+            message: format!("{size} bytes are more than {max}"),
         });
     }
     fs::read_to_string(path).map_err(failed)

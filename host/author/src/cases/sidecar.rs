@@ -1,6 +1,9 @@
 //! A pod's log lines and its metrics page, and what a sidecar makes of them.
 
-use capstan_points::sidecar::{Line, Page, Stream, StreamContext};
+use std::sync::Arc;
+
+use capstan_points::Fault;
+use capstan_points::sidecar::{Line, LogStream, Page, Sidecar, Stream as Output, StreamContext};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -46,11 +49,7 @@ pub(crate) struct Metrics {
 
 impl Lines {
     pub(crate) fn prepare<'a>(&'a self, rig: &'a Rig) -> Result<Ask<'a>, String> {
-        let seat = rig.host.sidecar_seats().borrow().first().cloned();
-        let sidecar = seat.ok_or("no sidecar is loaded")?.policy;
-        if !sidecar.transforms_logs() {
-            return Err("the component does not export capstan:sidecar/logs".into());
-        }
+        let sidecar = transformer(rig)?;
         let context = context(&self.pod, self.container.as_deref());
         let lines: Vec<Line> = self.lines.iter().map(line).collect::<Result<_, _>>()?;
         Ok(Box::new(move |form| {
@@ -60,16 +59,46 @@ impl Lines {
             if form == Form::Silent {
                 return Ok(Value::Null);
             }
-            let shown = |line: &Line| {
-                let stream = match line.stream {
-                    Stream::Stdout => "stdout",
-                    Stream::Stderr => "stderr",
-                };
-                json!({"text": line.text, "stream": stream})
-            };
-            Ok(json!({"lines": stored.iter().map(shown).collect::<Vec<_>>()}))
+            Ok(shown(&stored))
         }))
     }
+}
+
+/// A container's stream that stays open from line to line.
+pub(crate) struct Stream(Box<dyn LogStream>);
+
+impl Stream {
+    pub(crate) fn open(rig: &Rig) -> Result<Self, String> {
+        let stream = transformer(rig)?.open(&context(&Value::Null, None));
+        stream.map(Self).map_err(|fault| fault.to_string())
+    }
+
+    /// What becomes of a line, given as in a case.
+    pub(crate) fn tell(&mut self, given: Value) -> Result<Result<Value, Fault>, String> {
+        let given: Given = serde_json::from_value(given).map_err(|error| error.to_string())?;
+        let line = line(&given)?;
+        Ok(self.0.on_lines(vec![line]).map(|stored| shown(&stored)))
+    }
+}
+
+fn transformer(rig: &Rig) -> Result<Arc<dyn Sidecar>, String> {
+    let seat = rig.host.sidecar_seats().borrow().first().cloned();
+    let sidecar = seat.ok_or("no sidecar is loaded")?.policy;
+    match sidecar.transforms_logs() {
+        true => Ok(sidecar),
+        false => Err("the component does not export capstan:sidecar/logs".into()),
+    }
+}
+
+fn shown(stored: &[Line]) -> Value {
+    let shown = |line: &Line| {
+        let stream = match line.stream {
+            Output::Stdout => "stdout",
+            Output::Stderr => "stderr",
+        };
+        json!({"text": line.text, "stream": stream})
+    };
+    json!({"lines": stored.iter().map(shown).collect::<Vec<_>>()})
 }
 
 impl Metrics {
@@ -113,8 +142,8 @@ fn line(given: &Given) -> Result<Line, String> {
     Ok(Line {
         time_ms: super::time(at)?,
         stream: match stream.unwrap_or("stdout") {
-            "stdout" => Stream::Stdout,
-            "stderr" => Stream::Stderr,
+            "stdout" => Output::Stdout,
+            "stderr" => Output::Stderr,
             other => return Err(format!("{other:?} is no stream: stdout or stderr")),
         },
         text: text.clone(),

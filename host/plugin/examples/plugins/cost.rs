@@ -8,8 +8,9 @@ use capstan_points::admission::{Review, Verdict};
 use serde_json::{Value, json};
 
 use crate::Options;
-use crate::attacks::{every_request, review};
+use crate::attacks::every_request;
 use crate::measure::{Table, host, memory_bytes, micros, plugin};
+use crate::review::review;
 
 /// The library's admission policies with a configuration under which the bench's pod passes.
 const POLICIES: [(&str, &str); 8] = [
@@ -39,7 +40,10 @@ fn pod() -> Arc<Review> {
         "env": [{"name": "LOG_LEVEL", "value": "info"}],
     });
     let metadata = json!({"name": "p", "namespace": "default", "labels": {"app": "web"}});
-    review(json!({"metadata": metadata, "spec": {"containers": [container]}}))
+    review(
+        json!({"metadata": metadata, "spec": {"containers": [container]}}),
+        None,
+    )
 }
 
 pub(crate) fn spec(component: &str, config: &str) -> Value {

@@ -11,8 +11,9 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::Options;
-use crate::attacks::{ATTACKS, compile_bomb, every_request, review};
+use crate::attacks::{ATTACKS, compile_bomb, every_request};
 use crate::measure::{Table, host, micros, plugin};
+use crate::review::review;
 use crate::wrap;
 
 /// `spec.limits.deadline` where nothing is said.
@@ -95,7 +96,7 @@ fn overruns(options: &Options, folder: &Path, runtime: &Runtime, table: &mut Tab
 fn ask(victim: &dyn Policy, runtime: &Runtime, count: usize) -> Vec<Duration> {
     let mut times = Vec::new();
     for _ in 0..count {
-        let review = review(json!({"spec": {}}));
+        let review = review(json!({"spec": {}}), None);
         let started = Instant::now();
         runtime
             .block_on(victim.validate(review))

@@ -8,6 +8,8 @@ mod attacks;
 mod cost;
 mod harm;
 mod measure;
+#[path = "../../tests/review/mod.rs"]
+mod review;
 mod swaps;
 #[path = "../../../../tests/fixtures/bad-plugins/wrap.rs"]
 mod wrap;

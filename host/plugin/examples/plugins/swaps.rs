@@ -18,8 +18,9 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::Options;
-use crate::attacks::{every_request, review};
+use crate::attacks::every_request;
 use crate::measure::{Table, host, memory_bytes, micros, plugin};
+use crate::review::review;
 use crate::wrap;
 
 /// A world: its fixture, how it is bound, and one call that proves its answer.
@@ -53,7 +54,7 @@ const WORLDS: [World; 5] = [
             } else {
                 json!({})
             };
-            let verdict = runtime.block_on(row[0].policy.validate(review(json!({"spec": spec}))));
+            let verdict = runtime.block_on(row[0].policy.validate(review(json!({"spec": spec}), None)));
             assert_eq!(matches!(verdict.expect("it answers"), Verdict::Deny(_)), denied);
         },
     },

@@ -2,14 +2,12 @@
 //!
 //! Each is a world's small module with a body of its own. What is wrong at load alone is in `AT_LOAD`.
 
-use std::sync::Arc;
-
 use capstan_plugin::Host;
-use capstan_points::admission::{Operation, Review};
 use capstan_points::sidecar::{Line, Stream, StreamContext};
 use capstan_points::{Fault, FaultKind, remedy::Case};
 use serde_json::{Value, json};
 
+use crate::review::review;
 use crate::wrap;
 
 /// A component that is loaded, and harms by being called.
@@ -272,7 +270,10 @@ impl Attack {
                     .iter()
                     .find(|seat| seat.plugin == plugin)
                     .expect("it is seated");
-                seat.policy.validate(review(json!({"spec": {}}))).await.map(drop)
+                seat.policy
+                    .validate(review(json!({"spec": {}}), None))
+                    .await
+                    .map(drop)
             }
             World::Remedy => {
                 let row = host.remedy_seats().borrow().clone();
@@ -327,25 +328,4 @@ fn component(module: &str) -> Vec<u8> {
 
 pub(crate) fn every_request() -> Value {
     json!({"apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*"], "operations": ["*"]})
-}
-
-pub(crate) fn review(object: Value) -> Arc<Review> {
-    Arc::new(Review {
-        uid: "u".into(),
-        operation: Operation::Create,
-        group: String::new(),
-        version: "v1".into(),
-        resource: "pods".into(),
-        subresource: String::new(),
-        kind: "Pod".into(),
-        namespace: "default".into(),
-        namespace_labels: Vec::new(),
-        name: "p".into(),
-        user: "alice".into(),
-        groups: vec!["users".into()],
-        dry_run: false,
-        now_ms: 1,
-        object: Some(Arc::new(object)),
-        old: None,
-    })
 }

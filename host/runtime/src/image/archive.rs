@@ -10,7 +10,9 @@ use serde_json::json;
 
 use super::layout::{self, read_document};
 use super::load::{encode, refuse};
-use super::{ImageStore, StoredImage, reference, unpack};
+use super::{ImageStore, StoredImage, unpack};
+use capstan_registry::reference;
+
 use crate::{Error, Result, files};
 
 /// An entry of a docker-archive's `manifest.json`.
@@ -79,7 +81,7 @@ fn load_docker(store: &ImageStore, path: &Path, folder: &Path, name: Option<&str
             ));
         }
         for name in &names {
-            let canonical = reference::canonical(&reference::parse(name)?);
+            let canonical = reference::canonical(&super::parse(name)?);
             let loaded = store.add(&manifest, Some(&canonical), None)?;
             first.get_or_insert(loaded);
         }

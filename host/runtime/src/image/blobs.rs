@@ -9,17 +9,14 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use capstan_registry::digest_of;
+
 use crate::{Error, Result, files};
 
 /// Where blobs lie.
 #[derive(Debug, Clone)]
 pub(crate) struct Blobs {
     folder: PathBuf,
-}
-
-/// `sha256:<hex>` of some bytes.
-pub(crate) fn digest_of(bytes: &[u8]) -> String {
-    name_of(Sha256::digest(bytes).as_slice())
 }
 
 fn name_of(hash: &[u8]) -> String {

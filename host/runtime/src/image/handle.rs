@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{ImageStore, reference};
+use super::ImageStore;
+use capstan_registry::reference;
+
 use crate::{AuthConfig, Error, Image, Result};
 
 /// A handle on the image store in a folder, the `root_dir` of [`crate::Options`]. Nodes that share the folder
@@ -32,7 +34,7 @@ impl Images {
         apart("loading the image", move || {
             let mut image = store.load(&path, name.as_deref())?.to_cri();
             if let Some(name) = name {
-                let given = reference::canonical(&reference::parse(&name)?);
+                let given = reference::canonical(&super::parse(&name)?);
                 image.repo_tags.sort_by_key(|tag| *tag != given);
             }
             Ok(image)

@@ -9,7 +9,9 @@ use std::path::Path;
 use oci_spec::image::{Descriptor, ImageIndex};
 
 use super::load::{parse_manifest, refuse};
-use super::{DOCUMENT_BYTES_MAX, ImageStore, StoredImage, reference, unpack};
+use super::{DOCUMENT_BYTES_MAX, ImageStore, StoredImage, unpack};
+use capstan_registry::reference;
+
 use crate::{Error, Result};
 
 /// Indexes within indexes deeper than this are refused.
@@ -54,9 +56,7 @@ fn own_name(descriptor: &Descriptor) -> Option<String> {
     let annotations = descriptor.annotations().as_ref()?;
     let named = |key: &&str| annotations.get(*key).filter(|name| name.contains([':', '/']));
     let name = NAME_ANNOTATIONS.iter().find_map(named)?;
-    reference::parse(name)
-        .ok()
-        .map(|name| reference::canonical(&name))
+    super::parse(name).ok().map(|name| reference::canonical(&name))
 }
 
 /// The manifest that a descriptor means: itself, or the fitting one of an index.

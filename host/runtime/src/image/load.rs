@@ -7,10 +7,10 @@ use std::io::Read;
 use std::path::Path;
 
 use oci_spec::image::ImageManifest;
-use serde_json::json;
 
-use super::record::{WASM_CONFIG, WASM_LAYER};
-use super::{COMPONENT_BYTES_MAX, ImageStore, StoredImage, archive, digest_of, layout, reference};
+use super::{COMPONENT_BYTES_MAX, ImageStore, StoredImage, archive, layout};
+use capstan_registry::reference;
+
 use crate::{Error, Result};
 
 /// First bytes of any Wasm, and those of a component after it (layer 1, version 13).
@@ -20,7 +20,7 @@ const COMPONENT_VERSION: &[u8] = &[0x0d, 0, 1, 0];
 /// Puts what is at `path` into the store.
 pub(crate) fn load(store: &ImageStore, path: &Path, name: Option<&str>) -> Result<StoredImage> {
     let name = name
-        .map(reference::parse)
+        .map(super::parse)
         .transpose()?
         .map(|name| reference::canonical(&name));
     if let Some(pinned) = name.as_deref().filter(|name| name.contains('@')) {
@@ -72,25 +72,6 @@ pub(crate) fn check_component(start: &[u8]) -> Result<(), String> {
         );
     }
     Ok(())
-}
-
-/// The configuration and manifest of a bare component, as `wkg` publishes one.
-pub(crate) fn component_documents(component: &[u8]) -> Result<(Vec<u8>, Vec<u8>)> {
-    let layer = digest_of(component);
-    let config = json!({
-        "created": "1970-01-01T00:00:00Z",
-        "architecture": "wasm",
-        "os": "wasip2",
-        "layerDigests": [layer],
-    });
-    let config = encode(&config)?;
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": { "mediaType": WASM_CONFIG, "digest": digest_of(&config), "size": config.len() },
-        "layers": [{ "mediaType": WASM_LAYER, "digest": layer, "size": component.len() }],
-    });
-    Ok((config, encode(&manifest)?))
 }
 
 /// Reads an image manifest.

@@ -11,7 +11,6 @@ mod layout;
 mod load;
 mod pull;
 mod record;
-mod reference;
 mod unpack;
 
 use std::borrow::Cow;
@@ -21,20 +20,31 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub(crate) use self::blobs::digest_of;
 use self::blobs::{Blobs, hex_of};
 pub use self::handle::Images;
 pub(crate) use self::record::{StoredImage, Workload};
 pub(crate) use self::unpack::resolve_in;
 use crate::task::Process;
+pub(crate) use capstan_registry::digest_of;
+use capstan_registry::{DOCUMENT_BYTES_MAX, Reference, reference};
+
 use crate::{AuthConfig, Error, Image, Result, files};
 
-/// A larger manifest or configuration is refused.
-const DOCUMENT_BYTES_MAX: u64 = 4 << 20;
 /// A larger component is refused.
 const COMPONENT_BYTES_MAX: u64 = 256 << 20;
 /// More images than this are refused.
 const IMAGES_MAX: usize = 10_000;
+
+/// A reference as users write it, and what to do about one that is none.
+pub(crate) fn parse(text: &str) -> Result<Reference> {
+    reference::parse(text).map_err(|error| {
+        let hint = match text.contains("://") || text.starts_with('/') {
+            true => "an image in a file is put into the store by `capstan image load FILE --name NAME:TAG`",
+            false => "a reference looks like registry/name:tag",
+        };
+        Error::image("InvalidImageName", format!("{error}; {hint}"))
+    })
+}
 
 type Table = BTreeMap<String, StoredImage>;
 
@@ -75,7 +85,7 @@ impl ImageStore {
         store.tidy()?;
         drop(store.current()?);
         for (name, component) in bundled {
-            let canonical = reference::canonical(&reference::parse(name)?);
+            let canonical = reference::canonical(&parse(name)?);
             let _using = store.using_blobs()?;
             store.add_component(component, &canonical)?;
             store.bundled.push(canonical);
@@ -94,7 +104,7 @@ impl ImageStore {
         let canonical = if is_id {
             String::new()
         } else {
-            reference::canonical(&reference::parse(name)?)
+            reference::canonical(&parse(name)?)
         };
         let is_it = |image: &&StoredImage| {
             let mut names = image.tags.iter().chain(&image.repo_digests);
@@ -115,7 +125,7 @@ impl ImageStore {
 
     /// Fetches an image from its registry; returns it.
     pub(crate) async fn pull(&self, name: &str, auth: Option<AuthConfig>) -> Result<StoredImage> {
-        let reference = reference::parse(name)?;
+        let reference = parse(name)?;
         let canonical = reference::canonical(&reference);
         if self.bundled.contains(&canonical)
             && let Some(image) = self.find(&canonical)?
@@ -198,7 +208,7 @@ impl ImageStore {
 
     /// Makes an image of a bare component, in the layout that registries know.
     fn add_component(&self, component: &[u8], name: &str) -> Result<StoredImage> {
-        let (config, manifest) = load::component_documents(component)?;
+        let (config, manifest) = capstan_registry::documents(component);
         self.blobs.put(component)?;
         self.blobs.put(&config)?;
         self.add(&manifest, Some(name), None)
@@ -220,7 +230,7 @@ impl ImageStore {
             ));
         }
         let tag_repository = tag
-            .map(reference::parse)
+            .map(parse)
             .transpose()?
             .map(|reference| reference::repository(&reference));
         self.change(|table| {

@@ -5,14 +5,11 @@
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest};
 use serde::{Deserialize, Serialize};
 
+use capstan_registry::{WASM_CONFIG, WASM_LAYER};
+
 use super::blobs::hex_of;
 use crate::task::Process;
 use crate::{ContainerConfig, Error, Image, Result};
-
-/// The configuration of a Wasm artifact, as `wkg` makes it.
-pub(crate) const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
-/// The layer that is a component.
-pub(crate) const WASM_LAYER: &str = "application/wasm";
 
 /// What there is to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,8 +3,9 @@
 //! An author handles one line, one round of samples or one tick, and reports to [`Findings`].
 //! [`Conditions`] remembers what was reported, so that a daemon that starts, or takes over, says how
 //! things stand once and then only what changed; [`Streak`] and [`Hysteresis`] decide when a reading that
-//! comes and goes is a problem, [`Window`] when something happens too often.
+//! comes and goes is a problem ([`Alarm`] is both for one condition), [`Window`] when something happens too often.
 
+mod alarm;
 mod conditions;
 mod threshold;
 mod window;
@@ -16,6 +17,7 @@ use crate::{
 };
 
 pub use crate::plugin::{ConditionStatus, EventType};
+pub use alarm::Alarm;
 pub use conditions::Conditions;
 pub use monitor::{Condition, Event, Finding, Line, LineSource, Sample, Source};
 pub use threshold::{Hysteresis, Streak};

@@ -47,7 +47,10 @@ pub(crate) fn components(cache: &Path, custom: bool) -> anyhow::Result<Component
     names.extend(custom.then_some(CUSTOM));
     let mut bundled = std::collections::BTreeMap::new();
     for name in &names {
-        bundled.insert((*name).to_owned(), std::fs::read(capstan_tests::component(name))?.into());
+        bundled.insert(
+            (*name).to_owned(),
+            std::fs::read(capstan_tests::component(name))?.into(),
+        );
     }
     let host = capstan_plugin::Host::open(capstan_plugin::Options {
         cache_dir: cache.to_path_buf(),
@@ -59,16 +62,21 @@ pub(crate) fn components(cache: &Path, custom: bool) -> anyhow::Result<Component
         host.load(&serde_json::from_value(manifest(name)?)?)?;
     }
     let seats = host.scheduler_seats().borrow().to_vec();
-    ensure!(seats.len() == names.len(), "{} of {} took a seat", seats.len(), names.len());
-    Ok(Components {
-        seats,
-        _host: host,
-    })
+    ensure!(
+        seats.len() == names.len(),
+        "{} of {} took a seat",
+        seats.len(),
+        names.len()
+    );
+    Ok(Components { seats, _host: host })
 }
 
 /// The manifest that a fresh cluster has, with time for the largest cluster.
 fn manifest(name: &str) -> anyhow::Result<Value> {
-    let path = capstan_tests::root().join("plugins").join(name).join("plugin.yaml");
+    let path = capstan_tests::root()
+        .join("plugins")
+        .join(name)
+        .join("plugin.yaml");
     let mut manifest: Value = match std::fs::read_to_string(&path) {
         Ok(text) => serde_norway::from_str(&text).with_context(|| path.display().to_string())?,
         Err(_) => json!({
@@ -96,7 +104,9 @@ fn object<T: serde::de::DeserializeOwned>(value: Value) -> anyhow::Result<T> {
 /// A cluster on paper, with the pods that stand on it before.
 fn cluster(shape: &Shape, nodes: usize) -> anyhow::Result<Rehearsal> {
     let mut cluster = Rehearsal::default();
-    cluster.namespace(&object(json!({ "metadata": { "name": "default", "labels": { "team": "devops" } } }))?);
+    cluster.namespace(&object(
+        json!({ "metadata": { "name": "default", "labels": { "team": "devops" } } }),
+    )?);
     for n in 0..nodes {
         cluster.node(&object(shapes::node(n))?);
     }
@@ -112,7 +122,9 @@ fn cluster(shape: &Shape, nodes: usize) -> anyhow::Result<Rehearsal> {
 fn run(shape: &Shape, nodes: usize, pods: usize, seats: &[Seat<dyn Policy>]) -> anyhow::Result<Run> {
     let empty = process::resident(std::process::id());
     let mut cluster = cluster(shape, nodes)?;
-    let objects: Vec<core::Pod> = (0..=pods).map(|n| object((shape.pod)(n))).collect::<anyhow::Result<_>>()?;
+    let objects: Vec<core::Pod> = (0..=pods)
+        .map(|n| object((shape.pod)(n)))
+        .collect::<anyhow::Result<_>>()?;
     place(&mut cluster, &objects[0], seats)?;
     let bytes = process::resident(std::process::id()).saturating_sub(empty);
     let mut attempts = Histogram::<u64>::new(3)?;
@@ -142,7 +154,10 @@ fn place(cluster: &mut Rehearsal, pod: &core::Pod, seats: &[Seat<dyn Policy>]) -
         Decision::Evict { victims, .. } => {
             victims.iter().for_each(|victim| cluster.remove(victim));
             let again = cluster.place(pod, seats);
-            ensure!(matches!(again, Decision::Placed(_)), "no room after an eviction: {again:?}");
+            ensure!(
+                matches!(again, Decision::Placed(_)),
+                "no room after an eviction: {again:?}"
+            );
             Ok(())
         }
         other => anyhow::bail!("{:?}: {other:?}", pod.metadata.name),
@@ -195,7 +210,11 @@ pub(crate) fn measure(nodes: usize, divisor: usize, only: Option<&str>) -> anyho
         let native = run(shape, nodes, pods, &native::seats()?)?;
         row = native.row(&format!("{}, native", shape.name), nodes, 0.0);
         row.print();
-        println!("{:<46} {:>9.2} times native", "", wasm.mean_us() / native.mean_us());
+        println!(
+            "{:<46} {:>9.2} times native",
+            "",
+            wasm.mean_us() / native.mean_us()
+        );
         rows.push(row);
     }
     Ok(rows)
@@ -210,7 +229,11 @@ pub(crate) fn custom(nodes: usize, divisor: usize) -> anyhow::Result<Vec<Row>> {
     let with = run(&shape, nodes, pods, &components(cache.path(), true)?.seats)?;
     let row = with.row("basic, one more component", nodes, 0.0);
     row.print();
-    println!("{:<46} {:>9.1} µs a pod for it (goal 60)", "", with.mean_us() - without.mean_us());
+    println!(
+        "{:<46} {:>9.1} µs a pod for it (goal 60)",
+        "",
+        with.mean_us() - without.mean_us()
+    );
     Ok(vec![row])
 }
 

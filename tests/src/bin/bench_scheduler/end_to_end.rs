@@ -38,10 +38,12 @@ impl Ground {
     async fn prepare(nodes: usize) -> anyhow::Result<Self> {
         let binary = std::env::var_os("CAPSTAN_BIN").map(PathBuf::from);
         let cluster = tokio::task::spawn_blocking(move || {
-            Cluster::with(binary.map_or_else(ClusterOptions::default, |binary| ClusterOptions {
-                binary,
-                ..ClusterOptions::default()
-            }))
+            Cluster::with(
+                binary.map_or_else(ClusterOptions::default, |binary| ClusterOptions {
+                    binary,
+                    ..ClusterOptions::default()
+                }),
+            )
         })
         .await?;
         let api = Api::open(&cluster.kubeconfig()).await?;
@@ -49,10 +51,16 @@ impl Ground {
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
         let client = kube::Client::try_from(config)?;
         let cordon = json!({ "spec": { "unschedulable": true } });
-        api.patch("merge", &format!("{NODES}/capstan"), &cordon).await?.expect(200)?;
-        api.patch("merge", "/api/v1/namespaces/default", &json!({ "metadata": { "labels": { "team": "devops" } } }))
+        api.patch("merge", &format!("{NODES}/capstan"), &cordon)
             .await?
             .expect(200)?;
+        api.patch(
+            "merge",
+            "/api/v1/namespaces/default",
+            &json!({ "metadata": { "labels": { "team": "devops" } } }),
+        )
+        .await?
+        .expect(200)?;
         create(&api, NODES, 0..nodes, shapes::node).await?;
         Ok(Self { cluster, api, client })
     }
@@ -70,14 +78,21 @@ impl Ground {
         if let Some(stuck) = shape.stuck {
             create(&self.api, PODS, 0..STUCK, stuck).await?;
         }
-        let version = self.api.get(&format!("{PODS}?limit=1")).await?.expect(200)?.version();
+        let version = self
+            .api
+            .get(&format!("{PODS}?limit=1"))
+            .await?
+            .expect(200)?
+            .version();
         let pid = self.cluster.pid().unwrap_or_default();
         let empty = process::resident(pid);
         let used = process::processor(pid);
         let seen = tokio::spawn(see_bound(self.client.clone(), version, pods));
         let started = Instant::now();
         let created = create(&self.api, PODS, 0..pods, shape.pod).await?;
-        let seen = tokio::time::timeout(BOUND, seen).await.context("not all pods were bound")???;
+        let seen = tokio::time::timeout(BOUND, seen)
+            .await
+            .context("not all pods were bound")???;
         let took = seen.iter().map(|(_, at)| *at).max().unwrap_or(started) - started;
         let mut times = Histogram::<u64>::new(3)?;
         for (name, at) in &seen {
@@ -86,7 +101,11 @@ impl Ground {
             times.record(u64::try_from(waited.as_micros())?)?;
         }
         let used = process::processor(pid) - used;
-        println!("{:<46} {:>9.0} µs of the server's processor time a pod", "", used.as_secs_f64() * 1e6 / pods as f64);
+        println!(
+            "{:<46} {:>9.0} µs of the server's processor time a pod",
+            "",
+            used.as_secs_f64() * 1e6 / pods as f64
+        );
         let ms = |quantile| times.value_at_quantile(quantile) as f64 / 1e3;
         Ok(Row {
             part: "end to end",
@@ -140,7 +159,11 @@ async fn create(
 }
 
 /// Names of the first `count` pods that come to have a node, and when that was seen.
-async fn see_bound(client: kube::Client, version: String, count: usize) -> anyhow::Result<Vec<(String, Instant)>> {
+async fn see_bound(
+    client: kube::Client,
+    version: String,
+    count: usize,
+) -> anyhow::Result<Vec<(String, Instant)>> {
     let pods: kube::Api<Pod> = kube::Api::namespaced(client, "default");
     let parameters = WatchParams::default().fields("spec.nodeName!=").timeout(280);
     let mut events = pods.watch(&parameters, &version).await?.boxed();

@@ -125,7 +125,10 @@ where
     })
 }
 
-fn both<P: Filter + Score + Send + 'static>(name: &str, weight: i64) -> anyhow::Result<Seat<dyn point::Policy>>
+fn both<P: Filter + Score + Send + 'static>(
+    name: &str,
+    weight: i64,
+) -> anyhow::Result<Seat<dyn point::Policy>>
 where
     <P as Plugin>::Config: Default,
 {
@@ -135,7 +138,12 @@ where
 /// The default policies but preemption, in the order and with the weights of their manifests.
 pub(crate) fn seats() -> anyhow::Result<Vec<Seat<dyn point::Policy>>> {
     Ok(vec![
-        seat::<scheduler_image_locality::ImageLocality>("scheduler-image-locality", 1, None, Some(Runner::score))?,
+        seat::<scheduler_image_locality::ImageLocality>(
+            "scheduler-image-locality",
+            1,
+            None,
+            Some(Runner::score),
+        )?,
         both::<scheduler_node_affinity::NodeAffinity>("scheduler-node-affinity", 2)?,
         seat::<scheduler_node_ports::NodePorts>("scheduler-node-ports", 1, Some(Runner::filter), None)?,
         both::<scheduler_pod_affinity::PodAffinity>("scheduler-pod-affinity", 2)?,

@@ -14,12 +14,13 @@ pub(crate) fn delta(delta: &point::Delta) -> sdk::Delta {
             pod: pod(one),
         }),
         point::Delta::PodRemoved(id) => sdk::Delta::PodRemoved(*id),
-        point::Delta::NamespaceUpserted { namespace, labels: all } => {
-            sdk::Delta::NamespaceUpserted(sdk::NamespaceLabels {
-                namespace: *namespace,
-                labels: labels(all),
-            })
-        }
+        point::Delta::NamespaceUpserted {
+            namespace,
+            labels: all,
+        } => sdk::Delta::NamespaceUpserted(sdk::NamespaceLabels {
+            namespace: *namespace,
+            labels: labels(all),
+        }),
         point::Delta::NamespaceRemoved(namespace) => sdk::Delta::NamespaceRemoved(*namespace),
         point::Delta::PodStarted(id, at_ms) => sdk::Delta::PodStarted((*id, *at_ms)),
         point::Delta::BudgetUpserted(budget) => sdk::Delta::BudgetUpserted(sdk::Budget {
@@ -49,12 +50,19 @@ pub(crate) fn pod(pod: &point::Pod) -> sdk::Pod {
         requests_or_default: amounts(&pod.requests_or_default),
         node_name: pod.node_name,
         node_selector: labels(&pod.node_selector),
-        node_required: pod.node_required.as_ref().map(|terms| terms.iter().map(node_term).collect()),
+        node_required: pod
+            .node_required
+            .as_ref()
+            .map(|terms| terms.iter().map(node_term).collect()),
         node_preferred: pod.node_preferred.iter().map(weighted_node_term).collect(),
         affinity_required: pod.affinity_required.iter().map(pod_term).collect(),
         affinity_preferred: pod.affinity_preferred.iter().map(weighted_pod_term).collect(),
         anti_affinity_required: pod.anti_affinity_required.iter().map(pod_term).collect(),
-        anti_affinity_preferred: pod.anti_affinity_preferred.iter().map(weighted_pod_term).collect(),
+        anti_affinity_preferred: pod
+            .anti_affinity_preferred
+            .iter()
+            .map(weighted_pod_term)
+            .collect(),
         tolerations: pod.tolerations.iter().map(toleration).collect(),
         spread: pod.spread.iter().map(spread).collect(),
         host_ports: pod.host_ports.iter().map(host_port).collect(),

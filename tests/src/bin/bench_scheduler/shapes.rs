@@ -85,7 +85,12 @@ fn node_affinity(n: usize) -> Value {
     let affinity = json!({ "nodeAffinity": {
         "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [term] },
     } });
-    pod(format!("affine-{n:06}"), "100m", json!({}), json!({ "affinity": affinity }))
+    pod(
+        format!("affine-{n:06}"),
+        "100m",
+        json!({}),
+        json!({ "affinity": affinity }),
+    )
 }
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
@@ -103,7 +108,12 @@ fn affine(name: String, kind: &str, strength: &str, color: &str, key: &str) -> V
         _ => json!({ "weight": 1, "podAffinityTerm": term(color, key) }),
     };
     let affinity = json!({ kind: { strength: [term] } });
-    pod(name, "100m", json!({ "color": color }), json!({ "affinity": affinity }))
+    pod(
+        name,
+        "100m",
+        json!({ "color": color }),
+        json!({ "affinity": affinity }),
+    )
 }
 
 fn pod_affinity(n: usize) -> Value {
@@ -115,11 +125,23 @@ fn pod_affinity_before(n: usize) -> Value {
 }
 
 fn anti_affinity(n: usize) -> Value {
-    affine(format!("apart-{n:06}"), "podAntiAffinity", REQUIRED, "green", HOST)
+    affine(
+        format!("apart-{n:06}"),
+        "podAntiAffinity",
+        REQUIRED,
+        "green",
+        HOST,
+    )
 }
 
 fn anti_affinity_before(n: usize) -> Value {
-    affine(format!("before-{n:06}"), "podAntiAffinity", REQUIRED, "green", HOST)
+    affine(
+        format!("before-{n:06}"),
+        "podAntiAffinity",
+        REQUIRED,
+        "green",
+        HOST,
+    )
 }
 
 fn anti_affinity_namespaces(n: usize) -> Value {
@@ -145,11 +167,23 @@ fn preferred_affinity_before(n: usize) -> Value {
 }
 
 fn preferred_anti_affinity(n: usize) -> Value {
-    affine(format!("shy-{n:06}"), "podAntiAffinity", PREFERRED, "yellow", HOST)
+    affine(
+        format!("shy-{n:06}"),
+        "podAntiAffinity",
+        PREFERRED,
+        "yellow",
+        HOST,
+    )
 }
 
 fn preferred_anti_affinity_before(n: usize) -> Value {
-    affine(format!("before-{n:06}"), "podAntiAffinity", PREFERRED, "yellow", HOST)
+    affine(
+        format!("before-{n:06}"),
+        "podAntiAffinity",
+        PREFERRED,
+        "yellow",
+        HOST,
+    )
 }
 
 fn spread(n: usize, when: &str) -> Value {
@@ -186,7 +220,14 @@ fn gated(n: usize) -> Value {
     pod(format!("gated-{n:06}"), "100m", json!({}), gates)
 }
 
-fn shape(name: &'static str, goals: Goals, before: usize, first: fn(usize) -> Value, pods: usize, pod: fn(usize) -> Value) -> Shape {
+fn shape(
+    name: &'static str,
+    goals: Goals,
+    before: usize,
+    first: fn(usize) -> Value,
+    pods: usize,
+    pod: fn(usize) -> Value,
+) -> Shape {
     Shape {
         name,
         goals,
@@ -214,16 +255,75 @@ pub(crate) fn all(nodes: usize) -> Vec<Shape> {
     };
     vec![
         basic_shape(),
-        shape("node affinity", CROWDED, 1_000, basic_before, 10_000, node_affinity),
-        shape("pod affinity", CROWDED, 5_000, pod_affinity_before, 5_000, pod_affinity),
-        shape("pod anti-affinity", CROWDED, 1_000.min(nodes / 2), anti_affinity_before, apart, anti_affinity),
-        shape("anti-affinity, namespaces by label", CROWDED, 1_000.min(nodes / 2), anti_affinity_namespaces_before, apart, anti_affinity_namespaces),
-        shape("preferred affinity", CROWDED, 5_000, preferred_affinity_before, 5_000, preferred_affinity),
-        shape("preferred anti-affinity", CROWDED, 5_000, preferred_anti_affinity_before, 5_000, preferred_anti_affinity),
-        shape("spread, required", CROWDED, 5_000, basic_before, 5_000, spread_required),
-        shape("spread, preferred", CROWDED, 5_000, basic_before, 5_000, spread_preferred),
+        shape(
+            "node affinity",
+            CROWDED,
+            1_000,
+            basic_before,
+            10_000,
+            node_affinity,
+        ),
+        shape(
+            "pod affinity",
+            CROWDED,
+            5_000,
+            pod_affinity_before,
+            5_000,
+            pod_affinity,
+        ),
+        shape(
+            "pod anti-affinity",
+            CROWDED,
+            1_000.min(nodes / 2),
+            anti_affinity_before,
+            apart,
+            anti_affinity,
+        ),
+        shape(
+            "anti-affinity, namespaces by label",
+            CROWDED,
+            1_000.min(nodes / 2),
+            anti_affinity_namespaces_before,
+            apart,
+            anti_affinity_namespaces,
+        ),
+        shape(
+            "preferred affinity",
+            CROWDED,
+            5_000,
+            preferred_affinity_before,
+            5_000,
+            preferred_affinity,
+        ),
+        shape(
+            "preferred anti-affinity",
+            CROWDED,
+            5_000,
+            preferred_anti_affinity_before,
+            5_000,
+            preferred_anti_affinity,
+        ),
+        shape(
+            "spread, required",
+            CROWDED,
+            5_000,
+            basic_before,
+            5_000,
+            spread_required,
+        ),
+        shape(
+            "spread, preferred",
+            CROWDED,
+            5_000,
+            basic_before,
+            5_000,
+            spread_preferred,
+        ),
         shape("preemption", NONE, 4 * nodes, low, 1_000.min(nodes), high),
-        stuck(shape("unschedulable churn", NONE, 1_000, basic_before, 5_000, basic), too_big),
+        stuck(
+            shape("unschedulable churn", NONE, 1_000, basic_before, 5_000, basic),
+            too_big,
+        ),
         stuck(shape("gated", NONE, 1_000, basic_before, 5_000, basic), gated),
     ]
 }

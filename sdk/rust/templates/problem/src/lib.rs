@@ -39,7 +39,7 @@ impl Plugin for DiskFailing {
 
 impl Monitor for DiskFailing {
     fn sources(&self) -> Vec<Source> {
-        let lookback_ms = 0;
+        let lookback_ms = 60_000; // what was logged while it started counts
         vec![Source::Lines(LineSource {
             path: self.path.clone(),
             lookback_ms,

@@ -21,6 +21,8 @@
 //! The object stays with the host and is read by path, so that a policy pays for what it reads. Each call
 //! may run in a fresh instance: a policy keeps nothing between calls.
 
+mod part;
+
 use crate::{
     Fault, Plugin,
     plugin::{Component, Seated},
@@ -30,6 +32,8 @@ use crate::{
     },
 };
 use serde::de::DeserializeOwned;
+
+pub use part::{CONTAINER_LISTS, Part};
 
 pub use crate::wit::types::capstan::admission::types::{Denial, Edit, Operation, Patch, Request, Verdict};
 
