@@ -262,11 +262,22 @@ fn a_decision_is_explained_by_plugin_and_reason() {
     };
     let fits = decision("fits");
     let node = cluster.get(&["pod", "fits"]).unwrap()["spec"]["nodeName"].clone();
-    assert_eq!((&fits["outcome"], &fits["node"]), (&json!("Placed"), &node), "{fits:#}");
+    assert_eq!(
+        (&fits["outcome"], &fits["node"]),
+        (&json!("Placed"), &node),
+        "{fits:#}"
+    );
     let best = &fits["scores"][0];
-    assert_eq!((&best["node"], &fits["feasibleNodes"]), (&node, &json!(2)), "{fits:#}");
+    assert_eq!(
+        (&best["node"], &fits["feasibleNodes"]),
+        (&node, &json!(2)),
+        "{fits:#}"
+    );
     let scored = best["plugins"].as_array().unwrap();
-    assert!(scored.iter().any(|one| one["plugin"] == "scheduler-resources"), "{fits:#}");
+    assert!(
+        scored.iter().any(|one| one["plugin"] == "scheduler-resources"),
+        "{fits:#}"
+    );
 
     let huge = decision("huge");
     assert_eq!(huge["outcome"], "Unschedulable", "{huge:#}");
@@ -274,6 +285,9 @@ fn a_decision_is_explained_by_plugin_and_reason() {
     assert_eq!(refused["plugin"], "scheduler-resources", "{huge:#}");
     assert_eq!(refused["nodes"].as_array().map(Vec::len), Some(2), "{huge:#}");
     let (_, text) = explained(&["huge"]);
-    assert!(text.contains("2  Insufficient cpu (scheduler-resources): "), "{text}");
+    assert!(
+        text.contains("2  Insufficient cpu (scheduler-resources): "),
+        "{text}"
+    );
     assert!(!explained(&["nobody"]).0);
 }

@@ -48,7 +48,9 @@ pub(crate) fn run(Explain::Pod(pod): Explain) -> anyhow::Result<()> {
 async fn ask(pod: &Pod) -> anyhow::Result<Value> {
     let client = capstan_client::from_kubeconfig(&pod.kubeconfig).await?;
     let path = format!("/explain/namespaces/{}/pods/{}", pod.namespace, pod.name);
-    let request = http::Request::get(path).body(Vec::new()).context("the pod's name")?;
+    let request = http::Request::get(path)
+        .body(Vec::new())
+        .context("the pod's name")?;
     match client.request(request).await {
         Ok(decision) => Ok(decision),
         Err(kube::Error::Api(status)) if status.code == 404 => anyhow::bail!(
@@ -71,7 +73,12 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
 /// The decision for people to read.
 fn told(decision: &Value) -> String {
     let (pod, node) = (&decision["metadata"], text(&decision["node"]));
-    let mut told = format!("{}/{}: {}", text(&pod["namespace"]), text(&pod["name"]), text(&decision["outcome"]));
+    let mut told = format!(
+        "{}/{}: {}",
+        text(&pod["namespace"]),
+        text(&pod["name"]),
+        text(&decision["outcome"])
+    );
     if !node.is_empty() {
         told += &format!(" on {node}");
     }
@@ -88,7 +95,12 @@ fn told(decision: &Value) -> String {
     for one in list(&decision["rejections"]) {
         let nodes: Vec<&str> = list(&one["nodes"]).map(text).collect();
         told += heads;
-        told += &format!("  {:>5}  {} ({})", one["count"], text(&one["reason"]), text(&one["plugin"]));
+        told += &format!(
+            "  {:>5}  {} ({})",
+            one["count"],
+            text(&one["reason"]),
+            text(&one["plugin"])
+        );
         told += &match nodes.len() as u64 {
             0 => "\n".to_owned(),
             some if one["count"].as_u64() > Some(some) => format!(": {}, …\n", nodes.join(", ")),
@@ -102,7 +114,12 @@ fn told(decision: &Value) -> String {
             .map(|part| format!("{} {}×{}", text(&part["plugin"]), part["score"], part["weight"]))
             .collect();
         told += heads;
-        told += &format!("  {:>5}  {}: {}\n", one["total"], text(&one["node"]), by_plugin.join(", "));
+        told += &format!(
+            "  {:>5}  {}: {}\n",
+            one["total"],
+            text(&one["node"]),
+            by_plugin.join(", ")
+        );
         heads = "";
     }
     told

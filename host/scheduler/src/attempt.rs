@@ -89,12 +89,18 @@ impl Worker {
                 drop(view);
                 let message = report::unschedulable(nodes, &refusals, way.reason());
                 let conclusion = refusals.iter().map(|refusal| refusal.plugin.clone()).collect();
-                record(End::Unschedulable(message.clone()), (refusals, Ranking::default()));
+                record(
+                    End::Unschedulable(message.clone()),
+                    (refusals, Ranking::default()),
+                );
                 self.unschedulable(key, pod, &pending, (conclusion, message), way)
             }
             Outcome::Fault { plugin, fault } => {
                 drop(view);
-                record(End::Fault(format!("plugin {plugin:?}: {fault}")), Default::default());
+                record(
+                    End::Fault(format!("plugin {plugin:?}: {fault}")),
+                    Default::default(),
+                );
                 self.faulted(key, pod, &plugin, &fault)
             }
         }

@@ -76,10 +76,7 @@ pub(crate) enum Outcome {
         way: Way,
     },
     /// A policy that must answer could not.
-    Fault {
-        plugin: String,
-        fault: Fault,
-    },
+    Fault { plugin: String, fault: Fault },
 }
 
 /// A policy that must answer, and its fault.

@@ -118,7 +118,11 @@ impl Decision {
             End::Unschedulable(message) => ("Unschedulable", None, Some(message)),
             End::Fault(message) => ("Fault", None, Some(message)),
         };
-        let rejections: Vec<Value> = self.refusals.iter().map(|one| self.rejection(one, view)).collect();
+        let rejections: Vec<Value> = self
+            .refusals
+            .iter()
+            .map(|one| self.rejection(one, view))
+            .collect();
         let scores: Vec<Value> = self.scores(view);
         json!({
             "apiVersion": "scheduler.capstan.dev/v1", "kind": "SchedulingDecision",
@@ -153,7 +157,9 @@ impl Decision {
         let scored = |one: &crate::ranking::Scored| {
             let policies = self.ranking.policies.iter().zip(&one.scores);
             let plugins: Vec<Value> = policies
-                .map(|((plugin, weight), score)| json!({ "plugin": plugin, "score": score, "weight": weight }))
+                .map(
+                    |((plugin, weight), score)| json!({ "plugin": plugin, "score": score, "weight": weight }),
+                )
                 .collect();
             Some(json!({ "node": view.node_name(one.node)?, "total": one.total, "plugins": plugins }))
         };

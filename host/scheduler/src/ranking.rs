@@ -4,8 +4,8 @@
 //! each policy gave them, for whoever asks why.
 
 use capstan_points::Bits;
-use capstan_points::scheduler::{NodeId, Pod, Policy};
 use capstan_points::Seat;
+use capstan_points::scheduler::{NodeId, Pod, Policy};
 
 use crate::cycle::{Failed, excuse};
 

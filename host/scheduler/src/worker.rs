@@ -90,7 +90,8 @@ impl Worker {
                 self.follow(word);
             }
             self.queue.promote(now);
-            let pressed = self.leads && self.queue.has_active() && now.duration_since(self.looked) < WAKE_INTERVAL;
+            let pressed =
+                self.leads && self.queue.has_active() && now.duration_since(self.looked) < WAKE_INTERVAL;
             if !self.events.is_empty() && !pressed {
                 self.look(now);
             }
@@ -306,7 +307,6 @@ impl Worker {
         let event = lock(&self.view).remove_node(node.metadata.name.as_deref().unwrap_or_default());
         self.happened(event);
     }
-
 }
 
 pub(crate) fn now_ms() -> u64 {

@@ -63,7 +63,9 @@ impl Carriers {
         let by_node = &self.by_node;
         self.by_domain.get_or_insert_with(|| {
             let mut sums = DomainCounts::new(cluster.column(key));
-            by_node.iter().for_each(|(node, count)| sums.add(*node, (*count).into()));
+            by_node
+                .iter()
+                .for_each(|(node, count)| sums.add(*node, (*count).into()));
             sums
         })
     }
@@ -78,7 +80,9 @@ impl Carried {
             }),
             Change::PodRemoved(pod) => each(&pod.pod, &mut |entry| self.remove(&entry, pod.node)),
             Change::NodeUpserted(_) | Change::NodeRemoved(_) => {
-                self.entries.values_mut().for_each(|carriers| carriers.by_domain = None);
+                self.entries
+                    .values_mut()
+                    .for_each(|carriers| carriers.by_domain = None);
             }
             Change::Namespace(_) => {}
         }

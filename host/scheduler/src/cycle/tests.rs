@@ -217,7 +217,10 @@ fn a_fault_is_never_a_verdict() {
         attempt(&view(1), &seats)
     };
     assert!(matches!(fails(FailurePolicy::Fail), Outcome::Fault { .. }));
-    assert!(matches!(fails(FailurePolicy::Ignore), Outcome::Placed { node: 0, .. }));
+    assert!(matches!(
+        fails(FailurePolicy::Ignore),
+        Outcome::Placed { node: 0, .. }
+    ));
 }
 
 fn rejecting_all(candidates: &Bits) -> Result<Vec<Rejection>, Fault> {
@@ -283,7 +286,10 @@ fn a_score_that_sits_out_counts_for_nothing() {
         seat("silent", FailurePolicy::Fail, policy),
         seat("other", FailurePolicy::Fail, other),
     ];
-    assert!(matches!(attempt(&view(3), &seats), Outcome::Placed { node: 1, .. }));
+    assert!(matches!(
+        attempt(&view(3), &seats),
+        Outcome::Placed { node: 1, .. }
+    ));
 }
 
 #[test]

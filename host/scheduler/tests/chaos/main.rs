@@ -129,7 +129,9 @@ fn bound(placed: &BTreeMap<String, Option<String>>) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_pod_is_lost_bound_twice_or_stuck_whatever_fails() {
-    let seed = std::env::var("CAPSTAN_CHAOS_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = std::env::var("CAPSTAN_CHAOS_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
     let seed: u64 = seed.unwrap_or_else(|| fastrand::u64(..));
     println!("CAPSTAN_CHAOS_SEED={seed}");
     let rig = Rig::start().await;
@@ -141,7 +143,9 @@ async fn no_pod_is_lost_bound_twice_or_stuck_whatever_fails() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(BOUND, wait).await.expect("the first one is elected");
+    tokio::time::timeout(BOUND, wait)
+        .await
+        .expect("the first one is elected");
     let second = Candidate::start(&rig, "second", seed ^ 1).await;
 
     let all = NODES * ROOM;
@@ -162,11 +166,17 @@ async fn no_pod_is_lost_bound_twice_or_stuck_whatever_fails() {
     }
     assert!(by_node.values().all(|&pods| pods == ROOM), "{by_node:?}");
     let written = [&first, &second].map(|one| one.faults.written());
-    let doubled = written[0].iter().chain(&written[1]).fold(BTreeMap::new(), |mut all, pod| {
-        *all.entry(pod).or_insert(0) += 1;
-        all
-    });
-    assert!(doubled.values().all(|&times| times == 1), "bound twice: {doubled:?}");
+    let doubled = written[0]
+        .iter()
+        .chain(&written[1])
+        .fold(BTreeMap::new(), |mut all, pod| {
+            *all.entry(pod).or_insert(0) += 1;
+            all
+        });
+    assert!(
+        doubled.values().all(|&times| times == 1),
+        "bound twice: {doubled:?}"
+    );
     assert_eq!(doubled.len(), all);
     let [done, failed] = second.faults.counts();
     println!("after the takeover: {done} writes done, {failed} failed");

@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use capstan_points::scheduler::{
-    Asks, Delta, Epoch, NodeId, Permit, Pod, PodId, Policy, Rejection, Release,
-};
+use capstan_points::scheduler::{Asks, Delta, Epoch, NodeId, Permit, Pod, PodId, Policy, Rejection, Release};
 use capstan_points::{Bits, FailurePolicy, Fault, FaultKind, Seat};
 
 /// Counts pods by node, as told, and refuses full nodes.

@@ -125,7 +125,10 @@ impl Scores {
 
     /// The scores of these nodes, all of which are known, in their order.
     pub(super) fn of(&self, nodes: &NodeSet) -> Vec<i64> {
-        nodes.iter().filter_map(|node| self.0.get(node as usize).copied()).collect()
+        nodes
+            .iter()
+            .filter_map(|node| self.0.get(node as usize).copied())
+            .collect()
     }
 }
 

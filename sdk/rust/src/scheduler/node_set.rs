@@ -46,7 +46,11 @@ impl NodeSet {
 
     /// The nodes that are in both.
     pub fn intersection(&self, other: &Self) -> Self {
-        let words = self.words.iter().zip(&other.words).map(|(mine, theirs)| mine & theirs);
+        let words = self
+            .words
+            .iter()
+            .zip(&other.words)
+            .map(|(mine, theirs)| mine & theirs);
         Self {
             words: words.collect(),
         }
