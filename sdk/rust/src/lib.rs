@@ -10,6 +10,8 @@ pub mod admission;
 mod duration;
 mod export;
 pub mod granted;
+#[cfg(all(feature = "heap", target_arch = "wasm32"))]
+mod heap;
 pub mod json;
 mod plugin;
 pub mod problem;

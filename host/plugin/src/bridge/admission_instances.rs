@@ -35,8 +35,8 @@ const WORKERS: usize = 2;
 /// Questions that wait for a thread.
 const QUEUE_MAX: usize = 1_024;
 /// Instances that are kept ready; a thread is woken once there are fewer than [`READY_LOW`].
-const READY_MAX: usize = 4;
-const READY_LOW: usize = 3;
+const READY_MAX: usize = 8;
+const READY_LOW: usize = 5;
 /// Used instances that wait to be put away.
 const USED_MAX: usize = 8;
 
