@@ -295,11 +295,6 @@ fn templates(desk: &Desk, language: &str, in_ci: &str) {
 /// From an empty folder to a live cluster in another language.
 fn speaks(desk: Option<Desk>, language: &str, in_ci: Option<&str>) {
     let Some(desk) = desk else { return };
-    if let Some(in_ci) = in_ci {
-        templates(&desk, language, in_ci);
-    }
-    let name = format!("own-{language}");
-    desk.project(&name, "admission", language);
     let cluster = Cluster::start();
     // An interpreter takes long to compile: once for both.
     fs::create_dir_all(desk.path("cache/capstan")).expect("a folder");
@@ -308,6 +303,11 @@ fn speaks(desk: Option<Desk>, language: &str, in_ci: Option<&str>) {
         desk.path("cache/capstan/components"),
     )
     .expect("a link");
+    if let Some(in_ci) = in_ci {
+        templates(&desk, language, in_ci);
+    }
+    let name = format!("own-{language}");
+    desk.project(&name, "admission", language);
     let tested = desk.plugin(&["test", &name]);
     println!("{}", tested.all());
     assert!(tested.ok, "{}", tested.all());
