@@ -62,7 +62,7 @@ impl<T: Clone> Ring<T> {
     /// As [`Ring::record`], for calls of which there are many: an input that is not kept is free at once.
     pub(crate) fn sample(&self, input: T) {
         let told = self.told.fetch_add(1, Relaxed);
-        if told < RECORDED_MAX as u64 || told % SAMPLED_OF == 0 {
+        if told < RECORDED_MAX as u64 || told.is_multiple_of(SAMPLED_OF) {
             self.record(input);
         }
     }
