@@ -75,12 +75,12 @@ pub(super) struct Instances {
     mutate: Option<mutate::GuestIndices>,
     /// A host call may keep the guest waiting, so that it must not run where it was asked.
     may_wait: bool,
-    shelf: Mutex<Shelf>,
+    stock: Mutex<Stock>,
     work: Condvar,
 }
 
 #[derive(Default)]
-struct Shelf {
+struct Stock {
     ready: Vec<Live>,
     /// Instances to make.
     wanted: usize,
@@ -95,10 +95,22 @@ enum Work {
     Renew { make: bool, put_away: Option<Live> },
 }
 
-impl Shelf {
+impl Stock {
+    /// A ready instance, if there is one; where few are left, more are wanted from now on.
+    fn take(&mut self) -> Option<Live> {
+        let live = self.ready.pop();
+        if self.ready.len() < READY_LOW {
+            self.wanted = READY_MAX - self.ready.len();
+        }
+        live
+    }
+
     fn next(&mut self) -> Option<Work> {
         if let Some(job) = self.jobs.pop_front() {
             return Some(Work::Answer(job));
+        }
+        if self.is_closed {
+            return None;
         }
         let (make, put_away) = (self.wanted > 0, self.used.pop());
         self.wanted = self.wanted.saturating_sub(1);
@@ -118,7 +130,7 @@ impl Instances {
             validate: validate.transpose().map_err(link)?,
             mutate: mutate.transpose().map_err(link)?,
             may_wait: program.context.grants.may_wait(),
-            shelf: Mutex::default(),
+            stock: Mutex::default(),
             work: Condvar::new(),
         }))
     }
@@ -135,9 +147,9 @@ impl Instances {
     pub(super) fn warm(self: &Arc<Self>) -> Result<(), Fault> {
         let first = self.program.start()?;
         {
-            let mut shelf = lock(&self.shelf);
-            shelf.ready.push(first);
-            shelf.wanted = READY_MAX - 1;
+            let mut stock = lock(&self.stock);
+            stock.ready.push(first);
+            stock.wanted = READY_MAX - 1;
         }
         for _ in 0..WORKERS {
             let this = Arc::clone(self);
@@ -151,7 +163,7 @@ impl Instances {
 
     /// The threads answer what is queued, then end.
     pub(super) fn close(&self) {
-        lock(&self.shelf).is_closed = true;
+        lock(&self.stock).is_closed = true;
         self.work.notify_all();
     }
 
@@ -192,29 +204,29 @@ impl Instances {
         if self.may_wait {
             return None;
         }
-        let mut shelf = lock(&self.shelf);
-        let live = shelf.ready.pop();
-        if shelf.ready.len() < READY_LOW {
-            shelf.wanted = READY_MAX - shelf.ready.len();
-            drop(shelf);
+        let mut stock = lock(&self.stock);
+        let live = stock.take();
+        let is_work = stock.wanted > 0;
+        drop(stock);
+        if is_work {
             self.work.notify_one();
         }
         live
     }
 
     fn put_away(&self, live: Live) {
-        let mut shelf = lock(&self.shelf);
-        if shelf.used.len() < USED_MAX {
-            shelf.used.push(live);
+        let mut stock = lock(&self.stock);
+        if stock.used.len() < USED_MAX {
+            stock.used.push(live);
         } else {
-            drop(shelf);
+            drop(stock);
             drop(live);
         }
     }
 
     fn submit(&self, job: Job) -> Result<(), Fault> {
-        let mut shelf = lock(&self.shelf);
-        if shelf.jobs.len() >= QUEUE_MAX {
+        let mut stock = lock(&self.stock);
+        if stock.jobs.len() >= QUEUE_MAX {
             let message = format!("{QUEUE_MAX} requests are waiting for this policy already");
             return Err(Fault {
                 kind: FaultKind::Host,
@@ -222,8 +234,8 @@ impl Instances {
                 retry: true,
             });
         }
-        shelf.jobs.push_back(job);
-        drop(shelf);
+        stock.jobs.push_back(job);
+        drop(stock);
         self.work.notify_one();
         Ok(())
     }
@@ -240,7 +252,7 @@ impl Instances {
                     // Its slot is the next one's.
                     drop(put_away);
                     if make && let Ok(live) = self.program.start() {
-                        lock(&self.shelf).ready.push(live);
+                        lock(&self.stock).ready.push(live);
                     }
                 }
             }
@@ -248,15 +260,15 @@ impl Instances {
     }
 
     fn next(&self) -> Option<Work> {
-        let mut shelf = lock(&self.shelf);
+        let mut stock = lock(&self.stock);
         loop {
-            if let Some(work) = shelf.next() {
+            if let Some(work) = stock.next() {
                 return Some(work);
             }
-            if shelf.is_closed {
+            if stock.is_closed {
                 return None;
             }
-            shelf = self.work.wait(shelf).unwrap_or_else(PoisonError::into_inner);
+            stock = self.work.wait(stock).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -264,10 +276,9 @@ impl Instances {
         let asking = match task {
             Task::Finish(asking) => asking,
             Task::Ask(question, review) => {
-                let ready = lock(&self.shelf).ready.pop();
+                let ready = lock(&self.stock).take();
                 let live = ready.map_or_else(|| self.program.start(), Ok);
                 let live = live.inspect_err(|fault| self.program.context.stats.note_fault(fault))?;
-                lock(&self.shelf).wanted = 1;
                 self.asking(live, question, review)
             }
         };

@@ -17,8 +17,6 @@ const ENTRY_BYTES: usize = size_of::<Entry>() + 64;
 pub(super) struct LogTail {
     entries: VecDeque<Entry>,
     bytes: usize,
-    /// Entries before this index are on disk.
-    synced: u64,
 }
 
 impl LogTail {
@@ -29,12 +27,11 @@ impl LogTail {
 
     /// Entries before `end` are on disk: what is too much may go.
     pub(super) fn synced(&mut self, end: u64) {
-        self.synced = end;
         while self.bytes > TAIL_BYTES_MAX
             && self
                 .entries
                 .front()
-                .is_some_and(|entry| entry.log_id().index < self.synced)
+                .is_some_and(|entry| entry.log_id().index < end)
         {
             self.pop_front();
         }
