@@ -111,7 +111,7 @@ fn cluster(shape: &Shape, nodes: usize) -> anyhow::Result<Rehearsal> {
         cluster.node(&object(shapes::node(n))?);
     }
     for n in 0..shape.before.count.min(4 * nodes) {
-        let mut pod = (shape.before.pod)(n);
+        let mut pod = shape.before.pod(n);
         pod["spec"]["nodeName"] = shapes::node(n % nodes)["metadata"]["name"].clone();
         cluster.assigned(&object(pod)?);
     }

@@ -67,14 +67,13 @@ impl Ground {
 
     /// Creates the shape's pods as fast as they are taken, and waits until all are seen bound.
     async fn run(&self, shape: &Shape, nodes: usize, pods: usize) -> anyhow::Result<Row> {
-        let on_nodes = move |n: usize, pod: fn(usize) -> Value| {
-            let mut pod = pod(n);
+        let before = shape.before;
+        let on_nodes = move |n: usize| {
+            let mut pod = before.pod(n);
             pod["spec"]["nodeName"] = shapes::node(n % nodes)["metadata"]["name"].clone();
             pod
         };
-        let first = shape.before.pod;
-        let before = shape.before.count.min(4 * nodes);
-        create(&self.api, PODS, 0..before, move |n| on_nodes(n, first)).await?;
+        create(&self.api, PODS, 0..before.count.min(4 * nodes), on_nodes).await?;
         if let Some(stuck) = shape.stuck {
             create(&self.api, PODS, 0..STUCK, stuck).await?;
         }

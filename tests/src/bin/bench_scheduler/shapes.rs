@@ -26,9 +26,21 @@ pub(crate) struct Shape {
     pub(crate) stuck: Option<fn(usize) -> Value>,
 }
 
+#[derive(Clone, Copy)]
 pub(crate) struct Before {
     pub(crate) count: usize,
-    pub(crate) pod: fn(usize) -> Value,
+    kind: fn(usize) -> Value,
+}
+
+impl Before {
+    /// The pod of that number: of its kind, under a name that no measured one has.
+    pub(crate) fn pod(&self, n: usize) -> Value {
+        let mut pod = (self.kind)(n);
+        let name = json!(format!("before-{n:06}"));
+        pod["metadata"]["uid"] = name.clone();
+        pod["metadata"]["name"] = name;
+        pod
+    }
 }
 
 /// Zones of the cluster.
@@ -74,10 +86,6 @@ fn basic(n: usize) -> Value {
     pod(format!("basic-{n:06}"), "100m", json!({}), json!({}))
 }
 
-fn basic_before(n: usize) -> Value {
-    pod(format!("before-{n:06}"), "100m", json!({}), json!({}))
-}
-
 fn node_affinity(n: usize) -> Value {
     let term = json!({ "matchExpressions": [
         { "key": "topology.kubernetes.io/zone", "operator": "In", "values": ["zone-1", "zone-2"] },
@@ -120,23 +128,9 @@ fn pod_affinity(n: usize) -> Value {
     affine(format!("near-{n:06}"), "podAffinity", REQUIRED, "blue", ZONE)
 }
 
-fn pod_affinity_before(n: usize) -> Value {
-    affine(format!("before-{n:06}"), "podAffinity", REQUIRED, "blue", ZONE)
-}
-
 fn anti_affinity(n: usize) -> Value {
     affine(
         format!("apart-{n:06}"),
-        "podAntiAffinity",
-        REQUIRED,
-        "green",
-        HOST,
-    )
-}
-
-fn anti_affinity_before(n: usize) -> Value {
-    affine(
-        format!("before-{n:06}"),
         "podAntiAffinity",
         REQUIRED,
         "green",
@@ -151,34 +145,13 @@ fn anti_affinity_namespaces(n: usize) -> Value {
     pod
 }
 
-fn anti_affinity_namespaces_before(n: usize) -> Value {
-    let mut pod = anti_affinity_namespaces(n);
-    pod["metadata"]["name"] = json!(format!("before-{n:06}"));
-    pod["metadata"]["uid"] = pod["metadata"]["name"].clone();
-    pod
-}
-
 fn preferred_affinity(n: usize) -> Value {
     affine(format!("drawn-{n:06}"), "podAffinity", PREFERRED, "red", HOST)
-}
-
-fn preferred_affinity_before(n: usize) -> Value {
-    affine(format!("before-{n:06}"), "podAffinity", PREFERRED, "red", HOST)
 }
 
 fn preferred_anti_affinity(n: usize) -> Value {
     affine(
         format!("shy-{n:06}"),
-        "podAntiAffinity",
-        PREFERRED,
-        "yellow",
-        HOST,
-    )
-}
-
-fn preferred_anti_affinity_before(n: usize) -> Value {
-    affine(
-        format!("before-{n:06}"),
         "podAntiAffinity",
         PREFERRED,
         "yellow",
@@ -204,7 +177,7 @@ fn spread_preferred(n: usize) -> Value {
 }
 
 fn low(n: usize) -> Value {
-    pod(format!("before-{n:06}"), "900m", json!({}), json!({}))
+    pod(format!("low-{n:06}"), "900m", json!({}), json!({}))
 }
 
 fn high(n: usize) -> Value {
@@ -233,7 +206,7 @@ fn shape(
         goals,
         before: Before {
             count: before,
-            pod: first,
+            kind: first,
         },
         pods,
         pod,
@@ -243,7 +216,7 @@ fn shape(
 
 /// Basic alone.
 pub(crate) fn basic_shape() -> Shape {
-    shape("basic", BASIC, 1_000, basic_before, 10_000, basic)
+    shape("basic", BASIC, 1_000, basic, 10_000, basic)
 }
 
 /// All of them. The pods of `preemption` displace three of four pods of their node each.
@@ -255,27 +228,13 @@ pub(crate) fn all(nodes: usize) -> Vec<Shape> {
     };
     vec![
         basic_shape(),
-        shape(
-            "node affinity",
-            CROWDED,
-            1_000,
-            basic_before,
-            10_000,
-            node_affinity,
-        ),
-        shape(
-            "pod affinity",
-            CROWDED,
-            5_000,
-            pod_affinity_before,
-            5_000,
-            pod_affinity,
-        ),
+        shape("node affinity", CROWDED, 1_000, basic, 10_000, node_affinity),
+        shape("pod affinity", CROWDED, 5_000, pod_affinity, 5_000, pod_affinity),
         shape(
             "pod anti-affinity",
             CROWDED,
             1_000.min(nodes / 2),
-            anti_affinity_before,
+            anti_affinity,
             apart,
             anti_affinity,
         ),
@@ -283,7 +242,7 @@ pub(crate) fn all(nodes: usize) -> Vec<Shape> {
             "anti-affinity, namespaces by label",
             CROWDED,
             1_000.min(nodes / 2),
-            anti_affinity_namespaces_before,
+            anti_affinity_namespaces,
             apart,
             anti_affinity_namespaces,
         ),
@@ -291,7 +250,7 @@ pub(crate) fn all(nodes: usize) -> Vec<Shape> {
             "preferred affinity",
             CROWDED,
             5_000,
-            preferred_affinity_before,
+            preferred_affinity,
             5_000,
             preferred_affinity,
         ),
@@ -299,31 +258,24 @@ pub(crate) fn all(nodes: usize) -> Vec<Shape> {
             "preferred anti-affinity",
             CROWDED,
             5_000,
-            preferred_anti_affinity_before,
+            preferred_anti_affinity,
             5_000,
             preferred_anti_affinity,
         ),
-        shape(
-            "spread, required",
-            CROWDED,
-            5_000,
-            basic_before,
-            5_000,
-            spread_required,
-        ),
+        shape("spread, required", CROWDED, 5_000, basic, 5_000, spread_required),
         shape(
             "spread, preferred",
             CROWDED,
             5_000,
-            basic_before,
+            basic,
             5_000,
             spread_preferred,
         ),
         shape("preemption", NONE, 4 * nodes, low, 1_000.min(nodes), high),
         stuck(
-            shape("unschedulable churn", NONE, 1_000, basic_before, 5_000, basic),
+            shape("unschedulable churn", NONE, 1_000, basic, 5_000, basic),
             too_big,
         ),
-        stuck(shape("gated", NONE, 1_000, basic_before, 5_000, basic), gated),
+        stuck(shape("gated", NONE, 1_000, basic, 5_000, basic), gated),
     ]
 }
